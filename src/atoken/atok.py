@@ -1,0 +1,146 @@
+"""The ``.atok`` token file: a safetensors file with a versioned header and a checksum (docs/tokens.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from .config import KINDS
+from .files import atomic_write
+from .tokens import Tokens, dense_coords
+
+VERSION = 1
+MODALITIES = ("image", "video", "3d")
+_CHECKSUM = b'"checksum":"'
+_BLANK = b"0" * 64
+
+
+def pack_12bit(codes: Tensor) -> Tensor:
+    """Codes 0 ... 4095, uint16 [N, G] with even G -> uint8 [N, G * 3 / 2]: two codes in three bytes, low bits first."""
+    pairs = codes.numpy().astype(np.uint32).reshape(len(codes), -1, 2)
+    joined = pairs[..., 0] | pairs[..., 1] << 12
+    bytes_ = np.stack([joined & 255, joined >> 8 & 255, joined >> 16], -1).astype(np.uint8)
+    return torch.from_numpy(bytes_.reshape(len(codes), -1))
+
+
+def unpack_12bit(packed: Tensor) -> Tensor:
+    """The inverse of ``pack_12bit``: uint8 [N, G * 3 / 2] -> uint16 [N, G]."""
+    triples = packed.numpy().astype(np.uint32).reshape(len(packed), -1, 3)
+    joined = triples[..., 0] | triples[..., 1] << 8 | triples[..., 2] << 16
+    return torch.from_numpy(np.stack([joined & 4095, joined >> 12], -1).astype(np.uint16).reshape(len(packed), -1))
+
+
+def write_tokens(tokens: Tokens, path: Path) -> None:
+    """Write ``tokens`` to ``path`` under a temporary name and rename it. Raises ``OSError``."""
+    data = to_bytes(tokens)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def read_tokens(path: Path) -> Tokens:
+    """Read a token file; ``ValueError`` with one sentence where it is damaged, newer or not ours."""
+    try:
+        return from_bytes(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def to_bytes(tokens: Tokens) -> bytes:
+    """The file's bytes. Coordinates are stored only where they are not the full grid in row-major order."""
+    header = {
+        "format": "atok",
+        "version": VERSION,
+        "modality": tokens.modality,
+        "kind": tokens.kind,
+        "model": tokens.model,
+        "weights": tokens.weights,
+        "grid": tokens.grid,
+        "size": tokens.size,
+        "box": tokens.box,
+        "value_range": tokens.value_range,
+        "checksum": _BLANK.decode(),
+    }
+    tensors = {}
+    if tokens.kind == "discrete":
+        header["fsq"] = tokens.fsq
+        packed = tokens.fsq[0] ** tokens.fsq[1] == 4096 and tokens.values.shape[1] % 2 == 0
+        tensors["codes"] = pack_12bit(tokens.values) if packed else tokens.values.contiguous()
+    else:
+        tensors["latents"] = tokens.values.cpu().contiguous()
+    if not torch.equal(tokens.coords, dense_coords(tokens.grid)):
+        tensors["coords"] = tokens.coords.to(torch.int32).contiguous()
+    metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in header.items()}
+    data = safetensors.torch.save(tensors, metadata)
+    at = data.index(_CHECKSUM) + len(_CHECKSUM)
+    return data[:at] + hashlib.sha256(data).hexdigest().encode() + data[at + 64 :]
+
+
+def from_bytes(data: bytes) -> Tokens:
+    """The inverse of ``to_bytes``. Raises ``ValueError``."""
+    header, tensors = _parse(data)
+    version = header.get("version", "")
+    if header.get("format") != "atok":
+        raise ValueError("not a token file: a safetensors file without the atok header")
+    if version.isdecimal() and int(version) > VERSION:
+        raise ValueError(f"written by a newer version of the format ({version}; this one reads up to {VERSION})")
+    _verify(data)
+    try:
+        return _tokens(header, tensors)
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"the header is not complete ({error})") from None
+
+
+def _parse(data: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or data[8:9] != b"{":
+        raise ValueError("not a token file" if data else "the file is empty")
+    try:
+        header = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+        return header, safetensors.torch.load(data)
+    except (SafetensorError, ValueError, AttributeError, RecursionError):
+        raise ValueError("the file is truncated or damaged") from None
+
+
+def _verify(data: bytes) -> None:
+    """The checksum covers every byte of the file, with its own 64 digits read as zeros."""
+    at = data.find(_CHECKSUM) + len(_CHECKSUM)
+    digest = data[at : at + 64]
+    if at < len(_CHECKSUM) or hashlib.sha256(data[:at] + _BLANK + data[at + 64 :]).hexdigest().encode() != digest:
+        raise ValueError("the file is damaged: its checksum does not match its contents")
+
+
+def _tokens(header: dict[str, str], tensors: dict[str, Tensor]) -> Tokens:
+    def numbers(key: str) -> tuple[Any, ...]:
+        return tuple(json.loads(header[key]))
+
+    kind, grid = header["kind"], numbers("grid")
+    if kind not in KINDS or header["modality"] not in MODALITIES:
+        raise ValueError(f"unknown kind {kind!r} or modality {header['modality']!r}")
+    fsq = numbers("fsq") if kind == "discrete" else (4, 6)
+    values = tensors["codes" if kind == "discrete" else "latents"]
+    if kind == "discrete" and values.dtype == torch.uint8:
+        values = unpack_12bit(values)
+    coords = tensors["coords"] if "coords" in tensors else dense_coords(grid)
+    if len(coords) != len(values):
+        raise ValueError(f"{len(values)} tokens at {len(coords)} places")
+    return Tokens(
+        kind=kind,
+        values=values,
+        coords=coords,
+        grid=grid,
+        size=numbers("size"),
+        box=numbers("box"),
+        model=header["model"],
+        weights=header["weights"],
+        modality=header["modality"],
+        value_range=numbers("value_range"),
+        fsq=fsq,
+    )

@@ -1,0 +1,158 @@
+"""Model architecture as data: one frozen dataclass, four presets, and nothing that a typo can slip through."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+PATCH = (4, 16, 16)
+"""Frames, rows and columns of one patch."""
+FRAME_FEATURES = PATCH[1] * PATCH[2] * 3
+"""Numbers of one frame of a patch (768): all that images and voxels use."""
+PATCH_FEATURES = PATCH[0] * FRAME_FEATURES
+"""Numbers of one patch, in the order (frame, row, column, RGB): 3072."""
+KINDS = ("continuous", "discrete")
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture of a tokenizer; encoder and decoder share width, heads and MLP width.
+
+    Raises ``ValueError`` where the numbers do not fit each other.
+    """
+
+    name: str
+    width: int
+    heads: int
+    encoder_depth: int
+    decoder_depth: int
+    mlp_width: int
+    latent_channels: int = 48
+    kinds: tuple[str, ...] = ("continuous",)
+    """Token kinds the weights were trained for; the first is what ``encode`` makes unless told otherwise."""
+    fsq_levels: int = 4
+    """Levels of each quantized number (paper section 3.3)."""
+    fsq_group: int = 6
+    """Quantized numbers that share one code: 4**6 = 4096 codes."""
+    table_size: int = 16
+    """Rows and columns of the learned position table."""
+    encoder_tile: int = 4
+    """Latent time steps that the encoder sees together (4 steps are 16 frames)."""
+    decoder_tile: int = 4
+    decoder_cache: int = 0
+    """Latent time steps of keys and values that the decoder keeps from the tile before."""
+    latent_norm: bool = True
+    """Whether the latent projection reads the normalised tokens, as in the released models."""
+    output_norm: bool = True
+    """Whether the decoder normalises before its output layer, as in the released models."""
+
+    def __post_init__(self) -> None:
+        positive = ("width", "heads", "encoder_depth", "decoder_depth", "mlp_width", "latent_channels")
+        positive += ("fsq_group", "table_size", "encoder_tile", "decoder_tile")
+        for field in positive:
+            self._require(getattr(self, field) > 0, f"{field} must be positive, not {getattr(self, field)}")
+        self._require(
+            self.width % self.heads == 0 and self.head_dim % 8 == 0,
+            f"width {self.width} must be {self.heads} heads of a multiple of 8 (four rotary axes of pairs)",
+        )
+        self._require(
+            len(self.kinds) > 0 and set(self.kinds) <= set(KINDS) and len(set(self.kinds)) == len(self.kinds),
+            f"kinds {self.kinds} must name some of {KINDS}, each once",
+        )
+        self._require(
+            "discrete" not in self.kinds or self.latent_channels % self.fsq_group == 0,
+            f"latent_channels {self.latent_channels} must be a multiple of fsq_group {self.fsq_group}",
+        )
+        self._require(
+            self.fsq_levels >= 2 and self.fsq_levels**self.fsq_group <= 65536,
+            f"fsq_levels {self.fsq_levels} ** fsq_group {self.fsq_group} must give at most 65536 codes",
+        )
+        self._require(
+            0 <= self.decoder_cache <= self.decoder_tile,
+            f"decoder_cache {self.decoder_cache} must lie between 0 and decoder_tile {self.decoder_tile}",
+        )
+
+    def _require(self, holds: bool, sentence: str) -> None:
+        if not holds:
+            raise ValueError(f"model config {self.name!r}: {sentence}")
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one attention head."""
+        return self.width // self.heads
+
+    def to_dict(self) -> dict[str, Any]:
+        """The config as JSON-ready values."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """Rebuild a config from ``to_dict``'s values; an unknown or missing key or a wrong type raises ``ValueError``."""
+        return from_mapping(cls, values, where="model config")
+
+
+def from_mapping(cls: type[Config], values: Mapping[str, Any], where: str) -> Config:
+    """Build the frozen dataclass ``cls`` from plain values (JSON, YAML), nested dataclasses included.
+
+    Raises ``ValueError`` that names ``where`` and the key, for an unknown key, a missing key or a wrong type.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where}: expected a table of keys, found {type(values).__name__}")
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - set(fields)):
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}; the keys are {', '.join(fields)}")
+    hints = get_type_hints(cls)
+    missing, present = dataclasses.MISSING, {}
+    for name, field in fields.items():
+        if name in values:
+            present[name] = _checked(values[name], hints[name], f"{where}, key {name!r}")
+        elif field.default is missing and field.default_factory is missing:
+            raise ValueError(f"{where}: key {name!r} is missing")
+    return cls(**present)
+
+
+def _checked(value: Any, hint: Any, where: str) -> Any:
+    """``value`` as the type ``hint``: lists become tuples, whole numbers become floats, nothing else is converted."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        return _checked(value, next(arg for arg in args if arg is not type(None)), where)
+    if origin is tuple and isinstance(value, list | tuple):
+        inner = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
+        if len(inner) == len(value):
+            return tuple(_checked(v, t, f"{where}[{i}]") for i, (v, t) in enumerate(zip(value, inner, strict=True)))
+    elif dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return from_mapping(hint, value, where)
+    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(hint, type) and type(value) is hint:
+        return value
+    raise ValueError(f"{where}: expected {getattr(hint, '__name__', hint)}, found {value!r}")
+
+
+PRESETS: dict[str, ModelConfig] = {
+    config.name: config
+    for config in (
+        ModelConfig(
+            "tiny", width=64, heads=2, encoder_depth=2, decoder_depth=2, mlp_width=128, kinds=("continuous", "discrete")
+        ),
+        ModelConfig(
+            "nano",
+            width=256,
+            heads=4,
+            encoder_depth=3,
+            decoder_depth=5,
+            mlp_width=768,
+            latent_norm=False,
+            output_norm=False,
+        ),
+        ModelConfig("base", width=768, heads=12, encoder_depth=12, decoder_depth=12, mlp_width=3072),
+        ModelConfig("so400m", width=1152, heads=16, encoder_depth=27, decoder_depth=27, mlp_width=4304),
+    )
+}

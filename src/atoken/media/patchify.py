@@ -1,0 +1,91 @@
+"""Pictures as patches and back: nothing is cropped, nothing is guessed, and padding is remembered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..config import PATCH
+from ..tokens import dense_coords
+
+ROWS, COLUMNS = PATCH[1:]
+
+
+def to_pixels(
+    picture: np.ndarray | Tensor, *, value_range: tuple[float, float] | None = None, layout: str | None = None
+) -> Tensor:
+    """An array as pixels fp32 [3, H, W] in [-1, 1].
+
+    NumPy arrays are read as HWC and torch tensors as CHW unless ``layout`` ("HWC" or "CHW") says otherwise. uint8 has
+    the range 0 ... 255; float pixels need their ``value_range`` stated. Raises ``ValueError`` for another dtype, a
+    wrong shape, an empty picture, NaN or infinite pixels, and pixels outside the stated range.
+    """
+    pixels = torch.as_tensor(picture)
+    layout = layout or ("CHW" if isinstance(picture, Tensor) else "HWC")
+    if layout not in ("HWC", "CHW"):
+        raise ValueError(f'layout must be "HWC" or "CHW", not {layout!r}')
+    channels = pixels.shape[layout.index("C")] if pixels.ndim == 3 else None
+    if channels != 3:
+        other = "CHW" if layout == "HWC" else "HWC"
+        raise ValueError(f'a picture of shape {list(pixels.shape)} is not RGB in {layout} order; is it layout="{other}"?')
+    if pixels.numel() == 0:
+        raise ValueError(f"the picture is empty: its shape is {list(pixels.shape)}")
+    if layout == "HWC":
+        pixels = pixels.permute(2, 0, 1)
+    return _normalised(pixels, value_range)
+
+
+def _normalised(pixels: Tensor, value_range: tuple[float, float] | None) -> Tensor:
+    if pixels.dtype == torch.uint8:
+        if value_range not in (None, (0, 255)):
+            raise ValueError(f"uint8 pixels have the range (0, 255), not {value_range}")
+        return pixels.float() / 127.5 - 1
+    if not pixels.is_floating_point():
+        raise ValueError(f"pixels must be uint8 or float, not {pixels.dtype}")
+    if value_range is None:
+        raise ValueError("float pixels need their range: pass value_range=(0, 1), (-1, 1) or (0, 255)")
+    low, high = value_range
+    if not low < high:
+        raise ValueError(f"value_range must ascend, not {value_range}")
+    if not bool(torch.isfinite(pixels).all()):
+        raise ValueError("the picture has NaN or infinite pixels")
+    slack = 1e-3 * (high - low)  # resampling overshoots by rounding
+    if float(pixels.min()) < low - slack or float(pixels.max()) > high + slack:
+        span = f"{float(pixels.min()):.4g} ... {float(pixels.max()):.4g}"
+        raise ValueError(f"pixels lie in {span}, outside the stated value_range {value_range}")
+    return ((pixels.float() - low) * (2 / (high - low)) - 1).clamp(-1, 1)
+
+
+def image_to_patches(pixels: Tensor) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Pixels fp32 [3, H, W] in [-1, 1] -> patches [N, 768] (frame 0 of each), coords int32 [N, 4], and the geometry.
+
+    The right and bottom edges are padded to whole patches by replicating the last column and row; ``box`` of the
+    geometry (top, left, height, width) says which pixels are real. N = ceil(H / 16) * ceil(W / 16), row-major.
+    """
+    _, height, width = pixels.shape
+    rows, columns = -(-height // ROWS), -(-width // COLUMNS)
+    padded = F.pad(pixels[None], (0, columns * COLUMNS - width, 0, rows * ROWS - height), mode="replicate")[0]
+    blocks = padded.view(3, rows, ROWS, columns, COLUMNS)  # [3, R, 16, C, 16]
+    patches = blocks.permute(1, 3, 2, 4, 0).reshape(rows * columns, -1)  # [R * C, 16 * 16 * 3]
+    grid = (1, rows, columns, 1)
+    geometry = {"grid": grid, "size": (height, width), "box": (0, 0, height, width)}
+    return patches, dense_coords(grid), geometry
+
+
+def patches_to_image(patches: Tensor, grid: tuple[int, ...], box: tuple[int, int, int, int]) -> Tensor:
+    """The inverse of ``image_to_patches``: patches [N, 768] -> pixels [3, H, W] cropped to ``box``."""
+    _, rows, columns, _ = grid
+    blocks = patches.view(rows, columns, ROWS, COLUMNS, 3)
+    canvas = blocks.permute(4, 0, 2, 1, 3).reshape(3, rows * ROWS, columns * COLUMNS)
+    top, left, height, width = box
+    return canvas[:, top : top + height, left : left + width]
+
+
+def to_uint8(pixels: Tensor) -> np.ndarray:
+    """Pixels [3, H, W] in [-1, 1] -> uint8 HWC, rounded and clipped."""
+    scaled = ((pixels.float() + 1) * 127.5).round().clamp(0, 255)
+    return scaled.to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()

@@ -1,0 +1,55 @@
+"""Pre-norm transformer block: ``x += attention(norm1(x)); x += mlp(norm2(x))``."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attention import SelfAttention
+from .layout import Spans
+from .memory import LayerMemory
+
+EPS = 1e-6
+
+
+class Mlp(nn.Module):
+    """Linear, tanh-GELU, linear."""
+
+    def __init__(self, width: int, hidden: int, *, bias: bool) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden, bias=bias), nn.GELU("tanh"), nn.Linear(hidden, width, bias=bias)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [N, W] -> [N, W]."""
+        return self.mlp(x)
+
+
+class RMSNorm(nn.Module):
+    """RMS norm with gain, computed in fp32."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [N, W] -> [N, W], in x's dtype."""
+        return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), EPS).to(x.dtype)
+
+
+class Block(nn.Module):
+    """One block of the encoder (LayerNorm, biases) or of the decoder (RMSNorm, QK norm, no biases)."""
+
+    def __init__(self, width: int, heads: int, mlp_width: int, *, decoder: bool) -> None:
+        super().__init__()
+        self.norm1 = RMSNorm(width) if decoder else nn.LayerNorm(width, EPS)
+        self.attn = SelfAttention(width, heads, bias=not decoder, qk_norm=decoder)
+        self.norm2 = RMSNorm(width) if decoder else nn.LayerNorm(width, EPS)
+        self.mlp = Mlp(width, mlp_width, bias=not decoder)
+
+    def forward(self, x: Tensor, rope: Tensor, spans: Spans, memory: LayerMemory | None = None) -> Tensor:
+        """x [N, W] in the layout's order, rope complex64 [N, 1, D/2]; returns [N, W]."""
+        x = x + self.attn(self.norm1(x), rope, spans, memory)
+        return x + self.mlp(self.norm2(x))

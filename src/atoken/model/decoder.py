@@ -1,0 +1,60 @@
+"""The decoder: packed latents to packed patches."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import PATCH_FEATURES, ModelConfig
+from .block import Block, RMSNorm
+from .layout import Layout, Spans, build_layout
+from .memory import LayerMemory, tile_steps
+from .position import PositionTable
+
+
+class Decoder(nn.Module):
+    """Latent embedding, positions, transformer blocks, a final RMSNorm and a linear layer to pixels."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.config = config
+        self.pos_embedder = PositionTable(config.table_size, width)
+        self.input_layer = nn.Linear(config.latent_channels, width, bias=False)
+        self.blocks = nn.ModuleList(
+            Block(width, config.heads, config.mlp_width, decoder=True) for _ in range(config.decoder_depth)
+        )
+        self.out_norm = RMSNorm(width) if config.output_norm else nn.Identity()
+        self.out_layer = nn.Linear(width, PATCH_FEATURES, bias=False)
+
+    def forward(self, latents: Tensor, coords: Tensor, features: int = PATCH_FEATURES) -> Tensor:
+        """latents [N, C] at coords int [N, 5] -> the first ``features`` numbers of each patch, [N, features]."""
+        config = self.config
+        if config.decoder_cache:
+            return self._forward_with_memory(latents, coords, features)
+        layout = build_layout(coords, config.decoder_tile, config.head_dim)
+        return layout.scatter(self._decode(layout.gather(latents), layout, layout.spans, features))
+
+    def _decode(
+        self, latents: Tensor, layout: Layout, spans: Spans, features: int, memories: list[LayerMemory] | None = None
+    ) -> Tensor:
+        """Latents [N, C] to patches [N, features], both in the layout's order."""
+        x = self.input_layer(latents.to(self.input_layer.weight.dtype))
+        x = x + self.pos_embedder(layout).to(x.dtype)
+        for block, memory in zip(self.blocks, memories or [None] * len(self.blocks), strict=True):
+            x = block(x, layout.rope, spans, memory)
+        return F.linear(self.out_norm(x), self.out_layer.weight[:features])
+
+    def _forward_with_memory(self, latents: Tensor, coords: Tensor, features: int) -> Tensor:
+        config = self.config
+        memories = [LayerMemory() for _ in self.blocks]
+        patches, tokens = [], []
+        for step in tile_steps(coords, config.decoder_tile, config.decoder_cache, config.head_dim):
+            for memory in memories:
+                memory.step = step
+            inputs = step.layout.gather(latents[step.tokens])
+            decoded = self._decode(inputs, step.layout, step.spans, features, memories)
+            patches.append(step.layout.scatter(decoded))
+            tokens.append(step.tokens)
+        return torch.cat(patches)[torch.cat(tokens).argsort()]

@@ -1,0 +1,47 @@
+"""Attention pooling: one learned query reads all tokens of a sample (the understanding head)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attention import attend
+from .block import EPS, Mlp
+from .layout import Spans
+
+
+class CrossAttention(nn.Module):
+    """Multi-head cross-attention with biases and without positions."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(width, width)
+        self.to_kv = nn.Linear(width, 2 * width)
+        self.to_out = nn.Linear(width, width)
+
+    def forward(self, query: Tensor, tokens: Tensor, spans: Spans) -> Tensor:
+        """query [Nq, W], tokens [N, W], packed as ``spans`` says; returns [Nq, W]."""
+        q = self.to_q(query).unflatten(-1, (self.heads, -1))  # [Nq, W] -> [Nq, H, D]
+        k, v = self.to_kv(tokens).view(len(tokens), 2, self.heads, -1).unbind(1)  # [N, 2W] -> 2 x [N, H, D]
+        return self.to_out(attend(q, k, v, spans).flatten(1))
+
+
+class AttentionPooling(nn.Module):
+    """``h = attention(probe, tokens); h + mlp(layernorm(h))``, then unit length (paper section 3.2)."""
+
+    def __init__(self, width: int, heads: int, mlp_width: int) -> None:
+        super().__init__()
+        self.probe = nn.Parameter(torch.randn(width) * 0.02)
+        self.attention = CrossAttention(width, heads)
+        self.layernorm = nn.LayerNorm(width, EPS)
+        self.mlp = Mlp(width, mlp_width, bias=True)
+
+    def forward(self, tokens: Tensor, sample: Tensor) -> Tensor:
+        """tokens [N, W] of samples ``sample`` int64 [N], ascending; returns fp32 [B, W] of unit length."""
+        lengths = torch.bincount(sample).tolist()
+        spans = Spans.of([1] * len(lengths), lengths, tokens.device)
+        pooled = self.attention(self.probe.expand(len(lengths), -1), tokens, spans)
+        pooled = pooled + self.mlp(self.layernorm(pooled))
+        return F.normalize(pooled.float(), dim=-1)

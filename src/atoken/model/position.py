@@ -1,0 +1,35 @@
+"""The learned two-dimensional position table, resized to every picture's grid."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layout import Layout
+
+
+class PositionTable(nn.Module):
+    """A learned table of ``size`` x ``size`` positions, added once to the tokens after the input layer.
+
+    It is resized to the (rows, columns) of each segment, bilinear and antialiased, in fp32, and read at (x, y); time
+    and depth get nothing from it.
+    """
+
+    def __init__(self, size: int, width: int) -> None:
+        super().__init__()
+        self.size = size
+        self.position_embedding = nn.Embedding(size * size, width)
+        nn.init.normal_(self.position_embedding.weight, std=0.02)
+
+    def forward(self, layout: Layout) -> Tensor:
+        """Position of every token in the layout's order: fp32 [N, W]."""
+        table = self.position_embedding.weight.float()
+        square = table.view(self.size, self.size, -1).permute(2, 0, 1)[None]  # [1, W, x, y]
+        resized = [self._resize(square, grid) for grid in layout.grids]
+        return torch.cat(resized)[layout.grid_index] if len(resized) > 1 else resized[0][layout.grid_index]
+
+    def _resize(self, square: Tensor, grid: tuple[int, int]) -> Tensor:
+        if grid != (self.size, self.size):
+            square = F.interpolate(square, size=grid, mode="bilinear", align_corners=False, antialias=True)
+        return square[0].flatten(1).t()  # [rows * columns, W]

@@ -1,0 +1,118 @@
+"""Tokens in one sparse 4D space: a packed batch for the network, and one picture's tokens for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .model.fsq import FSQ
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A batch without padding: ``feats`` [N, C] at ``coords`` int [N, 5] = (sample, t, x, y, z).
+
+    For pictures x is the patch row and y the patch column. Samples are contiguous and numbered from 0.
+    Raises ``ValueError`` where shapes, dtypes or the numbering do not fit.
+    """
+
+    feats: Tensor
+    coords: Tensor
+
+    def __post_init__(self) -> None:
+        feats, coords = self.feats, self.coords
+        if feats.ndim != 2 or coords.ndim != 2 or coords.shape[1] != 5 or len(feats) != len(coords):
+            raise ValueError(
+                f"packed tokens need feats [N, C] and coords [N, 5], not {list(feats.shape)} and {list(coords.shape)}"
+            )
+        if not feats.is_floating_point() or coords.is_floating_point() or coords.dtype == torch.bool:
+            raise ValueError(f"packed tokens need float feats and integer coords, not {feats.dtype}, {coords.dtype}")
+        if len(coords) == 0:
+            raise ValueError("packed tokens are empty")
+        steps = coords[1:, 0] - coords[:-1, 0]
+        if bool((coords.amin() < 0) | (coords[0, 0] != 0) | ((steps != 0) & (steps != 1)).any()):
+            raise ValueError("coords must not be negative, and samples must be contiguous and numbered from 0")
+
+    @classmethod
+    def cat(cls, samples: Sequence[tuple[Tensor, Tensor]]) -> Packed:
+        """Join samples given as (feats [n, C], coords int [n, 4] = (t, x, y, z))."""
+        index = torch.cat([torch.full((len(c), 1), i, dtype=c.dtype) for i, (_, c) in enumerate(samples)])
+        coords = torch.cat([c.cpu() for _, c in samples])
+        return cls(torch.cat([f for f, _ in samples]), torch.cat([index, coords], 1))
+
+    def to(self, device: torch.device | str) -> Packed:
+        """The same batch on another device."""
+        return replace(self, feats=self.feats.to(device), coords=self.coords.to(device))
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Tokens of each sample."""
+        return torch.bincount(self.coords[:, 0].long()).tolist()
+
+
+def dense_coords(grid: Sequence[int]) -> Tensor:
+    """All coordinates of a (t, x, y, z) grid in row-major order: int32 [t * x * y * z, 4]."""
+    return torch.cartesian_prod(*(torch.arange(n, dtype=torch.int32) for n in grid)).view(-1, 4)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of one picture, with all that is needed to decode them; ``save`` and ``load`` are exact inverses.
+
+    Exactly one of ``values`` is kept: latents (float [N, C]) for kind "continuous", codes (uint16 [N, G]) for kind
+    "discrete".
+    """
+
+    kind: str
+    """"continuous" or "discrete"."""
+    values: Tensor
+    coords: Tensor
+    """int32 [N, 4] = (t, x, y, z) on the CPU."""
+    grid: tuple[int, int, int, int]
+    """Patches along t, x (rows), y (columns), z."""
+    size: tuple[int, int]
+    """Original height and width in pixels."""
+    box: tuple[int, int, int, int]
+    """Valid pixels on the padded canvas: top, left, height, width."""
+    model: str
+    """Name of the model that made the tokens."""
+    weights: str
+    """SHA-256 of that model's weights."""
+    modality: str = "image"
+    value_range: tuple[float, float] = (-1.0, 1.0)
+    """Range of the pixels that the model saw."""
+    fsq: tuple[int, int] = (4, 6)
+    """Levels of each quantized number, and numbers in a code (kind "discrete")."""
+
+    @property
+    def codes(self) -> Tensor:
+        """Discrete codes, uint16 [N, G]; raises ``ValueError`` for continuous tokens."""
+        if self.kind != "discrete":
+            raise ValueError('continuous tokens have no codes; encode with kind="discrete"')
+        return self.values
+
+    @property
+    def latents(self) -> Tensor:
+        """What the decoder reads, float [N, C]: the latents themselves, or the quantized numbers behind the codes."""
+        return FSQ(*self.fsq).indices_to_codes(self.values) if self.kind == "discrete" else self.values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def save(self, path: str | Path) -> None:
+        """Write a ``.atok`` file (docs/tokens.md), atomically. Raises ``OSError`` where it cannot be written."""
+        from .atok import write_tokens
+
+        write_tokens(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Tokens:
+        """Read a ``.atok`` file. Raises ``ValueError`` for a file that is damaged, newer or not ours."""
+        from .atok import read_tokens
+
+        return read_tokens(Path(path))

@@ -1,0 +1,1 @@
+"""Trained weights: ours, released ones, and the nano model that comes with the package."""

@@ -1,0 +1,100 @@
+"""``atoken.load``: one door for every kind of weights."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..config import PRESETS, ModelConfig
+from ..model.tokenizer import AToken, fingerprint
+from .files import CONFIG, WEIGHTS, read_model
+from .released import read_released
+
+SHIPPED = Path(__file__).parent
+CHECKPOINTS = (".pt", ".pth", ".safetensors")
+
+
+def list_models() -> list[str]:
+    """Names of the models whose weights come with the package."""
+    return sorted(name for name in PRESETS if (SHIPPED / name / WEIGHTS).is_file())
+
+
+def load(
+    source: str | Path, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+) -> AToken:
+    """A tokenizer in evaluation mode, from the first of these that ``source`` is:
+
+    - the name of a shipped model (``list_models()``);
+    - a directory written by ``save_pretrained``;
+    - a released state dict, ``.pt`` or ``.safetensors``, whose architecture is read off its tensors;
+    - ``owner/name`` on the Hugging Face hub (needs the package huggingface_hub).
+
+    ``device`` is CUDA where there is one and the CPU otherwise; ``dtype`` is float32 unless given. Code in a file is
+    never executed. Raises ``FileNotFoundError`` or ``ValueError`` with one sentence; missing and surplus tensors are
+    listed.
+    """
+    config, state = _find(source)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return build(config, state, device, dtype or torch.float32, where=str(source))
+
+
+def build(
+    config: ModelConfig, state: dict[str, Tensor], device: str | torch.device, dtype: torch.dtype, where: str
+) -> AToken:
+    """A model with the weights of ``state``, which must hold just its tensors in just their shapes."""
+    with torch.device("meta"):
+        model = AToken(config)
+    wanted = model.state_dict()
+    problems = [f"{name} is missing" for name in wanted if name not in state]
+    problems += [f"{name} is surplus" for name in state if name not in wanted]
+    problems += [
+        f"{name} has shape {list(state[name].shape)} instead of {list(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 20} more" if len(problems) > 20 else ""
+        raise ValueError(f"{where} does not fit its architecture: {'; '.join(problems[:20])}{more}")
+    bad = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        raise ValueError(f"{where} holds NaN or infinite weights in {', '.join(bad[:5])}")
+    digest = fingerprint(state)
+    model.load_state_dict({name: tensor.to(device, dtype) for name, tensor in state.items()}, assign=True)
+    model.requires_grad_(True).eval()
+    model.remember_hash(digest)
+    return model
+
+
+def _find(source: str | Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    path, name = Path(source), str(source)
+    if name in list_models():
+        return read_model(SHIPPED / name)
+    if path.is_dir():
+        return read_model(path)
+    if path.is_file():
+        if path.suffix not in CHECKPOINTS:
+            raise ValueError(f"{path} is not a checkpoint: expected a directory or one of {', '.join(CHECKPOINTS)}")
+        return read_released(path)
+    if name in PRESETS:
+        raise ValueError(f"no weights come with {name!r}: AToken(PRESETS[{name!r}]) builds it with random ones")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and path.suffix not in CHECKPOINTS:
+        return read_model(_download(name))
+    raise FileNotFoundError(f"no model at {name!r}: no such file or directory, and the shipped models are {list_models()}")
+
+
+def _download(name: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError:
+        raise FileNotFoundError(
+            f"no directory {name!r} here, and loading it from the hub needs: pip install huggingface_hub"
+        ) from None
+    try:
+        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise FileNotFoundError(f"no directory {name!r} here, and the hub did not give it: {reason}") from None

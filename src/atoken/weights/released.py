@@ -1,0 +1,86 @@
+"""Released AToken state dicts: reading the file safely, and telling the architecture from its tensors."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..config import PATCH_FEATURES, ModelConfig
+from .files import read_safetensors
+
+# Continuous and discrete models have tensors of the same shapes; only the published file names tell them apart.
+KINDS_OF_FILE = {"atoken-soc": ("continuous",), "atoken-sod": ("discrete",)}
+
+
+def read_released(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Config and state dict of a released ``.pt`` or ``.safetensors`` file. Raises ``ValueError``."""
+    state = read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    config = infer_config(state, path)
+    return config, state
+
+
+def infer_config(state: dict[str, Tensor], path: Path) -> ModelConfig:
+    """The architecture that the shapes of ``state`` imply. Raises ``ValueError`` where they imply none."""
+    try:
+        width, features = state["encoder.input_layer.weight"].shape
+        heads, head_dim = state["decoder.blocks.0.attn.q_rms_norm.gamma"].shape
+        mlp_width = state["encoder.blocks.0.mlp.mlp.0.weight"].shape[0]
+        latents = state["decoder.input_layer.weight"].shape[1]
+        table = state["encoder.pos_embedder.position_embedding.weight"].shape[0]
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} is not an AToken tokenizer: {error} is missing or has another shape") from None
+    if features != PATCH_FEATURES or heads * head_dim != width:
+        raise ValueError(f"{path}: patches of {features} numbers and {heads} heads of {head_dim} do not make an AToken")
+    return ModelConfig(
+        name=path.stem,
+        width=width,
+        heads=heads,
+        encoder_depth=_depth(state, "encoder"),
+        decoder_depth=_depth(state, "decoder"),
+        mlp_width=mlp_width,
+        latent_channels=latents,
+        kinds=_kinds(path, latents),
+        table_size=round(table**0.5),
+        output_norm="decoder.out_norm.weight" in state,
+    )
+
+
+def _kinds(path: Path, latents: int) -> tuple[str, ...]:
+    for stem, kinds in KINDS_OF_FILE.items():
+        if path.stem.lower().startswith(stem):
+            return kinds
+    if latents % 6:
+        return ("continuous",)
+    warnings.warn(
+        f"{path.name} does not say whether it was trained for continuous or discrete tokens: both are allowed, "
+        'continuous is the default, and only the right one decodes well; pass kind="discrete" for a discrete model',
+        stacklevel=4,
+    )
+    return ("continuous", "discrete")
+
+
+def _depth(state: dict[str, Tensor], side: str) -> int:
+    found = (re.match(rf"{side}\.blocks\.(\d+)\.", name) for name in state)
+    return 1 + max(int(match[1]) for match in found if match)
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    """A ``torch.save`` file, without ever running code from it."""
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        reason = "it holds code or objects" if "weights_only" in str(error).lower() else "it is damaged"
+        raise ValueError(f"{path} is refused: {reason}, and only tensors are loaded") from None
+    except (RuntimeError, EOFError, ValueError, KeyError):
+        raise ValueError(f"{path} is truncated or not a PyTorch checkpoint") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        found = ", ".join(map(str, list(state)[:5])) if isinstance(state, dict) else type(state).__name__
+        raise ValueError(f"{path} is not a plain state dict of tensors: it holds {found}")
+    return state
