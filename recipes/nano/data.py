@@ -82,7 +82,7 @@ def unpack(archive: Path, folder: Path) -> None:
         data = resource.read_bytes()
         for number, match in enumerate(re.finditer(rb"RIFF(....)WEBP", data, re.DOTALL)):
             end = match.start() + 8 + int.from_bytes(match[1], "little")
-            (folder / f"{resource.stem}_{number:03d}.webp").write_bytes(data[match.start():end])
+            (folder / f"{resource.stem}_{number:03d}.webp").write_bytes(data[match.start() : end])
 
 
 def fetch(source: Source, packages: Path) -> Path:
@@ -244,8 +244,15 @@ def write_training(scenes: list[Scene], out: Path, seed: int, pool: ProcessPoolE
             total = sum(math.sqrt(pixels.size) for pixels in versions)
             for pixels in versions:
                 weight = scene_weight(scene) * math.sqrt(pixels.size) / total
-                entries.append({"offset": offset, "height": pixels.shape[0], "width": pixels.shape[1],
-                                "source": f"{scene.package}/{scene.file}", "weight": round(weight, 5)})
+                entries.append(
+                    {
+                        "offset": offset,
+                        "height": pixels.shape[0],
+                        "width": pixels.shape[1],
+                        "source": f"{scene.package}/{scene.file}",
+                        "weight": round(weight, 5),
+                    }
+                )
                 offset += file.write(pixels.tobytes())
     (out / "train.bin.partial").rename(out / "train.bin")
     (out / "train.json").write_text(json.dumps(entries))
@@ -266,9 +273,16 @@ def write_evaluation(packages: Path, out: Path) -> None:
             data = Path(scene.path).read_bytes()
             name = Path(scene.path).name
             (out / name).write_bytes(data)
-            manifest.append({"name": name, "package": source.package, "version": version_of(source, packages),
-                             "path": scene.file, "licence": source.licence,
-                             "sha256": hashlib.sha256(data).hexdigest()})
+            manifest.append(
+                {
+                    "name": name,
+                    "package": source.package,
+                    "version": version_of(source, packages),
+                    "path": scene.file,
+                    "licence": source.licence,
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                }
+            )
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1))
     print(f"{len(manifest)} evaluation photographs in {out}")
 

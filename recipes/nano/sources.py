@@ -18,6 +18,9 @@ class Source:
     leave: tuple[str, ...] = ()
 
 
+# Tables, laid out by hand:
+# fmt: off
+
 # The packages that the nano model learns from.
 TRAINING = (
     Source("gnome-backgrounds", "debian", "", "GPL-2+, CC-BY-SA-3.0", "art", ("usr/share/backgrounds/*",)),

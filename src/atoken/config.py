@@ -52,9 +52,10 @@ class ModelConfig:
     """Whether the decoder normalises before its output layer, as in the released models."""
 
     def __post_init__(self) -> None:
-        positive = ("width", "heads", "encoder_depth", "decoder_depth", "mlp_width", "latent_channels")
-        positive += ("fsq_group", "table_size", "encoder_tile", "decoder_tile")
-        for field in positive:
+        for field in (
+            *("width", "heads", "encoder_depth", "decoder_depth", "mlp_width", "latent_channels"),
+            *("fsq_group", "table_size", "encoder_tile", "decoder_tile"),
+        ):
             self._require(getattr(self, field) > 0, f"{field} must be positive, not {getattr(self, field)}")
         self._require(
             self.width % self.heads == 0 and self.head_dim % 8 == 0,
@@ -92,7 +93,7 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
-        """Rebuild a config from ``to_dict``'s values; an unknown or missing key or a wrong type raises ``ValueError``."""
+        """The inverse of ``to_dict``. Raises ``ValueError`` for an unknown or missing key or a wrong type."""
         return from_mapping(cls, values, where="model config")
 
 
@@ -127,7 +128,7 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         inner = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
         if len(inner) == len(value):
             return tuple(_checked(v, t, f"{where}[{i}]") for i, (v, t) in enumerate(zip(value, inner, strict=True)))
-    elif dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+    elif isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return from_mapping(hint, value, where)
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)

@@ -24,14 +24,15 @@ def to_pixels(
     the range 0 ... 255; float pixels need their ``value_range`` stated. Raises ``ValueError`` for another dtype, a
     wrong shape, an empty picture, NaN or infinite pixels, and pixels outside the stated range.
     """
-    pixels = torch.as_tensor(picture)
+    pixels = picture if isinstance(picture, Tensor) else torch.from_numpy(np.require(picture, requirements=["C", "W"]))
     layout = layout or ("CHW" if isinstance(picture, Tensor) else "HWC")
     if layout not in ("HWC", "CHW"):
         raise ValueError(f'layout must be "HWC" or "CHW", not {layout!r}')
     channels = pixels.shape[layout.index("C")] if pixels.ndim == 3 else None
     if channels != 3:
         other = "CHW" if layout == "HWC" else "HWC"
-        raise ValueError(f'a picture of shape {list(pixels.shape)} is not RGB in {layout} order; is it layout="{other}"?')
+        shape = list(pixels.shape)
+        raise ValueError(f'a picture of shape {shape} is not RGB in {layout} order; is it layout="{other}"?')
     if pixels.numel() == 0:
         raise ValueError(f"the picture is empty: its shape is {list(pixels.shape)}")
     if layout == "HWC":

@@ -10,7 +10,6 @@ from .layout import Spans
 from .memory import LayerMemory
 from .rope import rotate
 
-
 TINY = 1e-30
 """Keeps the norm of an all-zero head finite."""
 

@@ -42,8 +42,8 @@ class Decoder(nn.Module):
         """Latents [N, C] to patches [N, features], both in the layout's order."""
         x = self.input_layer(latents.to(self.input_layer.weight.dtype))
         x = x + self.pos_embedder(layout).to(x.dtype)
-        for block, memory in zip(self.blocks, memories or [None] * len(self.blocks), strict=True):
-            x = block(x, layout.rope, spans, memory)
+        for index, block in enumerate(self.blocks):
+            x = block(x, layout.rope, spans, memories[index] if memories else None)
         return F.linear(self.out_norm(x), self.out_layer.weight[:features])
 
     def _forward_with_memory(self, latents: Tensor, coords: Tensor, features: int) -> Tensor:

@@ -34,7 +34,7 @@ class LayerMemory:
 
 @dataclass(frozen=True)
 class TileStep:
-    """One time tile of every sample that reaches it: its tokens, their layout, and what enters and leaves the memory."""
+    """One time tile of every sample that reaches it: its tokens, their layout, what enters and leaves the memory."""
 
     tokens: Tensor
     """int64, input index of the tile's tokens."""

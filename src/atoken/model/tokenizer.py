@@ -43,7 +43,7 @@ class Encoded:
 
 
 class AToken(nn.Module):
-    """Encoder, bottleneck and decoder. Built from a config it has random weights; ``atoken.load`` brings trained ones."""
+    """Encoder, bottleneck and decoder. A config alone gives random weights; ``atoken.load`` brings trained ones."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -62,16 +62,16 @@ class AToken(nn.Module):
     @property
     def weights_hash(self) -> str:
         """SHA-256 of the weights as they were loaded, widened to fp32; counted anew after they changed."""
-        if self._known_hash is None or self._known_hash[0] != self._version():
+        if self._known_hash is None or self._known_hash[0] != self._changes():
             self.remember_hash(fingerprint(self.state_dict()))
         assert self._known_hash is not None
         return self._known_hash[1]
 
     def remember_hash(self, digest: str) -> None:
         """Keep ``digest`` as the hash of the weights as they are now."""
-        self._known_hash = (self._version(), digest)
+        self._known_hash = (self._changes(), digest)
 
-    def _version(self) -> int:
+    def _changes(self) -> int:
         """Grows with every change in place, such as an optimizer's step."""
         return sum(parameter._version for parameter in self.parameters())
 
@@ -185,7 +185,8 @@ class AToken(nn.Module):
         pending: list[tuple[Tensor, Tensor]] = []
         geometries: list[dict[str, Any]] = []
         for picture in pictures:
-            patches, coords, geometry = image_to_patches(to_pixels(_array(picture), value_range=value_range, layout=layout))
+            pixels = to_pixels(_array(picture), value_range=value_range, layout=layout)
+            patches, coords, geometry = image_to_patches(pixels)
             if pending and sum(len(p) for p, _ in pending) + len(patches) > token_budget:
                 yield Packed.cat(pending), geometries
                 pending, geometries = [], []
@@ -197,18 +198,15 @@ class AToken(nn.Module):
     def _kind(self, kind: str | None, sample: bool) -> str:
         kind = kind or self.config.kinds[0]
         if kind not in self.config.kinds:
-            raise ValueError(
-                f"the weights of {self.config.name!r} were trained for {' and '.join(self.config.kinds)} tokens, not {kind!r}"
-            )
+            known = " and ".join(self.config.kinds)
+            raise ValueError(f"the weights of {self.config.name!r} were trained for {known} tokens, not {kind!r}")
         if sample and kind == "discrete":
             raise ValueError("discrete tokens cannot be sampled; only the continuous posterior can")
         return kind
 
     def _tokens(self, kind: str, values: Tensor, coords: Tensor, geometry: dict[str, Any]) -> Tokens:
         fsq = (self.config.fsq_levels, self.config.fsq_group)
-        return Tokens(
-            kind, values, coords, model=self.config.name, weights=self.weights_hash, fsq=fsq, **geometry
-        )
+        return Tokens(kind, values, coords, model=self.config.name, weights=self.weights_hash, fsq=fsq, **geometry)
 
     def _check_origin(self, tokens: Tokens) -> None:
         if tokens.weights != self.weights_hash:
@@ -238,7 +236,7 @@ def fingerprint(state: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(f"{name} {list(state[name].shape)}\n".encode())
-        digest.update(state[name].detach().float().cpu().contiguous().numpy())
+        digest.update(state[name].detach().float().cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 

@@ -2,15 +2,18 @@
 
 A transformer autoencoder from random weights spends most of a small training budget on learning what principal
 components give at once. Here the patch embedding holds the leading principal directions, the latent the first of
-them, the decoder their transpose, and every residual branch starts at zero.
+them, the decoder their transpose, and every residual branch starts at zero. The understanding head starts as the
+mean of the tokens.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import FRAME_FEATURES
+from ..model.block import Block
+from ..model.pooling import AttentionPooling
 from ..model.tokenizer import AToken
 
 START_LOGVAR = -9.0
@@ -54,7 +57,25 @@ def linear_start(model: AToken, patches: Tensor, balance: float = 0.5) -> None:
     for side in (encoder, decoder):
         side.pos_embedder.position_embedding.weight.zero_()
         for block in side.blocks:
-            for layer in (block.attn.to_out, block.mlp.mlp[2]):
-                layer.weight.zero_()
-                if layer.bias is not None:
-                    layer.bias.zero_()
+            assert isinstance(block, Block)
+            _zero(block.attn.to_out)
+            _zero(block.mlp.mlp[2])
+    _pool_by_mean(encoder.head)
+
+
+def _pool_by_mean(head: AttentionPooling) -> None:
+    """Equal attention to every token, which passes it on unchanged: the embedding is the mean of the tokens."""
+    width = head.probe.shape[0]
+    _zero(head.attention.to_q)
+    _zero(head.mlp.mlp[2])
+    for weight, bias in (
+        (head.attention.to_kv.weight[width:], head.attention.to_kv.bias[width:]),
+        (head.attention.to_out.weight, head.attention.to_out.bias),
+    ):
+        weight.copy_(torch.eye(width))
+        bias.zero_()
+
+
+def _zero(layer: nn.Module) -> None:
+    for parameter in layer.parameters():
+        parameter.zero_()

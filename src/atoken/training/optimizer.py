@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +12,8 @@ from .config import OptimizerConfig
 
 def build_optimizers(model: nn.Module, config: OptimizerConfig) -> dict[str, torch.optim.Optimizer]:
     """Muon (arXiv 2502.16982) on the matrices inside the blocks, AdamW on everything else, by name."""
-    muon, adamw = [], []
+    muon: list[nn.Parameter] = []
+    adamw: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (muon if ".blocks." in name and parameter.ndim == 2 and "gamma" not in name else adamw).append(parameter)
@@ -28,6 +31,6 @@ def rate(step: int, steps: int, config: OptimizerConfig) -> float:
 
 
 @torch.no_grad()
-def update_average(average: list[Tensor], current: list[Tensor], decay: float, step: int) -> None:
+def update_average(average: Sequence[Tensor], current: Sequence[Tensor], decay: float, step: int) -> None:
     """Exponential moving average in place; the first steps are averaged over a shorter past."""
-    torch._foreach_lerp_(average, current, 1 - min(decay, (1 + step) / (10 + step)))
+    torch._foreach_lerp_(list(average), list(current), 1 - min(decay, (1 + step) / (10 + step)))

@@ -40,7 +40,8 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", stop_after: int |
     torch.manual_seed(config.seed)
     model = AToken(config.model_config).to(device).train()
     if config.linear_start:
-        linear_start(model, torch.cat([data.batch(-step % 2**31).feats for step in range(1, 33)]).to(device))
+        unseen = range(config.steps, config.steps + 32)  # batches that the run itself does not draw
+        linear_start(model, torch.cat([data.batch(step).feats for step in unseen]).to(device))
     average = copy.deepcopy(model)
     optimizers = build_optimizers(model, config.optimizer)
     start = _resume(out / "checkpoint.pt", config, model, average, optimizers)
@@ -68,13 +69,14 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", stop_after: int |
         if done % config.log_every == 0 or done == config.steps:
             now = time.perf_counter()
             speed = config.log_every * config.tokens_per_step / (now - clock)
-            record = {name: float(value) for name, value in losses.items()}
+            record = {name: float(value.detach()) for name, value in losses.items()}
             _log(out, {"step": done, "rate": share, **record, "norm": float(norm), "tokens_per_s": round(speed)})
             clock = now
         if done % config.checkpoint_every == 0 or done == config.steps or done == stop_after:
             _save(out / "checkpoint.pt", config, model, average, optimizers, done)
             if photographs:
-                _log(out, {"step": done, "psnr": evaluate(model, photographs), "psnr_ema": evaluate(average, photographs)})
+                scores = {"psnr": evaluate(model, photographs), "psnr_ema": evaluate(average, photographs)}
+                _log(out, {"step": done, **scores})
             clock = time.perf_counter()
     if stop_after is None or stop_after >= config.steps:
         copy.deepcopy(average).to(torch.bfloat16).save_pretrained(out / "model")

@@ -22,8 +22,11 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 def save_model(model: AToken, directory: Path) -> None:
     """Write the config and the weights, each atomically, in the dtype that the model has."""
     with atomic_write(directory / WEIGHTS) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the umask has it; safetensors makes its files private
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
         safetensors.torch.save_file(state, temporary, {"format": "pt"})
+        temporary.chmod(mode)
     with atomic_write(directory / CONFIG) as temporary:
         temporary.write_text(json.dumps(model.config.to_dict(), indent=2) + "\n")
 

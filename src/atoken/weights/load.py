@@ -22,9 +22,7 @@ def list_models() -> list[str]:
     return sorted(name for name in PRESETS if (SHIPPED / name / WEIGHTS).is_file())
 
 
-def load(
-    source: str | Path, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None
-) -> AToken:
+def load(source: str | Path, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> AToken:
     """A tokenizer in evaluation mode, from the first of these that ``source`` is:
 
     - the name of a shipped model (``list_models()``);
@@ -82,7 +80,8 @@ def _find(source: str | Path) -> tuple[ModelConfig, dict[str, Tensor]]:
         raise ValueError(f"no weights come with {name!r}: AToken(PRESETS[{name!r}]) builds it with random ones")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and path.suffix not in CHECKPOINTS:
         return read_model(_download(name))
-    raise FileNotFoundError(f"no model at {name!r}: no such file or directory, and the shipped models are {list_models()}")
+    shipped = ", ".join(list_models()) or "none"
+    raise FileNotFoundError(f"no model at {name!r}: no such file or directory, and the shipped models are: {shipped}")
 
 
 def _download(name: str) -> Path:
