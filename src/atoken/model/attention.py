@@ -53,8 +53,10 @@ class HeadNorm(nn.Module):
         self.gamma = nn.Parameter(torch.ones(heads, head_dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [N, H, D]; keeps x's dtype."""
-        return (F.rms_norm(x.float(), x.shape[-1:], eps=TINY) * self.gamma.float()).to(x.dtype)
+        """x [N, H, D] of any float dtype -> fp32 [N, H, D]."""
+        x = x.float()
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(TINY)
+        return x / norm * (self.gamma.float() * x.shape[-1] ** 0.5)
 
 
 class SelfAttention(nn.Module):
@@ -69,7 +71,7 @@ class SelfAttention(nn.Module):
         self.k_rms_norm = HeadNorm(heads, width // heads) if qk_norm else nn.Identity()
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values [N, H, D] of x [N, W], before the rotary positions."""
+        """Queries, keys (fp32 with QK norm) and values [N, H, D] of x [N, W], before the rotary positions."""
         q, k, v = self.to_qkv(x).view(len(x), 3, self.heads, -1).unbind(1)  # [N, 3W] -> 3 x [N, H, D]
         return self.q_rms_norm(q), self.k_rms_norm(k), v
 
@@ -82,4 +84,5 @@ class SelfAttention(nn.Module):
         key_rope = rope
         if memory is not None:
             k, v, key_rope = memory.extend(k, v)
-        return self.to_out(attend(rotate(q, rope), rotate(k, key_rope), v, spans).flatten(1))
+        q, k = rotate(q, rope).to(v.dtype), rotate(k, key_rope).to(v.dtype)
+        return self.to_out(attend(q, k, v, spans).flatten(1))

@@ -21,6 +21,6 @@ def rope_table(positions: Tensor, head_dim: int) -> Tensor:
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Rotate the adjacent pairs (2j, 2j+1) of x [N, H, D] by ``table`` [N, 1, D/2], in fp32; keeps x's dtype."""
+    """Rotate the adjacent pairs (2j, 2j+1) of x [N, H, D] by ``table`` [N, 1, D/2]: fp32 [N, H, D]."""
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))  # [N, H, D/2]
-    return torch.view_as_real(pairs * table).flatten(-2).to(x.dtype)
+    return torch.view_as_real(pairs * table).flatten(-2)

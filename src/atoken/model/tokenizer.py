@@ -73,7 +73,7 @@ class AToken(nn.Module):
 
     def _changes(self) -> int:
         """Grows with every change in place, such as an optimizer's step."""
-        return sum(parameter._version for parameter in self.parameters())
+        return sum(parameter._version for parameter in self.parameters() if not parameter.is_inference())
 
     def encode_packed(self, packed: Packed, *, pool: bool = True) -> Encoded:
         """Encode patches: feats [N, 3072], or [N, 768] where the other three frames are zero, in [-1, 1].
