@@ -1,0 +1,213 @@
+"""The command ``atoken``. Help needs no torch: every command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+from typer.core import TyperGroup
+
+from .. import __version__
+from . import options
+from .report import say, sentence
+
+USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+"""Base of the errors about the command line itself; typer's own since it carries its own click, click's before."""
+
+
+class Commands(TyperGroup):
+    """All commands; what a user can cause ends in one sentence and exit code 2, a bug keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command."""
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("always", module=r"atoken(\.|$)")
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
+        except BrokenPipeError:  # the reader of stdout has gone: typer ends quietly
+            raise
+        except USAGE_ERROR as error:
+            command = getattr(getattr(error, "ctx", None), "command_path", "atoken")
+            reason = error.format_message()
+            say(f"error: {reason.rstrip('.')}; {command} --help shows what there is")
+            raise typer.Exit(2) from None
+        except (ValueError, OSError) as error:
+            say(f"error: {sentence(error)}")
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            say("interrupted: running the same command again continues")
+            raise typer.Exit(130) from None
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    say(f"warning: {message}")
+
+
+app = typer.Typer(
+    name="atoken",
+    cls=Commands,
+    help="Pictures as tokens in one sparse 4D space, and back.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """The entry point of the command ``atoken``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no failure
+    app(prog_name="atoken")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"atoken {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+def encode(
+    inputs: options.Pictures,
+    model: options.Model = "nano",
+    kind: options.Kind = None,
+    out: options.Out = Path("."),
+    device: options.Device = None,
+    dtype: options.Dtype = "float32",
+    token_budget: options.TokenBudget = None,
+    max_pixels: options.MaxPixels = None,
+    background: options.Background = "255,255,255",
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Turn pictures into token files (.atok)."""
+    from .pictures import Encode, Settings, run
+
+    settings = Settings(model, out, device, dtype, token_budget, overwrite, kind, max_pixels, background)
+    run(Encode, inputs, settings)
+
+
+@app.command()
+def decode(
+    inputs: options.TokenFiles,
+    model: options.Model = "nano",
+    out: options.Out = Path("."),
+    image_format: options.Format = None,
+    device: options.Device = None,
+    dtype: options.Dtype = "float32",
+    token_budget: options.TokenBudget = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Turn token files (.atok) back into pictures."""
+    from .pictures import Decode, Settings, run
+
+    settings = Settings(model, out, device, dtype, token_budget, overwrite, image_format=image_format)
+    run(Decode, inputs, settings)
+
+
+@app.command()
+def reconstruct(
+    inputs: options.Pictures,
+    model: options.Model = "nano",
+    kind: options.Kind = None,
+    out: options.Out = Path("."),
+    image_format: options.Format = None,
+    device: options.Device = None,
+    dtype: options.Dtype = "float32",
+    token_budget: options.TokenBudget = None,
+    max_pixels: options.MaxPixels = None,
+    background: options.Background = "255,255,255",
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Encode pictures and decode them at once, into NAME.reconstructed.png, and say how close they come."""
+    from .pictures import Reconstruct, Settings, run
+
+    settings = Settings(model, out, device, dtype, token_budget, overwrite, kind, max_pixels, background, image_format)
+    run(Reconstruct, inputs, settings)
+
+
+@app.command()
+def info(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILES...",
+            show_default=False,
+            help="Token files, pictures, model folders, released checkpoints, or names of shipped models.",
+        ),
+    ],
+) -> None:
+    """Say what a token file, a picture, a model folder or a checkpoint is."""
+    from .info import describe_all
+
+    describe_all(files)
+
+
+@app.command()
+def models() -> None:
+    """List the model presets, and which of them come with weights."""
+    from .info import list_presets
+
+    list_presets()
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", show_default=False, help="A released .pt or .safetensors file.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", show_default=False, help="Folder of the new model.")],
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="continuous|discrete",
+            help="Tokens that the weights were trained for, where the name of the file does not tell.",
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(metavar=options.DTYPE_NAMES, show_default="as stored", help="Precision of the written weights."),
+    ] = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Turn a released checkpoint into a model folder (config.json and model.safetensors)."""
+    from .convert import convert_checkpoint
+
+    convert_checkpoint(checkpoint, out, kind, dtype, overwrite)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", show_default=False, help="Recipe of the run.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", show_default=False, help="Folder for the log, the checkpoints and the trained model."
+        ),
+    ],
+    device: options.Device = None,
+) -> None:
+    """Train a model, continuing from the last checkpoint in the folder."""
+    from .train import train_model
+
+    train_model(config, out, device)

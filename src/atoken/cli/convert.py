@@ -1,0 +1,78 @@
+"""``atoken convert``: a released checkpoint as a model folder."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from functools import reduce
+from pathlib import Path
+
+import torch
+import typer
+
+from ..config import KINDS, ModelConfig
+from ..model.tokenizer import fingerprint
+from ..weights.files import CONFIG, WEIGHTS
+from ..weights.load import CHECKPOINTS, build, load
+from ..weights.released import read_released
+from . import options, paths
+from .report import bytes_text, clean, say
+
+
+def convert_checkpoint(checkpoint: Path, out: Path, kind: str | None, dtype: str | None, overwrite: bool) -> None:
+    """Write ``out`` and read it back. Raises ``ValueError`` or ``OSError`` with one sentence."""
+    options.check_choice("--kind", kind, KINDS)
+    options.check_choice("--dtype", dtype, options.DTYPES)
+    _check_paths(checkpoint, out, overwrite)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not say whether it was trained for")  # said below
+        config, state = read_released(checkpoint)
+    stored = reduce(torch.promote_types, {tensor.dtype for tensor in state.values()})
+    wanted = options.parse_dtype(dtype) if dtype else stored
+    if kind is None and len(config.kinds) > 1:
+        say(
+            f"warning: {checkpoint.name} does not say whether it was trained for {' or '.join(config.kinds)} tokens: "
+            f"both are recorded, {config.kinds[0]} by default, and only the right one decodes well; --kind states it"
+        )
+    model = build(_with_kind(config, kind, checkpoint), state, "cpu", wanted, str(checkpoint))
+    source = model.weights_hash
+    model.save_pretrained(out)
+
+    written = load(out, device="cpu", dtype=wanted).weights_hash
+    if written != fingerprint(model.state_dict()):
+        raise ValueError(f"{out} does not read back as it was written: the disk or the memory is at fault")
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    size = sum((out / name).stat().st_size for name in (CONFIG, WEIGHTS))
+    kinds, precision = " and ".join(model.config.kinds), str(wanted).removeprefix("torch.")
+    typer.echo(
+        clean(
+            f"{model.config.name}: {parameters / 1e6:.1f} M parameters in {precision}, {kinds} tokens, "
+            f"{bytes_text(size)}, weights {written[:12]}, in {out}"
+        )
+    )
+    if written != source:
+        typer.echo(f"rounding made these other weights than {source[:12]}: neither decodes the tokens of the other")
+
+
+def _check_paths(checkpoint: Path, out: Path, overwrite: bool) -> None:
+    if checkpoint.is_dir():
+        raise ValueError(f"{checkpoint} is a folder: give a released {' or '.join(CHECKPOINTS)} file")
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"{checkpoint}: no such file")
+    if checkpoint.suffix not in CHECKPOINTS:
+        raise ValueError(f"{checkpoint} is not a checkpoint: expected one of {', '.join(CHECKPOINTS)}")
+    targets = [out / CONFIG, out / WEIGHTS]
+    if any(target.exists() and target.samefile(checkpoint) for target in targets):
+        raise ValueError(f"{checkpoint} would be replaced by its own result: give another --out")
+    if not overwrite and any(target.exists() for target in targets):
+        raise ValueError(f"{out} holds a model already: give another --out, or --overwrite to replace it")
+    paths.check_folder(out)
+
+
+def _with_kind(config: ModelConfig, kind: str | None, checkpoint: Path) -> ModelConfig:
+    """The config with the kind that the user states. Raises ``ValueError`` where the file says otherwise."""
+    if kind is None:
+        return config
+    if kind not in config.kinds:
+        raise ValueError(f"--kind is {kind!r}: {checkpoint} was trained for {config.kinds[0]} tokens")
+    return replace(config, kinds=(kind,))

@@ -1,0 +1,130 @@
+"""``atoken info`` and ``atoken models``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import reduce
+from pathlib import Path
+
+import torch
+import typer
+from PIL import Image
+from safetensors import safe_open
+from torch import Tensor
+
+from ..config import PATCH, PRESETS, ModelConfig
+from ..media.image import read_image
+from ..model.tokenizer import AToken
+from ..tokens import Tokens
+from ..weights.files import WEIGHTS, read_model
+from ..weights.load import CHECKPOINTS, SHIPPED, build, list_models
+from ..weights.released import read_released
+from .report import bytes_text, clean, say, sentence, show_table
+
+Facts = dict[str, object]
+
+
+def describe_all(files: Sequence[str]) -> None:
+    """Print the facts about each file, then the failures. Raises ``typer.Exit(2)`` where there are any."""
+    failures = []
+    for index, name in enumerate(files):
+        try:
+            facts = _describe(name)
+        except (ValueError, OSError) as error:
+            failures.append(sentence(error, name))
+            continue
+        width = max(map(len, facts)) + 2
+        typer.echo(("\n" if index else "") + clean(name))
+        for key, value in facts.items():
+            typer.echo(f"  {key:{width}}{clean(value)}")
+    for failure in failures:
+        say(f"error: {failure}")
+    if failures:
+        raise typer.Exit(2)
+
+
+def list_presets() -> None:
+    """Print one line for each preset."""
+    shipped = list_models()
+    rows = []
+    for name, preset in PRESETS.items():
+        config = read_model(SHIPPED / name)[0] if name in shipped else preset
+        with torch.device("meta"):
+            parameters = sum(parameter.numel() for parameter in AToken(config).parameters())
+        depth = f"{config.encoder_depth} + {config.decoder_depth}"
+        weights = "shipped" if name in shipped else "-"
+        rows.append((name, f"{parameters / 1e6:.1f} M", config.width, depth, ", ".join(config.kinds), weights))
+    show_table(("name", "parameters", "width", "depth", "tokens", "weights"), rows, words=("tokens", "weights"))
+
+
+def _describe(name: str) -> Facts:
+    path = Path(name)
+    if not path.exists() and name in list_models():
+        path = SHIPPED / name
+    if path.is_dir():
+        config, state = read_model(path)
+        return {"what": "model folder", **_model_facts(config, state, path), "bytes": _bytes(path / WEIGHTS)}
+    if path.suffix == ".atok":
+        return _token_facts(path)
+    if path.suffix in CHECKPOINTS and path.exists():
+        config, state = read_released(path)
+        return {"what": "released checkpoint", **_model_facts(config, state, path), "bytes": _bytes(path)}
+    return _picture_facts(path)
+
+
+def _token_facts(path: Path) -> Facts:
+    tokens = Tokens.load(path)
+    with safe_open(path, "pt") as file:
+        header = dict(file.metadata())
+    values = "codes" if tokens.kind == "discrete" else "latents"
+    shape, dtype = list(tokens.values.shape), str(tokens.values.dtype).removeprefix("torch.")
+    height, width = tokens.size
+    return {
+        "what": "token file",
+        **{key: header.pop(key) for key in ("modality", "kind", "model", "weights")},
+        "tokens": len(tokens),
+        values: f"{shape} {dtype}",
+        "size": f"{width} x {height}",
+        **{key: header[key] for key in sorted(header) if key not in ("format", "size")},
+        "bytes": _bytes(path),
+        "bits per pixel": _rate(path, height * width),
+    }
+
+
+def _picture_facts(path: Path) -> Facts:
+    height, width, _ = read_image(path).shape
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # read_image has said what there is to say
+        with Image.open(path) as image:
+            stored = f"{image.format}, mode {image.mode}"
+    return {
+        "what": "picture",
+        "stored as": stored,
+        "size": f"{width} x {height}",
+        "tokens": -(-height // PATCH[1]) * -(-width // PATCH[2]),
+        "bytes": _bytes(path),
+        "bits per pixel": _rate(path, height * width),
+    }
+
+
+def _model_facts(config: ModelConfig, state: dict[str, Tensor], path: Path) -> Facts:
+    """The config, and what the weights are; ``ValueError`` where the two do not fit."""
+    dtypes = {tensor.dtype for tensor in state.values()}
+    model = build(config, state, "cpu", reduce(torch.promote_types, dtypes or {torch.float32}), str(path))
+    values = {key: ", ".join(value) if key == "kinds" else value for key, value in config.to_dict().items()}
+    return {
+        **values,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "dtype": ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes)),
+        "weights": model.weights_hash,
+    }
+
+
+def _bytes(path: Path) -> str:
+    size = path.stat().st_size
+    return f"{size} ({bytes_text(size)})" if size >= 1000 else str(size)
+
+
+def _rate(path: Path, pixels: int) -> str:
+    return f"{8 * path.stat().st_size / pixels:.3f}"

@@ -1,0 +1,111 @@
+"""Options that several commands share, and the checks on their values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("float32", "bfloat16", "float16")
+DTYPE_NAMES = "|".join(DTYPES)
+FORMATS = ("png", "jpg", "jpeg", "webp", "avif", "tif", "tiff", "bmp")
+
+Pictures = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUTS...",
+        show_default=False,
+        help="Pictures, folders (with all that is below them) and quoted patterns such as 'photos/**/*.jpg'.",
+    ),
+]
+TokenFiles = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUTS...",
+        show_default=False,
+        help="Token files, folders (with all that is below them) and quoted patterns such as 'tokens/**/*.atok'.",
+    ),
+]
+Model = Annotated[
+    str, typer.Option(help="Name of a shipped model, a model folder, a released checkpoint, or owner/name on the hub.")
+]
+Kind = Annotated[
+    str | None,
+    typer.Option(metavar="continuous|discrete", show_default="what the model was trained for", help="Kind of tokens."),
+]
+Out = Annotated[
+    Path,
+    typer.Option(
+        metavar="DIR|FILE",
+        show_default="the current folder",
+        help="Folder for the results; for a single input it may be the name of the result itself.",
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", metavar="|".join(FORMATS), show_default="png", help="Format of the written pictures."),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(metavar="cpu|cuda|cuda:N|mps", show_default="cuda where there is one", help="Where to compute."),
+]
+Dtype = Annotated[str, typer.Option(metavar=DTYPE_NAMES, help="Precision of the computation.")]
+TokenBudget = Annotated[
+    int | None,
+    typer.Option(metavar="N", show_default="16384", help="Tokens (16 x 16 pixels each) computed at once."),
+]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(metavar="N", show_default="178956970", help="Larger pictures are refused: they may be bombs."),
+]
+Background = Annotated[str, typer.Option(metavar="R,G,B", help="Colour behind transparent pixels.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write again what is already there.")]
+
+
+def check_choice(option: str, value: str | None, choices: Iterable[str]) -> None:
+    """Raise ``ValueError`` unless ``value`` is one of ``choices`` or None."""
+    if value is not None and value not in choices:
+        raise ValueError(f"{option} is {value!r}: give one of {', '.join(choices)}")
+
+
+def check_positive(option: str, value: int | None) -> None:
+    """Raise ``ValueError`` unless ``value`` is at least 1 or None."""
+    if value is not None and value < 1:
+        raise ValueError(f"{option} is {value}: give a positive number")
+
+
+def parse_background(value: str) -> tuple[int, int, int]:
+    """``"R,G,B"`` as three integers in 0 ... 255. Raises ``ValueError``."""
+    numbers = [int(part) if part.strip().isdecimal() else -1 for part in value.split(",")]
+    if len(numbers) != 3 or not all(0 <= number <= 255 for number in numbers):
+        raise ValueError(f"--background is {value!r}: give three integers in 0..255, such as 255,255,255")
+    return numbers[0], numbers[1], numbers[2]
+
+
+def parse_dtype(value: str) -> torch.dtype:
+    """The torch dtype of that name. Raises ``ValueError``."""
+    import torch
+
+    check_choice("--dtype", value, DTYPES)
+    dtype = getattr(torch, value)
+    assert isinstance(dtype, torch.dtype)
+    return dtype
+
+
+def check_device(value: str | None) -> None:
+    """Raise ``ValueError`` for a device that this machine does not have."""
+    if value is None or value == "cpu":
+        return
+    import torch
+
+    kind, _, index = value.partition(":")
+    if kind not in ("cuda", "mps") or (index and not index.isdecimal()) or value.endswith(":"):
+        raise ValueError(f"--device is {value!r}: give cpu, cuda, cuda:N or mps")
+    count = torch.cuda.device_count() if kind == "cuda" else int(torch.backends.mps.is_available())
+    if count <= int(index or 0):
+        raise ValueError(f"--device is {value!r}, and PyTorch finds {count or 'no'} such device here: try --device cpu")

@@ -1,0 +1,149 @@
+"""From what the user typed to files, and from files to the names of their results."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+_MAGIC = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input file, and where it lies below the folder or pattern that named it."""
+
+    path: Path
+    below: Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """An input file and the file to make of it."""
+
+    source: Path
+    target: Path
+
+
+def expand(inputs: Sequence[str], wanted: Callable[[Path], bool], what: str) -> tuple[list[Source], list[str]]:
+    """Files that ``inputs`` name, sorted and each once, and one sentence for each input that names none.
+
+    A file is taken as it is. Folders are searched to the bottom and patterns (``*``, ``?``, ``[...]``, ``**``) are
+    matched, for files that ``wanted`` accepts; names with a leading dot are left out. Links to folders are followed,
+    each folder being read once, so that a loop of links ends. ``what`` is the word for such a file.
+    """
+    found: dict[Path, Source] = {}
+    problems: list[str] = []
+
+    def add(path: Path, below: Path) -> None:
+        found.setdefault(Path(os.path.realpath(path.parent), path.name), Source(path, below))
+
+    for text in inputs:
+        path = Path(text)
+        before = len(problems)
+        if path.is_dir():
+            matches = [(p, p.relative_to(path)) for p in _walk(path, None, problems) if wanted(p)]
+            complaint = f"{text}: no {what} in this folder"
+        elif not os.path.lexists(path) and _MAGIC & set(text):
+            root, pattern = _split(path)
+            depth = None if "**" in pattern else len(pattern)
+            below = ((p, p.relative_to(root)) for p in _walk(root, depth, problems) if wanted(p))
+            matches = [(p, rest) for p, rest in below if _fits(rest.parts, pattern)]
+            complaint = f"{text}: no {what} matches"
+        else:
+            matches = [(path, Path(path.name))] if path.exists() else []
+            complaint = f"{text}: no such file or folder"
+        for match in matches:
+            add(*match)
+        if not matches and len(problems) == before:
+            problems.append(complaint)
+    return sorted(found.values(), key=lambda source: source.path), problems
+
+
+def plan(sources: Iterable[Source], name: Callable[[Source], Path]) -> tuple[list[Job], list[str]]:
+    """The job of each source, ``name`` giving its target, and one sentence for each that would destroy something."""
+    sources = list(sources)
+    inputs = {identity for source in sources if (identity := _identity(source.path))}
+    taken: dict[str, Path] = {}
+    jobs: list[Job] = []
+    problems: list[str] = []
+    for source in sources:
+        target = name(source)
+        key = os.path.normcase(os.path.abspath(target))
+        if key in taken:
+            problems.append(f"{source.path}: its result {target} is already that of {taken[key]}; give another --out")
+        elif _identity(target) in inputs:
+            problems.append(f"{source.path}: its result {target} is itself an input; give another --out")
+        else:
+            taken[key] = source.path
+            jobs.append(Job(source.path, target))
+    return jobs, problems
+
+
+def is_single_file(inputs: Sequence[str], out: Path, suffixes: Collection[str]) -> bool:
+    """Whether ``out`` is the name of the result itself: one input, which is a file, and a fitting suffix."""
+    one_file = len(inputs) == 1 and os.path.exists(inputs[0]) and not os.path.isdir(inputs[0])
+    return one_file and out.suffix.lower() in suffixes and not out.is_dir()
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ``OSError`` where ``folder`` can clearly not be made or written."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not existing.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is not a folder, so nothing can be written there", str(existing))
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "this folder is not writable", str(existing))
+
+
+def _walk(root: Path, depth: int | None, problems: list[str]) -> Iterator[Path]:
+    """Files below ``root``, at most ``depth`` levels down; real folders first, then those behind links."""
+    seen: set[str] = set()
+    waiting = deque([(root, 1)])
+    while waiting:
+        folder, level = waiting.popleft()
+        real = os.path.realpath(folder)
+        if real in seen:
+            continue
+        seen.add(real)
+        try:
+            with os.scandir(folder) as scan:
+                entries = [entry for entry in scan if not entry.name.startswith(".")]
+        except FileNotFoundError:
+            continue  # a pattern below a folder that does not exist matches nothing
+        except OSError as error:
+            problems.append(f"{folder}: {error.strerror}")
+            continue
+        for entry in entries:
+            if not os.path.isdir(entry):  # unlike the method of the same name, no error for a link to itself
+                if entry.is_symlink() or entry.is_file():  # a dangling link is an input that fails; pipes are none
+                    yield folder / entry.name
+            elif depth is None or level < depth:
+                add = waiting.append if entry.is_symlink() else waiting.appendleft
+                add((folder / entry.name, level + 1))
+
+
+def _split(pattern: Path) -> tuple[Path, tuple[str, ...]]:
+    """A pattern as the folder before its first wildcard and the parts from there on."""
+    first = next(i for i, part in enumerate(pattern.parts) if _MAGIC & set(part))
+    return Path(*pattern.parts[:first]), pattern.parts[first:]
+
+
+def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_fits(parts[i:], pattern[1:]) for i in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and number of a file, the same under all of its names; None where there is no file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

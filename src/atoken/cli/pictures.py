@@ -1,0 +1,239 @@
+"""``atoken encode``, ``decode`` and ``reconstruct``."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import KINDS, PATCH
+from ..evaluation.psnr import psnr
+from ..media.image import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, read_image, write_image
+from ..model.tokenizer import TOKEN_BUDGET, AToken
+from ..tokens import Tokens
+from ..weights.load import load
+from . import options, paths
+from .batches import Task, process
+from .report import Report, show_table
+
+TOKEN_SUFFIXES = frozenset({".atok"})
+RECONSTRUCTED = ".reconstructed"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options as they were typed. Raises ``ValueError`` for a value that cannot be."""
+
+    model: str
+    out: Path
+    device: str | None
+    dtype: str
+    token_budget: int | None
+    overwrite: bool
+    kind: str | None = None
+    max_pixels: int | None = None
+    background: str = "255,255,255"
+    image_format: str | None = None
+
+    def __post_init__(self) -> None:
+        options.check_choice("--kind", self.kind, KINDS)
+        options.check_choice("--dtype", self.dtype, options.DTYPES)
+        options.check_choice("--format", self.image_format, options.FORMATS)
+        options.check_positive("--token-budget", self.token_budget)
+        options.check_positive("--max-pixels", self.max_pixels)
+        options.parse_background(self.background)
+        options.check_device(self.device)
+
+    def read_picture(self, path: Path) -> np.ndarray:
+        """A picture file as uint8 HWC."""
+        background = options.parse_background(self.background)
+        return read_image(path, background=background, max_pixels=self.max_pixels or DEFAULT_MAX_PIXELS)
+
+
+class Command(Task):
+    """A task with a model, and its place on the command line."""
+
+    what: str
+    """Word for an input."""
+    result_suffixes: frozenset[str]
+
+    def __init__(self, settings: Settings, model: AToken) -> None:
+        self.settings, self.model = settings, model
+        self.kind = settings.kind or model.config.kinds[0]
+        self.budget = settings.token_budget or TOKEN_BUDGET
+        if self.kind not in model.config.kinds:
+            known = " and ".join(model.config.kinds)
+            raise ValueError(
+                f"--kind is {self.kind!r}: the weights of {settings.model!r} were trained for {known} tokens"
+            )
+
+    @classmethod
+    @abstractmethod
+    def wants(cls, path: Path) -> bool:
+        """Whether a file in a folder is an input."""
+
+    @classmethod
+    @abstractmethod
+    def name(cls, source: paths.Source, settings: Settings) -> Path:
+        """The result's name below the output folder."""
+
+    def conclude(self) -> None:
+        """Print what there is to say beyond the summary."""
+        return
+
+
+class Encode(Command):
+    """Pictures to token files."""
+
+    what = "picture"
+    result_suffixes = TOKEN_SUFFIXES
+
+    @classmethod
+    def wants(cls, path: Path) -> bool:
+        """Whether a file in a folder is an input."""
+        return path.suffix.lower() in IMAGE_SUFFIXES
+
+    @classmethod
+    def name(cls, source: paths.Source, settings: Settings) -> Path:
+        """The result's name below the output folder."""
+        return source.below.with_name(f"{source.below.stem}.atok")
+
+    def finished(self, target: Path) -> bool:
+        """Whether the result is there; ``ValueError`` where the file that is there is another's."""
+        if not target.exists():
+            return False
+        try:
+            tokens = Tokens.load(target)
+        except ValueError as error:
+            raise ValueError(f"{error}; --overwrite writes it again") from None
+        if (tokens.weights, tokens.kind) != (self.model.weights_hash, self.kind):
+            raise ValueError(
+                f"{target} holds {tokens.kind} tokens of {tokens.model!r} with weights {tokens.weights[:12]}, not "
+                f"{self.kind} ones of {self.model.config.name!r} with weights {self.model.weights_hash[:12]}; "
+                "--overwrite replaces it"
+            )
+        return True
+
+    def read(self, path: Path) -> np.ndarray:
+        """The picture, uint8 HWC."""
+        return self.settings.read_picture(path)
+
+    def count(self, item: np.ndarray) -> int:
+        """Patches of the picture."""
+        height, width, _ = item.shape
+        return -(-height // PATCH[1]) * -(-width // PATCH[2])
+
+    def compute(self, items: Sequence[np.ndarray]) -> Sequence[Any]:
+        """Tokens of each picture."""
+        tokens: list[Tokens] = self.model.encode(list(items), kind=self.kind, token_budget=self.budget)
+        return tokens
+
+    def write(self, target: Path, item: np.ndarray, result: Any) -> None:
+        """Write the token file."""
+        result.save(target)
+
+
+class Decode(Command):
+    """Token files to pictures."""
+
+    what = "token file"
+    result_suffixes = IMAGE_SUFFIXES
+
+    @classmethod
+    def wants(cls, path: Path) -> bool:
+        """Whether a file in a folder is an input."""
+        return path.suffix.lower() in TOKEN_SUFFIXES
+
+    @classmethod
+    def name(cls, source: paths.Source, settings: Settings) -> Path:
+        """The result's name below the output folder."""
+        return source.below.with_name(f"{source.below.stem}.{settings.image_format or 'png'}")
+
+    def read(self, path: Path) -> Tokens:
+        """The tokens."""
+        return Tokens.load(path)
+
+    def count(self, item: Tokens) -> int:
+        """Number of tokens."""
+        return len(item)
+
+    def compute(self, items: Sequence[Tokens]) -> Sequence[np.ndarray]:
+        """The pictures, uint8 HWC."""
+        pictures: list[np.ndarray] = self.model.decode(items, token_budget=self.budget)
+        return pictures
+
+    def write(self, target: Path, item: Tokens, result: np.ndarray) -> None:
+        """Write the picture."""
+        write_image(target, result)
+
+
+class Reconstruct(Encode):
+    """Pictures to pictures, by way of tokens."""
+
+    result_suffixes = IMAGE_SUFFIXES
+
+    def __init__(self, settings: Settings, model: AToken) -> None:
+        super().__init__(settings, model)
+        self.rows: list[tuple[str, str, int, float]] = []
+
+    @classmethod
+    def wants(cls, path: Path) -> bool:
+        """Whether a file in a folder is an input: the results of an earlier run are not."""
+        return super().wants(path) and not path.stem.endswith(RECONSTRUCTED)
+
+    @classmethod
+    def name(cls, source: paths.Source, settings: Settings) -> Path:
+        """The result's name below the output folder."""
+        return source.below.with_name(f"{source.below.stem}{RECONSTRUCTED}.{settings.image_format or 'png'}")
+
+    def finished(self, target: Path) -> bool:
+        """Whether the result is there."""
+        return target.exists()
+
+    def compute(self, items: Sequence[np.ndarray]) -> Sequence[Any]:
+        """The reconstructions, uint8 HWC."""
+        pictures: list[np.ndarray] = self.model.decode(super().compute(items), token_budget=self.budget)
+        return pictures
+
+    def write(self, target: Path, item: np.ndarray, result: Any) -> None:
+        """Write the picture and keep its row of the table."""
+        write_image(target, result)
+        height, width, _ = item.shape
+        self.rows.append((str(target), f"{width}x{height}", self.count(item), psnr(result, item)))
+
+    def conclude(self) -> None:
+        """Print the table of PSNR, with the mean where there are several."""
+        rows = [(name, size, tokens, f"{score:.2f}") for name, size, tokens, score in self.rows]
+        if len(rows) > 1:
+            scores, tokens = [row[3] for row in self.rows], sum(row[2] for row in self.rows)
+            rows.append(("mean", "", round(tokens / len(rows)), f"{np.mean(scores):.2f}"))
+        if rows:
+            show_table(("file", "size", "tokens", "PSNR dB"), rows)
+
+
+def run(command: type[Command], inputs: Sequence[str], settings: Settings) -> None:
+    """Find the inputs, do the work, and report. Raises ``typer.Exit(2)`` where an input failed."""
+    report = Report()
+    sources, report.failures = paths.expand(inputs, command.wants, command.what)
+    if not sources:
+        raise ValueError("; ".join(report.failures))
+    single = paths.is_single_file(inputs, settings.out, command.result_suffixes)
+    if single and settings.image_format and settings.out.suffix.lower() != f".{settings.image_format}":
+        raise ValueError(f"--out {settings.out} and --format {settings.image_format} name different formats")
+
+    def target(source: paths.Source) -> Path:
+        return settings.out if single else settings.out / command.name(source, settings)
+
+    jobs, problems = paths.plan(sources, target)
+    report.failures += problems
+    if settings.overwrite or not all(job.target.exists() for job in jobs):
+        paths.check_folder(settings.out.parent if single else settings.out)
+    model = load(settings.model, device=settings.device, dtype=options.parse_dtype(settings.dtype))
+    task = command(settings, model)
+    process(task, jobs, report, budget=task.budget, overwrite=settings.overwrite)
+    task.conclude()
+    report.close(settings.out)

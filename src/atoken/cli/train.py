@@ -1,0 +1,47 @@
+"""``atoken train``: the trainer with its log on the terminal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+import typer
+
+from ..training.config import read_config
+from ..training.trainer import train
+from . import options, paths
+from .report import clean, say
+
+
+class _ToStderr(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
+@contextmanager
+def _log_shown() -> Iterator[None]:
+    logger, handler = logging.getLogger("atoken"), _ToStderr()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def train_model(config: Path, out: Path, device: str | None) -> None:
+    """Train to the end of the recipe. Raises ``ValueError`` or ``OSError`` with one sentence."""
+    if find_spec("yaml") is None:
+        raise ValueError("training recipes are YAML, which needs: pip install 'atoken[train]'")
+    options.check_device(device)
+    recipe = read_config(config)
+    paths.check_folder(out)
+    with _log_shown():
+        train(recipe, out, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    typer.echo(clean(f"{recipe.steps} steps of {recipe.model}, model in {out / 'model'}"))

@@ -1,0 +1,60 @@
+"""A tiny model with random weights, pictures, and the command line called in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from atoken import PRESETS, AToken, write_image
+from atoken.cli import app
+
+
+def save_tiny(folder: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    AToken(PRESETS["tiny"]).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("models") / "tiny", seed=0)
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("models") / "other", seed=1)
+
+
+@pytest.fixture
+def atoken() -> Callable[..., Result]:
+    """Run a command; an exception that it lets through fails the test with its traceback."""
+
+    def run(*arguments: object) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+    return run
+
+
+@pytest.fixture
+def picture() -> Callable[..., Path]:
+    """Write a picture of noise, the same for the same name."""
+
+    def write(path: Path, height: int = 20, width: int = 33) -> Path:
+        rng = np.random.default_rng(len(path.name))
+        write_image(path, rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        return path
+
+    return write
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path_factory, monkeypatch) -> Path:
+    """An empty current folder of its own, so that a default ``--out`` never lands in the repository."""
+    folder = tmp_path_factory.mktemp("cwd")
+    monkeypatch.chdir(folder)
+    return folder

@@ -1,0 +1,283 @@
+"""info and convert."""
+
+import json
+import pickle
+import re
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+import atoken as library
+from atoken import PRESETS, AToken
+
+
+@pytest.fixture(scope="module")
+def state():
+    torch.manual_seed(2)
+    return AToken(PRESETS["tiny"]).state_dict()
+
+
+def facts(text: str) -> dict[str, str]:
+    return dict(re.split(r"  +", line.strip(), maxsplit=1) for line in text.splitlines() if line.startswith("  "))
+
+
+def stored_dtypes(folder):
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        names = file.keys()
+        return {file.get_tensor(name).dtype for name in names}
+
+
+def test_info_of_a_token_file(atoken, tiny, picture, tmp_path):
+    path = tmp_path / "a.atok"
+    assert (
+        atoken("encode", picture(tmp_path / "a.png"), "--model", tiny, "--kind", "discrete", "--out", path).exit_code
+        == 0
+    )
+    result = atoken("info", path)
+    assert result.exit_code == 0
+    told, size = facts(result.stdout), path.stat().st_size
+    assert result.stdout.startswith(f"{path}\n")
+    assert told["what"] == "token file"
+    assert (told["kind"], told["model"], told["modality"]) == ("discrete", "tiny", "image")
+    assert told["weights"] == library.load(tiny).weights_hash
+    assert (told["tokens"], told["codes"]) == ("6", "[6, 8] uint16")
+    assert (told["size"], told["grid"], told["fsq"]) == ("33 x 20", "[1, 2, 3, 1]", "[4, 6]")
+    assert told["version"] == "1"
+    assert told["bytes"].startswith(str(size))
+    assert told["bits per pixel"] == f"{8 * size / 660:.3f}"
+
+
+def test_info_of_a_picture(atoken, picture, tmp_path):
+    path = picture(tmp_path / "a.jpg")
+    told = facts(atoken("info", path).stdout)
+    assert told["what"] == "picture"
+    assert told["stored as"] == "JPEG, mode RGB"
+    assert (told["size"], told["tokens"]) == ("33 x 20", "6")
+    assert told["bits per pixel"] == f"{8 * path.stat().st_size / 660:.3f}"
+
+
+def test_info_of_models(atoken, tiny, state, tmp_path):
+    checkpoint = tmp_path / "atoken-soc.pt"
+    torch.save({name: tensor.bfloat16() for name, tensor in state.items()}, checkpoint)
+    result = atoken("info", tiny, checkpoint)
+    assert result.exit_code == 0, result.output
+    folder, released = map(facts, result.stdout.split("\n\n"))
+    parameters = sum(tensor.numel() for tensor in state.values())
+    assert (folder["what"], released["what"]) == ("model folder", "released checkpoint")
+    assert folder["parameters"] == released["parameters"] == str(parameters)
+    assert (folder["dtype"], released["dtype"]) == ("float32", "bfloat16")
+    assert (folder["width"], released["width"]) == ("64", "64")
+    assert (folder["kinds"], released["kinds"]) == ("continuous, discrete", "continuous")
+    assert folder["weights"] == library.load(tiny).weights_hash
+
+
+def test_info_of_a_shipped_model(atoken):
+    told = facts(atoken("info", "nano").stdout)
+    assert (told["name"], told["dtype"]) == ("nano", "bfloat16")
+
+
+def test_info_goes_on_after_a_bad_file(atoken, picture, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    good = picture(tmp_path / "good.png")
+    result = atoken("info", tmp_path / "gone.pt", tmp_path / "bad.png", tmp_path / "folder", good)
+    assert result.exit_code == 2
+    assert f"{good}\n" in result.stdout
+    assert result.stderr.splitlines() == [
+        f"error: {tmp_path}/gone.pt: No such file or directory",
+        f"error: {tmp_path}/bad.png is empty (0 bytes): save or download it again.",
+        f"error: {tmp_path}/folder is not a model directory: it has no config.json",
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_convert_keeps_the_weights(atoken, state, picture, tmp_path, suffix):
+    checkpoint = tmp_path / f"atoken-sod{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(state, checkpoint)
+    out = tmp_path / "new" / "model"
+    result = atoken("convert", checkpoint, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in out.iterdir()) == ["config.json", "model.safetensors"]
+    before, after = library.load(checkpoint), library.load(out)
+    assert before.weights_hash == after.weights_hash
+    assert after.weights_hash[:12] in result.stdout
+    assert "discrete tokens" in result.stdout
+    assert after.config == before.config
+    assert after.config.kinds == ("discrete",)
+    assert stored_dtypes(out) == {torch.float32}
+    path = picture(tmp_path / "a.png")
+    assert torch.equal(before.encode(path).codes, after.encode(path).codes)
+
+
+def test_convert_as_stored_and_to_another_precision(atoken, state, tmp_path):
+    checkpoint = tmp_path / "atoken-soc.pt"
+    torch.save({name: tensor.bfloat16() for name, tensor in state.items()}, checkpoint)
+    assert atoken("convert", checkpoint, "--out", tmp_path / "same").exit_code == 0
+    assert stored_dtypes(tmp_path / "same") == {torch.bfloat16}
+    result = atoken("convert", checkpoint, "--out", tmp_path / "wide", "--dtype", "float32")
+    assert result.exit_code == 0
+    assert "rounding" not in result.stdout, "widening changes no weight"
+    assert stored_dtypes(tmp_path / "wide") == {torch.float32}
+    torch.save(state, checkpoint)
+    result = atoken("convert", checkpoint, "--out", tmp_path / "half", "--dtype", "float16")
+    assert result.exit_code == 0
+    assert "rounding made these other weights" in result.stdout
+    assert stored_dtypes(tmp_path / "half") == {torch.float16}
+
+
+def test_convert_of_mixed_precisions_loses_nothing(atoken, state, tmp_path):
+    checkpoint = tmp_path / "atoken-soc.pt"
+    torch.save({n: t.bfloat16() if "mlp" in n else t.half() for n, t in state.items()}, checkpoint)
+    assert atoken("convert", checkpoint, "--out", tmp_path / "out").exit_code == 0
+    assert stored_dtypes(tmp_path / "out") == {torch.float32}
+    assert library.load(tmp_path / "out").weights_hash == library.load(checkpoint).weights_hash
+
+
+@pytest.mark.parametrize("kind", [None, "continuous", "discrete"])
+def test_the_kind_of_an_ambiguous_checkpoint(atoken, state, tmp_path, kind):
+    checkpoint = tmp_path / "mystery.pt"
+    torch.save(state, checkpoint)
+    result = atoken("convert", checkpoint, "--out", tmp_path / "out", *(["--kind", kind] if kind else []))
+    assert result.exit_code == 0, result.output
+    recorded = json.loads((tmp_path / "out/config.json").read_text())["kinds"]
+    if kind:
+        assert (recorded, result.stderr) == ([kind], "")
+    else:
+        assert recorded == ["continuous", "discrete"]
+        assert result.stderr.startswith("warning: mystery.pt does not say whether")
+        assert result.stderr.count("\n") == 1
+
+
+def test_a_kind_against_the_name_of_the_file(atoken, state, tmp_path):
+    checkpoint = tmp_path / "atoken-soc.pt"
+    torch.save(state, checkpoint)
+    result = atoken("convert", checkpoint, "--out", tmp_path / "out", "--kind", "discrete")
+    assert result.exit_code == 2
+    assert result.stderr == f"error: --kind is 'discrete': {checkpoint} was trained for continuous tokens\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_convert_replaces_a_model_only_when_told(atoken, state, tiny, tmp_path):
+    checkpoint, out = tmp_path / "atoken-soc.pt", tmp_path / "out"
+    torch.save(state, checkpoint)
+    library.load(tiny).save_pretrained(out)
+    before = (out / "model.safetensors").read_bytes()
+    result = atoken("convert", checkpoint, "--out", out)
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {out} holds a model already: give another --out, or --overwrite to replace it\n"
+    assert (out / "model.safetensors").read_bytes() == before
+    assert atoken("convert", checkpoint, "--out", out, "--overwrite").exit_code == 0
+    assert library.load(out).weights_hash == library.load(checkpoint).weights_hash
+
+
+def test_convert_never_replaces_its_input(atoken, state, tmp_path):
+    checkpoint = tmp_path / "model.safetensors"
+    save_file(state, checkpoint)
+    before = checkpoint.read_bytes()
+    result = atoken("convert", checkpoint, "--out", tmp_path, "--overwrite")
+    assert result.exit_code == 2
+    assert "would be replaced by its own result" in result.stderr
+    assert checkpoint.read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_checkpoint_cut_in_half(atoken, state, tmp_path, suffix):
+    checkpoint = tmp_path / f"atoken-soc{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(state, checkpoint)
+    data = checkpoint.read_bytes()
+    checkpoint.write_bytes(data[: len(data) // 2])
+    for arguments in (["convert", checkpoint, "--out", tmp_path / "out"], ["info", checkpoint]):
+        result = atoken(*arguments)
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"error: {checkpoint} is truncated")
+        assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+class Trap:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_code_in_a_pickle_is_never_run(atoken, picture, state, tmp_path):
+    sprung = tmp_path / "sprung"
+    with (tmp_path / "plain.pt").open("wb") as file:
+        pickle.dump({"weight": Trap(sprung)}, file, protocol=2)
+    torch.save({**state, "weight": Trap(sprung)}, tmp_path / "zip.pt")
+    for name in ("plain.pt", "zip.pt"):
+        path = tmp_path / name
+        for arguments in (
+            ["convert", path, "--out", tmp_path / "out"],
+            ["info", path],
+            ["encode", picture(tmp_path / "a.png"), "--model", path],
+        ):
+            result = atoken(*arguments)
+            assert result.exit_code == 2
+            assert f"{path} is refused: it holds code or objects" in result.stderr
+            assert result.stderr.count("\n") == 1
+    assert not sprung.exists()
+    pickle.loads((tmp_path / "plain.pt").read_bytes())["weight"].close()
+    assert sprung.exists(), "the trap works"
+
+
+@pytest.mark.parametrize("change", ["missing", "surplus", "shape", "nan"])
+def test_a_wrong_file_yields_no_model(atoken, state, tmp_path, change):
+    state = dict(state)
+    name = "encoder.blocks.0.mlp.mlp.2.weight"
+    assert name in state
+    if change == "missing":
+        del state[name]
+    elif change == "surplus":
+        state["extra"] = torch.zeros(1)
+    elif change == "shape":
+        state[name] = torch.zeros(3, 3)
+    else:
+        state[name] = torch.full_like(state[name], torch.nan)
+    torch.save(state, tmp_path / "atoken-soc.pt")
+    result = atoken("convert", tmp_path / "atoken-soc.pt", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert ("extra is surplus" if change == "surplus" else name) in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_convert_of_what_is_no_checkpoint(atoken, tiny, picture, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for path, words in (
+        (tiny, "is a folder"),
+        (tmp_path / "gone.pt", "no such file"),
+        (picture(tmp_path / "a.png"), "is not a checkpoint"),
+    ):
+        result = atoken("convert", path, "--out", tmp_path / "out")
+        assert result.exit_code == 2
+        assert words in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_convert_below_a_file(atoken, state, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    torch.save(state, tmp_path / "atoken-soc.pt")
+    result = atoken("convert", tmp_path / "atoken-soc.pt", "--out", tmp_path / "file" / "model")
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {tmp_path}/file: is not a folder, so nothing can be written there\n"
+
+
+def test_convert_notices_a_model_that_does_not_read_back(atoken, state, tmp_path, monkeypatch):
+    torch.save(state, tmp_path / "atoken-soc.pt")
+    save = AToken.save_pretrained
+
+    def faulty(self, directory):
+        with torch.no_grad():
+            self.proj.weight[0, 0] += 1
+        save(self, directory)
+        with torch.no_grad():
+            self.proj.weight[0, 0] -= 1
+
+    monkeypatch.setattr(AToken, "save_pretrained", faulty)
+    result = atoken("convert", tmp_path / "atoken-soc.pt", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "does not read back as it was written" in result.stderr

@@ -1,0 +1,157 @@
+"""From arguments to files and to the names of results."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from atoken.cli.paths import Job, Source, check_folder, expand, is_single_file, plan
+
+
+def jpg(path: Path) -> bool:
+    return path.suffix.lower() == ".jpg"
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def found(*inputs: object) -> list[str]:
+    sources, problems = expand([str(text) for text in inputs], jpg, "picture")
+    assert problems == []
+    return [str(source.below) for source in sources]
+
+
+def test_folders_are_searched_and_keep_their_structure(tmp_path):
+    touch(tmp_path, "b.jpg", "a.JPG", "deep/er/c.jpg", "notes.txt", ".hidden.jpg", ".git/d.jpg")
+    assert found(tmp_path) == ["a.JPG", "b.jpg", "deep/er/c.jpg"]
+
+
+def test_a_file_is_taken_whatever_its_name(tmp_path):
+    touch(tmp_path, "deep/photo", ".hidden.jpg")
+    assert found(tmp_path / "deep/photo", tmp_path / ".hidden.jpg") == [".hidden.jpg", "photo"]
+
+
+def test_patterns(tmp_path):
+    touch(tmp_path, "a.jpg", "b.txt", "x/c.jpg", "x/y/d.jpg", "x/.z/e.jpg", "x/[1].jpg")
+    assert found(tmp_path / "*") == ["a.jpg"]
+    assert found(tmp_path / "**" / "*.jpg") == ["a.jpg", "x/[1].jpg", "x/c.jpg", "x/y/d.jpg"]
+    assert found(tmp_path / "**") == ["a.jpg", "x/[1].jpg", "x/c.jpg", "x/y/d.jpg"]
+    assert found(tmp_path / "x/**/d.*") == ["y/d.jpg"]
+    assert found(tmp_path / "?/[cd].jpg") == ["x/c.jpg"]
+    assert found(tmp_path / "x/[1].jpg") == ["[1].jpg"], "a file of that name is no pattern"
+
+
+def test_patterns_below_the_current_folder(tmp_path, monkeypatch):
+    touch(tmp_path, "a.jpg", "x/b.jpg")
+    monkeypatch.chdir(tmp_path)
+    assert found("*.jpg") == ["a.jpg"]
+    assert found("x/../*.jpg") == ["a.jpg"]
+    assert found(".") == ["a.jpg", "x/b.jpg"]
+
+
+def test_each_file_once_under_its_first_name(tmp_path):
+    touch(tmp_path, "x/a.jpg")
+    assert found(tmp_path, tmp_path / "x/a.jpg", tmp_path / "x", tmp_path / "x/../x/*.jpg") == ["x/a.jpg"]
+
+
+def test_loops_of_links_end(tmp_path):
+    touch(tmp_path, "real/a.jpg")
+    for name in ("here", "there", "real/up"):  # two per folder: 2 ** 40 ways for who follows them blindly
+        (tmp_path / name).symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "self").symlink_to(tmp_path / "self")
+    assert found(tmp_path) == ["real/a.jpg"]
+    assert found(tmp_path / "**" / "*.jpg") == ["real/a.jpg"]
+
+
+def test_linked_folders_are_read(tmp_path):
+    touch(tmp_path, "elsewhere/a.jpg")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/link").symlink_to(tmp_path / "elsewhere")
+    assert found(tmp_path / "photos") == ["link/a.jpg"]
+
+
+def test_a_dangling_link_is_an_input_and_a_pipe_in_a_folder_is_not(tmp_path):
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert found(tmp_path) == ["gone.jpg"]
+
+
+def test_inputs_that_name_nothing(tmp_path):
+    touch(tmp_path, "notes.txt", "a.jpg")
+    inputs = [str(tmp_path / name) for name in ("gone.jpg", "*.png", "nowhere/*.jpg", "empty", "a.jpg")]
+    (tmp_path / "empty").mkdir()
+    sources, problems = expand(inputs, jpg, "picture")
+    assert [source.path.name for source in sources] == ["a.jpg"]
+    assert problems == [
+        f"{tmp_path}/gone.jpg: no such file or folder",
+        f"{tmp_path}/*.png: no picture matches",
+        f"{tmp_path}/nowhere/*.jpg: no picture matches",
+        f"{tmp_path}/empty: no picture in this folder",
+    ]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    touch(tmp_path, "a.jpg", "shut/b.jpg")
+    scandir = os.scandir
+
+    def guarded(path):
+        if Path(path).name == "shut":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    sources, problems = expand([str(tmp_path)], jpg, "picture")
+    assert [source.path.name for source in sources] == ["a.jpg"]
+    assert problems == [f"{tmp_path}/shut: Permission denied"]
+
+
+def test_a_second_file_with_the_same_result_is_refused(tmp_path):
+    sources = [Source(tmp_path / name, Path(name)) for name in ("a.jpg", "a.png", "b.jpg")]
+    jobs, problems = plan(sources, lambda source: tmp_path / "out" / source.below.with_suffix(".atok"))
+    assert jobs == [
+        Job(tmp_path / "a.jpg", tmp_path / "out/a.atok"),
+        Job(tmp_path / "b.jpg", tmp_path / "out/b.atok"),
+    ]
+    (problem,) = problems
+    assert all(str(tmp_path / name) in problem for name in ("a.png", "out/a.atok", "a.jpg"))
+
+
+@pytest.mark.parametrize("link", [None, "symlink_to", "hardlink_to"])
+def test_no_result_replaces_an_input(tmp_path, link):
+    touch(tmp_path, "a.png", "b.png")
+    target = tmp_path / "b.png"
+    if link:
+        target = tmp_path / "other.png"
+        getattr(target, link)(tmp_path / "b.png")
+    sources = [Source(tmp_path / name, Path(name)) for name in ("a.png", "b.png")]
+    jobs, problems = plan(sources, lambda source: target if source.path.name == "a.png" else tmp_path / "c.png")
+    assert [job.source.name for job in jobs] == ["b.png"]
+    assert f"{target} is itself an input" in problems[0]
+
+
+def test_when_out_is_the_result_itself(tmp_path):
+    touch(tmp_path, "a.jpg", "b.jpg")
+    (tmp_path / "folder.atok").mkdir()
+    a, b, out = str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg"), tmp_path / "x.ATOK"
+    assert is_single_file([a], out, {".atok"})
+    assert not is_single_file([a, b], out, {".atok"})
+    assert not is_single_file([str(tmp_path)], out, {".atok"})
+    assert not is_single_file([a], tmp_path / "x", {".atok"})
+    assert not is_single_file([a], tmp_path / "folder.atok", {".atok"})
+
+
+def test_an_output_folder_that_cannot_be(tmp_path, monkeypatch):
+    touch(tmp_path, "file")
+    check_folder(tmp_path / "new" / "folder")
+    assert not (tmp_path / "new").exists()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(NotADirectoryError, match="is not a folder") as caught:
+            check_folder(folder)
+        assert caught.value.filename == str(tmp_path / "file")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PermissionError, match="not writable"):
+        check_folder(tmp_path / "new")

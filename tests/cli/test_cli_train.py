@@ -1,0 +1,87 @@
+"""train: a few steps on noise."""
+
+import json
+import logging
+import sys
+
+import numpy as np
+import pytest
+
+import atoken as library
+
+RECIPE = """
+model: tiny
+steps: 3
+tokens_per_step: 8
+data:
+  path: {path}
+  crop_sizes: [32]
+optimizer:
+  warmup: 1
+linear_start: false
+autocast: false
+log_every: 1
+checkpoint_every: 2
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    np.random.default_rng(0).integers(0, 256, 48 * 40 * 3, dtype=np.uint8).tofile(data / "train.bin")
+    (data / "train.json").write_text(json.dumps([{"offset": 0, "height": 48, "width": 40, "weight": 1.0}]))
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE.format(path=data))
+    return path
+
+
+def test_a_run_writes_a_model_and_shows_its_log(atoken, recipe, tmp_path):
+    out = tmp_path / "run"
+    result = atoken("train", recipe, "--out", out, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert [line.split()[:2] for line in result.stderr.splitlines()] == [["step", str(n)] for n in (1, 2, 3)]
+    assert result.stdout == f"3 steps of tiny, model in {out}/model\n"
+    assert library.load(out / "model").config.width == 64
+    assert (out / "checkpoint.pt").is_file()
+    assert logging.getLogger("atoken").handlers == []
+
+
+def test_a_finished_run_has_nothing_left_to_do(atoken, recipe, tmp_path):
+    for _ in range(2):
+        result = atoken("train", recipe, "--out", tmp_path / "run", "--device", "cpu")
+        assert result.exit_code == 0
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("model: tiny\nspeed: 9\n", "unknown key 'speed'"),
+        ("model: [", "is not YAML"),
+        ("", "expected a table of keys"),
+        (RECIPE.format(path="nowhere"), "no training data at nowhere"),
+    ],
+)
+def test_a_bad_recipe_is_one_sentence(atoken, tmp_path, text, words):
+    (tmp_path / "recipe.yaml").write_text(text)
+    result = atoken("train", tmp_path / "recipe.yaml", "--out", tmp_path / "run", "--device", "cpu")
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_recipe_and_an_impossible_folder(atoken, recipe, tmp_path):
+    result = atoken("train", tmp_path / "gone.yaml", "--out", tmp_path / "run")
+    assert result.stderr == f"error: {tmp_path}/gone.yaml: No such file or directory\n"
+    result = atoken("train", recipe, "--out", recipe)
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {recipe}: is not a folder, so nothing can be written there\n"
+
+
+def test_without_yaml_the_remedy_is_named(atoken, recipe, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    result = atoken("train", recipe, "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert result.stderr == "error: training recipes are YAML, which needs: pip install 'atoken[train]'\n"
