@@ -77,6 +77,10 @@ def to_bytes(tokens: Tokens) -> bytes:
         tensors["latents"] = tokens.values.cpu().contiguous()
     if not torch.equal(tokens.coords, dense_coords(tokens.grid)):
         tensors["coords"] = tokens.coords.to(torch.int32).contiguous()
+    if tokens.times is not None:
+        tensors["times"] = tokens.times.to(torch.float64).contiguous()
+    if tokens.transform is not None:
+        header["transform"] = tokens.transform
     metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in header.items()}
     data = safetensors.torch.save(tensors, metadata)
     at = data.index(_CHECKSUM) + len(_CHECKSUM)
@@ -143,4 +147,6 @@ def _tokens(header: dict[str, str], tensors: dict[str, Tensor]) -> Tokens:
         modality=header["modality"],
         value_range=numbers("value_range"),
         fsq=fsq,
+        times=tensors.get("times"),
+        transform=tuple(map(tuple, numbers("transform"))) if "transform" in header else None,
     )

@@ -1,4 +1,4 @@
-"""Tokens in one sparse 4D space: a packed batch for the network, and one picture's tokens for people."""
+"""Tokens in one sparse 4D space: a packed batch for the network, and one source's tokens for people."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def dense_coords(grid: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of one picture, with all that is needed to decode them; ``save`` and ``load`` are exact inverses.
+    """The tokens of one source, with all that is needed to decode them; ``save`` and ``load`` are exact inverses.
 
     Exactly one of ``values`` is kept: latents (float [N, C]) for kind "continuous", codes (uint16 [N, G]) for kind
     "discrete".
@@ -88,6 +88,10 @@ class Tokens:
     """Range of the pixels that the model saw."""
     fsq: tuple[int, int] = (4, 6)
     """Levels of each quantized number, and numbers in a code (kind "discrete")."""
+    times: Tensor | None = None
+    """Video: when each real frame is shown, float64 [F] in seconds."""
+    transform: tuple[tuple[float, ...], ...] | None = None
+    """3D: 4 x 4 matrix from the unit cube [-0.5, 0.5]^3 to the asset's own frame."""
 
     @property
     def codes(self) -> Tensor:

@@ -10,9 +10,9 @@ import pytest
 
 from atoken import PRESETS, __version__
 from atoken.cli import options
+from atoken.codec import TOKEN_BUDGET
 from atoken.config import KINDS
 from atoken.media.image import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES
-from atoken.model.tokenizer import TOKEN_BUDGET
 
 COMMANDS = ["encode", "decode", "reconstruct", "info", "models", "convert", "train"]
 MAIN = "import sys; from atoken.cli import main; main()"

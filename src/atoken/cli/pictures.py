@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from ..codec import TOKEN_BUDGET
 from ..config import KINDS, PATCH
 from ..evaluation.psnr import psnr
 from ..media.image import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, read_image, write_image
-from ..model.tokenizer import TOKEN_BUDGET, AToken
+from ..model.tokenizer import AToken
 from ..tokens import Tokens
 from ..weights.load import load
 from . import options, paths

@@ -1,0 +1,67 @@
+"""Sources to tokens and back: one module for each modality, and the choice between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..media.kinds import modality_of
+from ..tokens import Tokens
+from . import images
+
+if TYPE_CHECKING:
+    from ..model.tokenizer import AToken
+
+TOKEN_BUDGET = 16384
+"""Tokens that go through the network at once; one larger picture still goes alone."""
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """How to read sources and what to make of them; see ``AToken.encode``."""
+
+    kind: str
+    value_range: tuple[float, float] | None = None
+    layout: str | None = None
+    sample: bool = False
+    generator: torch.Generator | None = None
+    token_budget: int = TOKEN_BUDGET
+
+
+_MODULES = {"image": images}
+_PLANNED = {"video": "video", "3d": "3D"}
+
+
+def _module(modality: str) -> Any:
+    if modality not in _MODULES:
+        raise ValueError(f"{_PLANNED[modality]} is not built yet: pictures only")
+    return _MODULES[modality]
+
+
+def encode(model: AToken, sources: Sequence[Any], options: EncodeOptions) -> list[Tokens]:
+    """Tokens of each source, neighbours of one modality together."""
+    tokens: list[Tokens] = []
+    for modality, group in groupby(sources, modality_of):
+        tokens += _module(modality).encode(model, list(group), options)
+    return tokens
+
+
+def decode(model: AToken, tokens: Sequence[Tokens], token_budget: int) -> list[Any]:
+    """What each ``Tokens`` stands for, neighbours of one modality together."""
+    results: list[Any] = []
+    for modality, group in groupby(tokens, lambda item: item.modality):
+        results += _module(modality).decode(model, list(group), token_budget)
+    return results
+
+
+def embed(model: AToken, sources: Sequence[Any], options: EncodeOptions) -> Tensor:
+    """Embeddings of the sources, fp32 [B, W] of unit length on the CPU."""
+    vectors: list[Tensor] = []
+    for modality, group in groupby(sources, modality_of):
+        vectors += _module(modality).embed(model, list(group), options)
+    return torch.cat(vectors)

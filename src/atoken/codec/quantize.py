@@ -1,0 +1,22 @@
+"""From the posterior to the values that tokens keep."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..model.kl import Posterior
+
+if TYPE_CHECKING:
+    from ..model.tokenizer import AToken
+    from . import EncodeOptions
+
+
+def quantize(model: AToken, posterior: Posterior, options: EncodeOptions) -> Tensor:
+    """Codes uint16 [N, G] for kind "discrete", latents fp32 [N, C] (mean or a draw) otherwise; on the CPU."""
+    if options.kind == "discrete":
+        indices = model.fsq.codes_to_indices(model.fsq(posterior.mode()))
+        return indices.to(torch.int32).to(torch.uint16).cpu()
+    return (posterior.sample(options.generator) if options.sample else posterior.mode()).cpu()
