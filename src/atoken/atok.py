@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def to_bytes(tokens: Tokens) -> bytes:
     tensors = {}
     if tokens.kind == "discrete":
         header["fsq"] = tokens.fsq
-        packed = tokens.fsq[0] ** tokens.fsq[1] == 4096 and tokens.values.shape[1] % 2 == 0
+        packed = len(tokens.fsq) % 2 == 0 and all(math.prod(group) <= 4096 for group in tokens.fsq)
         tensors["codes"] = pack_12bit(tokens.values) if packed else tokens.values.contiguous()
     else:
         tensors["latents"] = tokens.values.cpu().contiguous()
@@ -128,7 +129,7 @@ def _tokens(header: dict[str, str], tensors: dict[str, Tensor]) -> Tokens:
     kind, grid = header["kind"], numbers("grid")
     if kind not in KINDS or header["modality"] not in MODALITIES:
         raise ValueError(f"unknown kind {kind!r} or modality {header['modality']!r}")
-    fsq = numbers("fsq") if kind == "discrete" else (4, 6)
+    fsq = {"fsq": tuple(map(tuple, numbers("fsq")))} if kind == "discrete" else {}
     values = tensors["codes" if kind == "discrete" else "latents"]
     if kind == "discrete" and values.dtype == torch.uint8:
         values = unpack_12bit(values)
@@ -146,7 +147,7 @@ def _tokens(header: dict[str, str], tensors: dict[str, Tensor]) -> Tokens:
         weights=header["weights"],
         modality=header["modality"],
         value_range=numbers("value_range"),
-        fsq=fsq,
+        **fsq,
         times=tensors.get("times"),
         transform=tuple(map(tuple, numbers("transform"))) if "transform" in header else None,
     )

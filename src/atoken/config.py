@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,10 +36,8 @@ class ModelConfig:
     latent_channels: int = 48
     kinds: tuple[str, ...] = ("continuous",)
     """Token kinds the weights were trained for; the first is what ``encode`` makes unless told otherwise."""
-    fsq_levels: int = 4
-    """Levels of each quantized number (paper section 3.3)."""
-    fsq_group: int = 6
-    """Quantized numbers that share one code: 4**6 = 4096 codes."""
+    fsq_levels: tuple[tuple[int, ...], ...] = ((4,) * 6,) * 8
+    """Levels of each quantized number, one tuple for each code: eight codes of 4**6 = 4096 (paper section 3.3)."""
     table_size: int = 16
     """Rows and columns of the learned position table."""
     encoder_tile: int = 4
@@ -54,7 +53,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for field in (
             *("width", "heads", "encoder_depth", "decoder_depth", "mlp_width", "latent_channels"),
-            *("fsq_group", "table_size", "encoder_tile", "decoder_tile"),
+            *("table_size", "encoder_tile", "decoder_tile"),
         ):
             self._require(getattr(self, field) > 0, f"{field} must be positive, not {getattr(self, field)}")
         self._require(
@@ -66,12 +65,12 @@ class ModelConfig:
             f"kinds {self.kinds} must name some of {KINDS}, each once",
         )
         self._require(
-            "discrete" not in self.kinds or self.latent_channels % self.fsq_group == 0,
-            f"latent_channels {self.latent_channels} must be a multiple of fsq_group {self.fsq_group}",
+            "discrete" not in self.kinds or self.latent_channels == sum(map(len, self.fsq_levels)),
+            f"fsq_levels quantize {sum(map(len, self.fsq_levels))} numbers, latent_channels are {self.latent_channels}",
         )
         self._require(
-            self.fsq_levels >= 2 and self.fsq_levels**self.fsq_group <= 65536,
-            f"fsq_levels {self.fsq_levels} ** fsq_group {self.fsq_group} must give at most 65536 codes",
+            all(group and min(group) >= 2 and math.prod(group) <= 65536 for group in self.fsq_levels),
+            f"fsq_levels {self.fsq_levels} must be at least 2, and give at most 65536 codes a group",
         )
         self._require(
             0 <= self.decoder_cache <= self.decoder_tile,
@@ -89,12 +88,16 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The config as JSON-ready values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        return {key: _plain(value) for key, value in vars(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
         """The inverse of ``to_dict``. Raises ``ValueError`` for an unknown or missing key or a wrong type."""
         return from_mapping(cls, values, where="model config")
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def from_mapping(cls: type[Config], values: Mapping[str, Any], where: str) -> Config:

@@ -86,8 +86,8 @@ class Tokens:
     modality: str = "image"
     value_range: tuple[float, float] = (-1.0, 1.0)
     """Range of the pixels that the model saw."""
-    fsq: tuple[int, int] = (4, 6)
-    """Levels of each quantized number, and numbers in a code (kind "discrete")."""
+    fsq: tuple[tuple[int, ...], ...] = ((4,) * 6,) * 8
+    """Levels of each quantized number, one tuple for each code (kind "discrete")."""
     times: Tensor | None = None
     """Video: when each real frame is shown, float64 [F] in seconds."""
     transform: tuple[tuple[float, ...], ...] | None = None
@@ -103,7 +103,7 @@ class Tokens:
     @property
     def latents(self) -> Tensor:
         """What the decoder reads, float [N, C]: the latents themselves, or the quantized numbers behind the codes."""
-        return FSQ(*self.fsq).indices_to_codes(self.values) if self.kind == "discrete" else self.values
+        return FSQ(self.fsq).indices_to_codes(self.values) if self.kind == "discrete" else self.values
 
     def __len__(self) -> int:
         return len(self.values)

@@ -6,6 +6,7 @@ Always fp32: bf16 cannot tell neighbouring levels apart.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,37 +15,50 @@ EPS = 1e-3
 
 
 class FSQ:
-    """Quantizer of [..., C] numbers in groups of ``group``, ``levels`` values each; it has no parameters."""
+    """Quantizer of [..., C] numbers; it has no parameters.
 
-    def __init__(self, levels: int, group: int) -> None:
-        self.levels, self.group = levels, group
-        self.codebook_size = levels**group
+    ``groups`` gives the levels of every number, one tuple for the numbers that share an index: eight times
+    (4, 4, 4, 4, 4, 4) in the released models.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[int]]) -> None:
+        self.sizes = [len(group) for group in groups]
+        """Numbers in each group."""
+        self.codebook_sizes = [math.prod(group) for group in groups]
+        """Indices that each group can take."""
+        levels = [level for group in groups for level in group]
+        weights = [math.prod(group[:i]) for group in groups for i in range(len(group))]
+        self._half, self._levels, self._weights = (
+            torch.tensor(numbers, device="cpu") for numbers in ([level // 2 for level in levels], levels, weights)
+        )
+        self._bound = (self._levels - 1) * (1 + EPS) / 2  # fp32 [C]
+        self._offset = torch.where(self._levels % 2 == 0, 0.5, 0.0)
 
     def __call__(self, z: Tensor) -> Tensor:
         """Latents [..., C] of any float dtype -> codes fp32 [..., C] in [-1, 1], gradients straight through."""
-        half = (self.levels - 1) * (1 + EPS) / 2
-        offset = 0.5 if self.levels % 2 == 0 else 0.0
-        bounded = torch.tanh(z.float() + math.atanh(offset / half)) * half - offset
+        bound, offset, half = (x.to(z.device) for x in (self._bound, self._offset, self._half))
+        bounded = torch.tanh(z.float() + torch.atanh(offset / bound)) * bound - offset
         rounded = bounded.round().detach() + (bounded - bounded.detach())  # exact value, straight-through gradient
-        return rounded / (self.levels // 2)
+        return rounded / half
 
     def codes_to_indices(self, codes: Tensor) -> Tensor:
-        """Codes [..., C] -> int64 indices [..., C / group], the first number of a group least significant."""
-        half = self.levels // 2
-        digits = (codes.float() * half + half).round().long().unflatten(-1, (-1, self.group))
-        return (digits * self._weights(codes.device)).sum(-1)
+        """Codes [..., C] -> int64 indices [..., G], the first number of a group least significant."""
+        half = self._half.to(codes.device)
+        digits = (codes.float() * half + half).round().long() * self._weights.to(codes.device)
+        return torch.stack([group.sum(-1) for group in digits.split(self.sizes, -1)], -1)
 
     def indices_to_codes(self, indices: Tensor) -> Tensor:
-        """Integer indices [..., G] -> codes fp32 [..., G * group]: the exact inverse of ``codes_to_indices``.
+        """Integer indices [..., G] -> codes fp32 [..., C]: the exact inverse of ``codes_to_indices``.
 
-        Raises ``ValueError`` for an index outside 0 ... levels ** group - 1.
+        Raises ``ValueError`` for an index outside its group's codebook or another number of groups.
         """
         indices = indices.long()
-        if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < self.codebook_size:
-            raise ValueError(f"codes must lie in 0 ... {self.codebook_size - 1}")
-        digits = indices[..., None] // self._weights(indices.device) % self.levels
-        half = self.levels // 2
-        return ((digits - half).float() / half).flatten(-2)
-
-    def _weights(self, device: torch.device) -> Tensor:
-        return torch.tensor([self.levels**i for i in range(self.group)], device=device)
+        if indices.shape[-1] != len(self.sizes):
+            raise ValueError(f"a token has {len(self.sizes)} codes, not {indices.shape[-1]}")
+        sizes = torch.tensor(self.codebook_sizes, device=indices.device)
+        if bool(((indices < 0) | (indices >= sizes)).any()):
+            raise ValueError(f"codes must lie in 0 ... {max(self.codebook_sizes) - 1}")
+        repeats = torch.tensor(self.sizes, device=indices.device)
+        half, levels, weights = (x.to(indices.device) for x in (self._half, self._levels, self._weights))
+        digits = indices.repeat_interleave(repeats, -1) // weights % levels
+        return (digits - half).float() / half

@@ -47,7 +47,7 @@ class AToken(nn.Module):
         self.encoder = Encoder(config)
         self.proj = nn.Linear(config.width, 2 * config.latent_channels, bias=False)
         self.decoder = Decoder(config)
-        self.fsq = FSQ(config.fsq_levels, config.fsq_group)
+        self.fsq = FSQ(config.fsq_levels)
         self._known_hash: tuple[int, str] | None = None
 
     @property
@@ -149,7 +149,7 @@ class AToken(nn.Module):
 
     def stamp(self, kind: str, values: Tensor, coords: Tensor, **geometry: Any) -> Tokens:
         """``Tokens`` that carry this model's name and weights."""
-        fsq = (self.config.fsq_levels, self.config.fsq_group)
+        fsq = self.config.fsq_levels
         return Tokens(kind, values, coords, model=self.config.name, weights=self.weights_hash, fsq=fsq, **geometry)
 
     def save_pretrained(self, directory: str | Path) -> None:
