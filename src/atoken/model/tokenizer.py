@@ -152,11 +152,14 @@ class AToken(nn.Module):
         fsq = self.config.fsq_levels
         return Tokens(kind, values, coords, model=self.config.name, weights=self.weights_hash, fsq=fsq, **geometry)
 
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write config.json and model.safetensors, which ``atoken.load`` reads. Raises ``OSError``."""
+    def save_pretrained(self, directory: str | Path, *, storage: str | None = None) -> None:
+        """Write config.json and model.safetensors, which ``atoken.load`` reads.
+
+        ``storage="int8"`` keeps the matrices in one byte a weight, which rounds them. Raises ``OSError``.
+        """
         from ..weights.files import save_model
 
-        save_model(self, Path(directory))
+        save_model(self, Path(directory), storage)
 
     def _kind(self, kind: str | None, sample: bool) -> str:
         kind = kind or self.config.kinds[0]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..files import atomic_write
+from .int8 import pack_int8, unpack_int8
 
 if TYPE_CHECKING:
     from ..model.tokenizer import AToken
@@ -19,12 +20,21 @@ if TYPE_CHECKING:
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
-def save_model(model: AToken, directory: Path) -> None:
-    """Write the config and the weights, each atomically, in the dtype that the model has."""
+STORAGES = ("int8",)
+
+
+def save_model(model: AToken, directory: Path, storage: str | None = None) -> None:
+    """Write the config and the weights, each atomically, in the dtype that the model has or as ``storage`` says.
+
+    Raises ``ValueError`` for an unknown storage.
+    """
+    if storage is not None and storage not in STORAGES:
+        raise ValueError(f"storage is {storage!r}: give {' or '.join(STORAGES)}, or none for the dtype of the model")
     with atomic_write(directory / WEIGHTS) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode  # as the umask has it; safetensors makes its files private
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        state = pack_int8(state) if storage == "int8" else state
         safetensors.torch.save_file(state, temporary, {"format": "pt"})
         temporary.chmod(mode)
     with atomic_write(directory / CONFIG) as temporary:
@@ -41,7 +51,11 @@ def read_model(directory: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
         config = ModelConfig.from_dict(values)
     except ValueError as error:
         raise ValueError(f"{directory / CONFIG}: {error}") from None
-    return config, read_safetensors(directory / WEIGHTS)
+    state = read_safetensors(directory / WEIGHTS)
+    try:
+        return config, unpack_int8(state)
+    except ValueError as error:
+        raise ValueError(f"{directory / WEIGHTS}: {error}") from None
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
