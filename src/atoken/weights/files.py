@@ -1,12 +1,15 @@
-"""Model directories: config.json beside model.safetensors."""
+"""Model directories (config.json beside model.safetensors) and state-dict files, read without running their code."""
 
 from __future__ import annotations
 
 import json
+import pickle
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -64,3 +67,23 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         return safetensors.torch.load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is truncated or not a safetensors file ({error})") from None
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Tensors of a ``.safetensors`` or ``torch.save`` file on the CPU, without ever running code from it.
+
+    Raises ``FileNotFoundError``, and ``ValueError`` for a file that is damaged or holds more than tensors.
+    """
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        reason = "it holds code or objects" if "weights_only" in str(error).lower() else "it is damaged"
+        raise ValueError(f"{path} is refused: {reason}, and only tensors are loaded") from None
+    except (RuntimeError, EOFError, ValueError, KeyError):
+        raise ValueError(f"{path} is truncated or not a PyTorch checkpoint") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        found = ", ".join(map(str, list(state)[:5])) if isinstance(state, dict) else type(state).__name__
+        raise ValueError(f"{path} is not a plain state dict of tensors: it holds {found}")
+    return state

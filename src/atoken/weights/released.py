@@ -1,19 +1,15 @@
-"""Released AToken state dicts: reading the file safely, and telling the architecture from its tensors."""
+"""Released AToken state dicts: telling the architecture from their tensors."""
 
 from __future__ import annotations
 
-import pickle
 import re
 import warnings
-import zipfile
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..config import PATCH_FEATURES, ModelConfig
-from .files import read_safetensors
+from .files import read_state_dict
 
 # Continuous and discrete models have tensors of the same shapes; only the published file names tell them apart.
 KINDS_OF_FILE = {"atoken-soc": ("continuous",), "atoken-sod": ("discrete",)}
@@ -21,7 +17,7 @@ KINDS_OF_FILE = {"atoken-soc": ("continuous",), "atoken-sod": ("discrete",)}
 
 def read_released(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     """Config and state dict of a released ``.pt`` or ``.safetensors`` file. Raises ``ValueError``."""
-    state = read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    state = read_state_dict(path)
     config = infer_config(state, path)
     return config, state
 
@@ -69,18 +65,3 @@ def _kinds(path: Path, latents: int) -> tuple[str, ...]:
 def _depth(state: dict[str, Tensor], side: str) -> int:
     found = (re.match(rf"{side}\.blocks\.(\d+)\.", name) for name in state)
     return 1 + max(int(match[1]) for match in found if match)
-
-
-def _read_pickle(path: Path) -> dict[str, Tensor]:
-    """A ``torch.save`` file, without ever running code from it."""
-    try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        reason = "it holds code or objects" if "weights_only" in str(error).lower() else "it is damaged"
-        raise ValueError(f"{path} is refused: {reason}, and only tensors are loaded") from None
-    except (RuntimeError, EOFError, ValueError, KeyError):
-        raise ValueError(f"{path} is truncated or not a PyTorch checkpoint") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        found = ", ".join(map(str, list(state)[:5])) if isinstance(state, dict) else type(state).__name__
-        raise ValueError(f"{path} is not a plain state dict of tensors: it holds {found}")
-    return state

