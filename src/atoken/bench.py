@@ -5,10 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +34,7 @@ class Case:
 
 
 CASES = (
+    Case("tiny", 64, 4),
     Case("nano", 256, 16),
     Case("nano", 1024, 1),
     Case("base", 256, 4),
@@ -65,6 +68,10 @@ class Result:
         total = self.encode_flops + self.decode_flops
         return total / (self.encode_seconds + self.decode_seconds) / self.matmul_flops
 
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers as JSON-ready values."""
+        return {**asdict(self.case), **{k: v for k, v in vars(self).items() if k != "case"}, "share": self.share}
+
 
 def matmul_peak(device: str, dtype: torch.dtype) -> float:
     """Floating-point operations a second of the fastest square matrix product."""
@@ -75,12 +82,19 @@ def matmul_peak(device: str, dtype: torch.dtype) -> float:
     return best
 
 
-def run_bench(presets: list[str], device: str) -> Iterator[Result]:
-    """Measure the cases of ``presets``, each in a process of its own so that its memory is its own."""
+def run_bench(presets: Sequence[str], device: str) -> Iterator[Result]:
+    """Measure the cases of ``presets``, each in a process of its own so that its memory is its own.
+
+    Raises ``ValueError`` where the process of a case ended early, as it does when memory runs out.
+    """
     for case in CASES:
         if case.preset in presets:
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                yield pool.submit(measure, case, device).result()
+            try:
+                with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                    yield pool.submit(measure, case, device).result()
+            except (BrokenProcessPool, torch.OutOfMemoryError):
+                where = f"{case.preset} at {case.size} x {case.size}, {case.batch} at once"
+                raise ValueError(f"{where} did not finish: most likely there is not enough memory for it") from None
 
 
 def measure(case: Case, device: str) -> Result:

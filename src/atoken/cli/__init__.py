@@ -211,3 +211,34 @@ def train(
     from .train import train_model
 
     train_model(config, out, device)
+
+
+@app.command()
+def bench(
+    preset: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", show_default="nano, base, so400m", help="Preset to measure; may be given several times."
+        ),
+    ] = None,
+    device: options.Device = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", show_default=False, help="Write all numbers to this file.")
+    ] = None,
+) -> None:
+    """Measure speed and memory of the presets beside the machine's plain matrix products."""
+    from .bench import bench_presets
+
+    bench_presets(preset, device, json_file)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the page and the token files.")] = Path("demo"),
+    model: options.Model = "nano",
+    device: options.Device = None,
+) -> None:
+    """Reconstruct the bundled photographs and write a page that shows what AToken does."""
+    from .demo import write_demo
+
+    write_demo(out, model, device)

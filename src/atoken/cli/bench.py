@@ -1,0 +1,74 @@
+"""``atoken bench``: speed and memory of the presets as a table, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+import typer
+
+from .. import __version__
+from ..bench import CASES, Result, matmul_peak, run_bench
+from ..files import atomic_write
+from . import options, paths
+from .report import bytes_text, say, show_table
+
+DEFAULT = ("nano", "base", "so400m")
+HEADER = ("preset", "size", "weights", "encode", "decode", "encode tokens/s", "decode tokens/s", "of peak", "memory")
+
+
+def bench_presets(presets: list[str] | None, device: str | None, json_file: Path | None) -> None:
+    """Measure, print the table, and write ``json_file`` where one is given. Raises ``ValueError`` or ``OSError``."""
+    options.check_device(device)
+    known = tuple(dict.fromkeys(case.preset for case in CASES))
+    for preset in presets or ():
+        options.check_choice("--preset", preset, known)
+    if json_file is not None:
+        paths.check_folder(json_file.parent)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    machine = {
+        "atoken": __version__,
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        "threads": torch.get_num_threads(),
+        "matmul_bfloat16": matmul_peak(device, torch.bfloat16),
+        "matmul_float32": matmul_peak(device, torch.float32),
+    }
+    typer.echo(
+        f"matrix products on {machine['device']}, {machine['threads']} threads, torch {machine['torch']}: "
+        f"bf16 {_speed(machine['matmul_bfloat16'])}, fp32 {_speed(machine['matmul_float32'])}"
+    )
+    results: list[Result] = []
+    for result in run_bench(presets or DEFAULT, device):
+        results.append(result)
+        say(f"{result.case.preset} at {result.case.size}: {result.share:.0%} of {_speed(result.matmul_flops)}")
+    show_table(HEADER, [_row(result) for result in results], words=("size", "weights"))
+    typer.echo(
+        "All in bf16, pictures in memory to tokens in memory and back, best of several runs. Of peak: operations of\n"
+        "the network alone in that time, as a share of the fastest bf16 matrix product beside it."
+    )
+    if json_file is not None:
+        report = {**machine, "results": [result.to_dict() for result in results]}
+        with atomic_write(json_file) as temporary:
+            temporary.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _row(result: Result) -> tuple[str, ...]:
+    case, memory = result.case, result.peak_bytes
+    return (
+        case.preset,
+        f"{case.batch} x {case.size}x{case.size}",
+        "shipped" if result.trained else "random",
+        f"{result.encode_seconds:.3f} s",
+        f"{result.decode_seconds:.3f} s",
+        f"{result.tokens / result.encode_seconds:,.0f}",
+        f"{result.tokens / result.decode_seconds:,.0f}",
+        f"{result.share:.0%}",
+        "-" if memory is None else bytes_text(memory),
+    )
+
+
+def _speed(flops: object) -> str:
+    assert isinstance(flops, float)
+    return f"{flops / 1e12:.3g} TFLOP/s" if flops >= 1e12 else f"{flops / 1e9:.0f} GFLOP/s"

@@ -1,0 +1,124 @@
+"""``atoken bench``: the table, the JSON, and what its numbers mean."""
+
+import json
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from atoken import PRESETS, bench
+from atoken.bench import CASES, Case, measure, random_model
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(bench, "MATMUL_SIDES", (64,))
+    monkeypatch.setattr(bench, "REPEATS", 1)
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Cases run in this process, without the start of another."""
+
+    class Pool:
+        def __init__(self, *arguments):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def submit(self, call, *arguments):
+            value = call(*arguments)
+            return type("Done", (), {"result": lambda self: value})()
+
+    monkeypatch.setattr(bench, "ProcessPoolExecutor", Pool)
+
+
+def test_a_case_runs_in_a_process_of_its_own(atoken, tmp_path):
+    result = atoken("bench", "--preset", "tiny", "--json", tmp_path / "new/bench.json")
+    assert result.exit_code == 0
+    first, header, row, *_ = result.stdout.splitlines()
+    assert "bf16" in first
+    assert "fp32" in first
+    assert "of peak" in header
+    assert row.split()[:4] == ["tiny", "4", "x", "64x64"]
+    report = json.loads((tmp_path / "new/bench.json").read_text())
+    assert report["matmul_bfloat16"] > 0
+    assert report["matmul_float32"] > 0
+    (case,) = report["results"]
+    assert case["tokens"] == 64
+    assert case["trained"] is False
+    assert case["share"] == pytest.approx(
+        (case["encode_flops"] + case["decode_flops"])
+        / (case["encode_seconds"] + case["decode_seconds"])
+        / case["matmul_flops"]
+    )
+    assert case["peak_bytes"] > 50e6
+
+
+def test_the_presets_to_measure(atoken, here, monkeypatch):
+    monkeypatch.setattr(bench, "CASES", (Case("tiny", 16, 1), Case("nano", 16, 1)))
+    both = atoken("bench", "--preset", "tiny", "--preset", "nano").stdout
+    assert [line.split()[0] for line in both.splitlines()[2:4]] == ["tiny", "nano"]
+    assert "shipped" in both
+    default = atoken("bench").stdout
+    assert "nano" in default
+    assert "tiny" not in default
+
+
+def test_every_preset_has_a_case():
+    assert {case.preset for case in CASES} == set(PRESETS)
+    assert {(case.preset, case.size) for case in CASES} >= {("so400m", 256), ("so400m", 512), ("nano", 256)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(("--preset", "huge"), "--preset is 'huge': give one of tiny, nano"), (("--device", "tpu"), "--device is 'tpu'")],
+)
+def test_options_that_cannot_be(atoken, arguments, words):
+    result = atoken("bench", *arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+def test_a_process_that_dies_is_one_sentence(atoken, here, monkeypatch):
+    def die(case, device):
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(bench, "measure", die)
+    result = atoken("bench", "--preset", "tiny")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: tiny at 64 x 64, 4 at once did not finish: most likely there is not enough memory for it\n"
+    )
+
+
+def test_operations_are_those_that_torch_counts(monkeypatch):
+    config = replace(PRESETS["tiny"], name="counted", encoder_depth=1, decoder_depth=3)
+    monkeypatch.setitem(bench.PRESETS, "counted", config)
+    result = measure(Case("counted", 64, 2), "cpu")
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)  # a fused layer would not be counted
+    model = random_model(config, "cpu")
+    pictures = list(np.zeros((2, 64, 64, 3), np.uint8))
+    tokens = model.encode(pictures)
+    for flops, call in (
+        (result.encode_flops, lambda: model.encode(pictures)),
+        (result.decode_flops, lambda: model.decode(tokens)),
+    ):
+        with FlopCounterMode(display=False) as counter:
+            call()
+        assert counter.get_total_flops() == flops
+
+
+def test_a_random_model_gives_finite_pictures():
+    model = random_model(PRESETS["tiny"], "cpu")
+    assert all(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
+    tokens = model.encode(np.zeros((16, 16, 3), np.uint8))
+    assert torch.isfinite(tokens.latents).all()
+    assert tokens.latents.std() > 0

@@ -1,0 +1,63 @@
+"""``atoken demo``: the files, the table, and a page that needs nothing else."""
+
+import re
+
+import numpy as np
+
+from atoken import Tokens, load, read_image
+from atoken.demo.images import PHOTOGRAPHS, mosaic
+from atoken.demo.page import Section, write_page
+from atoken.media.patchify import image_to_patches, to_pixels
+
+
+def test_the_demo_shows_every_photograph_on_a_page_that_stands_alone(atoken, tiny, tmp_path):
+    result = atoken("demo", "--model", tiny, "--out", tmp_path / "out")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["photograph", "pixels", "tokens", "bytes", "PSNR", "dB", "seconds"]
+    model = load(tiny)
+    for name, line in zip(PHOTOGRAPHS, lines[1:5], strict=True):
+        tokens = Tokens.load(tmp_path / "out" / f"{name}.atok")
+        size = (tmp_path / "out" / f"{name}.atok").stat().st_size
+        height, width = tokens.size
+        assert line.split()[:4] == [name, f"{width}×{height}", str(len(tokens)), f"{size:,}"]
+        assert model.decode(tokens).shape == (height, width, 3)
+    assert lines[5] == f"open {tmp_path}/out/index.html to see them"
+    assert read_image(tmp_path / "out/overview.jpg").shape[0] == 3 * 240 + 2 * 6
+
+    page = (tmp_path / "out/index.html").read_text()
+    sources = re.findall(r"""(?:src|href)=['"]([^'"]+)""", page)
+    assert len(sources) == 3 + 4 * len(PHOTOGRAPHS)
+    assert all(source.startswith("data:image/webp;base64,") for source in sources)
+    assert not re.search(r"https?://|@import|url\(|fetch\(", page)
+    assert "<!-- sections -->" not in page
+    assert all(credit in page for credit in PHOTOGRAPHS.values())
+
+
+def test_further_sections_follow_and_text_is_no_markup(tmp_path):
+    sections = [Section("One & two", "a < b", "<p>first</p>"), Section("Later", "text", "<p>second</p>")]
+    write_page(tmp_path / "a.html", sections, "the <end>")
+    page = (tmp_path / "a.html").read_text()
+    assert "One &amp; two" in page
+    assert "a &lt; b" in page
+    assert "the &lt;end&gt;" in page
+    assert page.index("<p>first</p>") < page.index("<p>second</p>")
+
+
+def test_a_mosaic_has_one_colour_for_each_token():
+    rng = np.random.default_rng(0)
+    pixels = to_pixels(rng.integers(0, 256, (20, 33, 3), dtype=np.uint8))
+    patches, coords, geometry = image_to_patches(pixels)
+    tokens = Tokens("continuous", patches, coords, model="none", weights="0", **geometry)
+    (picture,) = mosaic([tokens])
+    assert (picture.shape, picture.dtype) == ((20, 33, 3), np.uint8)
+    colours = {tuple(picture[r, c]) for r in (0, 15) for c in (0, 15)}
+    assert len(colours) == 1
+    assert len({tuple(picture[r, c]) for r in (0, 16) for c in (0, 16, 32)}) == 6
+
+
+def test_an_output_that_is_a_file(atoken, tiny, tmp_path):
+    (tmp_path / "file").write_text("here")
+    result = atoken("demo", "--model", tiny, "--out", tmp_path / "file")
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {tmp_path}/file: is not a folder, so nothing can be written there\n"
