@@ -6,19 +6,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .config import PRESETS, ModelConfig
+    from .config import PRESETS, GaussianConfig, ModelConfig
     from .media.image import read_image, write_image
     from .model.tokenizer import AToken
+    from .render.gaussians import Gaussians
     from .tokens import Packed, Tokens
     from .weights.load import list_models, load
 
 __version__ = "0.1.0"
-__all__ = ["PRESETS", "AToken", "ModelConfig", "Packed", "Tokens", "list_models", "load", "read_image", "write_image"]
+__all__ = [
+    "PRESETS",
+    "AToken",
+    "GaussianConfig",
+    "Gaussians",
+    "ModelConfig",
+    "Packed",
+    "Tokens",
+    "list_models",
+    "load",
+    "read_image",
+    "write_image",
+]
 
 _HOMES = {
     "PRESETS": "config",
     "ModelConfig": "config",
     "AToken": "model.tokenizer",
+    "GaussianConfig": "config",
+    "Gaussians": "render.gaussians",
     "Packed": "tokens",
     "Tokens": "tokens",
     "list_models": "weights.load",

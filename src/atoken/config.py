@@ -21,6 +21,36 @@ Config = TypeVar("Config")
 
 
 @dataclass(frozen=True)
+class GaussianConfig:
+    """Architecture of the head that turns decoded voxels into Gaussians; the defaults are the released one.
+
+    Raises ``ValueError`` where the numbers do not fit each other.
+    """
+
+    width: int = 768
+    heads: int = 12
+    depth: int = 12
+    mlp_width: int = 3072
+    per_voxel: int = 32
+    """Gaussians of each voxel."""
+    resolution: int = 64
+    """Voxels along an edge of the unit cube."""
+    window: int = 8
+    """Voxels along an edge of the cubes that attention is confined to; odd blocks shift them by half of it."""
+    scale: float = 4e-3
+    """Standard deviation of a Gaussian whose scale output is zero, in edges of the unit cube."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value <= 0:
+                raise ValueError(f"gaussians: {name} must be positive, not {value}")
+        if self.width % self.heads or self.width < 6:
+            raise ValueError(f"gaussians: width {self.width} must be at least 6 and divide into {self.heads} heads")
+        if self.window % 2:
+            raise ValueError(f"gaussians: window {self.window} must be even, as it is shifted by half")
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Architecture of a tokenizer; encoder and decoder share width, heads and MLP width.
 
@@ -49,6 +79,8 @@ class ModelConfig:
     """Whether the latent projection reads the normalised tokens, as in the released models."""
     output_norm: bool = True
     """Whether the decoder normalises before its output layer, as in the released models."""
+    gaussians: GaussianConfig | None = None
+    """The head for 3D; a model without one decodes images and videos only."""
 
     def __post_init__(self) -> None:
         for field in (
@@ -97,6 +129,8 @@ class ModelConfig:
 
 
 def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {key: _plain(item) for key, item in vars(value).items()}
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 

@@ -13,12 +13,17 @@ from torch import Tensor, nn
 
 from .. import codec
 from ..config import FRAME_FEATURES, PATCH_FEATURES, ModelConfig
+from ..render.gaussians import Gaussians
 from ..tokens import Packed, Tokens
 from .decoder import Decoder
 from .encoder import Encoder
 from .fsq import FSQ
+from .gaussians import GaussianDecoder
 from .kl import Posterior
 from .layout import build_layout
+
+HEAD = "gaussians."
+"""What the names of the Gaussian head's tensors begin with."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class AToken(nn.Module):
         self.proj = nn.Linear(config.width, 2 * config.latent_channels, bias=False)
         self.decoder = Decoder(config)
         self.fsq = FSQ(config.fsq_levels)
+        self.gaussians = None if config.gaussians is None else GaussianDecoder(config.gaussians)
         self._known_hash: tuple[int, str] | None = None
 
     @property
@@ -57,9 +63,12 @@ class AToken(nn.Module):
 
     @property
     def weights_hash(self) -> str:
-        """SHA-256 of the weights as they were loaded, widened to fp32; counted anew after they changed."""
+        """SHA-256 of the weights as they were loaded, widened to fp32; counted anew after they changed.
+
+        The Gaussian head is left out: tokens do not depend on it.
+        """
         if self._known_hash is None or self._known_hash[0] != self._changes():
-            self.remember_hash(fingerprint(self.state_dict()))
+            self.remember_hash(fingerprint(without_head(self.state_dict())))
         assert self._known_hash is not None
         return self._known_hash[1]
 
@@ -97,6 +106,19 @@ class AToken(nn.Module):
         packed = packed.to(self.device)
         return self.decoder(packed.feats, packed.coords, features)
 
+    def decode_gaussians(self, packed: Packed) -> Gaussians:
+        """Decode latents (or FSQ codes) of voxels to the Gaussians of all samples, those of each token in turn.
+
+        In the unit cube, fp32, differentiable. Raises ``ValueError`` for a model without the head.
+        """
+        if self.gaussians is None:
+            raise ValueError(
+                f"{self.config.name!r} has no Gaussian head, which 3D needs: load one with the model, "
+                'as in load("atoken-soc.pt", gaussians="3d_decode_gs.pt")'
+            )
+        patches = self.decode_packed(packed, features=FRAME_FEATURES)
+        return self.gaussians(patches, packed.coords[:, [0, 2, 3, 4]])
+
     @torch.no_grad()
     def encode(
         self,
@@ -125,7 +147,8 @@ class AToken(nn.Module):
     def decode(self, tokens: Tokens | Sequence[Tokens], *, token_budget: int = codec.TOKEN_BUDGET) -> Any:
         """The picture of one ``Tokens`` as uint8 HWC in its original size, or a list of them for a list.
 
-        Raises ``ValueError`` for tokens that another model made.
+        3D tokens become ``Gaussians`` in the unit cube, whose ``transform`` leads to the asset's frame. Raises
+        ``ValueError`` for tokens that another model made.
         """
         items = [tokens] if isinstance(tokens, Tokens) else tokens
         for item in items:
@@ -176,6 +199,11 @@ class AToken(nn.Module):
                 f"the tokens were made by {tokens.model!r} with weights {tokens.weights[:12]}, "
                 f"and this is {self.config.name!r} with weights {self.weights_hash[:12]}"
             )
+
+
+def without_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of a tokenizer without that of its Gaussian head."""
+    return {name: tensor for name, tensor in state.items() if not name.startswith(HEAD)}
 
 
 def fingerprint(state: dict[str, Tensor]) -> str:

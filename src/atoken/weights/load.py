@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..config import PRESETS, ModelConfig
-from ..model.tokenizer import AToken, fingerprint
+from ..model.tokenizer import AToken, fingerprint, without_head
 from .files import CONFIG, WEIGHTS, read_model
-from .released import read_released
+from .released import read_released, with_gaussians
 
 SHIPPED = Path(__file__).parent
 CHECKPOINTS = (".pt", ".pth", ".safetensors")
@@ -22,7 +22,13 @@ def list_models() -> list[str]:
     return sorted(name for name in PRESETS if (SHIPPED / name / WEIGHTS).is_file())
 
 
-def load(source: str | Path, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> AToken:
+def load(
+    source: str | Path,
+    *,
+    gaussians: str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> AToken:
     """A tokenizer in evaluation mode, from the first of these that ``source`` is:
 
     - the name of a shipped model (``list_models()``);
@@ -30,11 +36,14 @@ def load(source: str | Path, *, device: str | torch.device | None = None, dtype:
     - a released state dict, ``.pt`` or ``.safetensors``, whose architecture is read off its tensors;
     - ``owner/name`` on the Hugging Face hub (needs the package huggingface_hub).
 
-    ``device`` is CUDA where there is one and the CPU otherwise; ``dtype`` is float32 unless given. Code in a file is
-    never executed. Raises ``FileNotFoundError`` or ``ValueError`` with one sentence; missing and surplus tensors are
-    listed.
+    ``gaussians`` is the released Gaussian decoder (``3d_decode_gs.pt``), which 3D needs beside a released tokenizer; it
+    takes the place of a head that the model already has. ``device`` is CUDA where there is one and the CPU otherwise;
+    ``dtype`` is float32 unless given. Code in a file is never executed. Raises ``FileNotFoundError`` or ``ValueError``
+    with one sentence; missing and surplus tensors are listed.
     """
     config, state = _find(source)
+    if gaussians is not None:
+        config, state = with_gaussians(config, state, Path(gaussians))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return build(config, state, device, dtype or torch.float32, where=str(source))
 
@@ -59,8 +68,10 @@ def build(
     bad = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
         raise ValueError(f"{where} holds NaN or infinite weights in {', '.join(bad[:5])}")
-    digest = fingerprint(state)
-    model.load_state_dict({name: tensor.to(device, dtype) for name, tensor in state.items()}, assign=True)
+    digest = fingerprint(without_head(state))
+    parameters = {name for name, _ in model.named_parameters()}
+    moved = {name: t.to(device, dtype if name in parameters else t.dtype) for name, t in state.items()}
+    model.load_state_dict(moved, assign=True)
     model.requires_grad_(True).eval()
     model.remember_hash(digest)
     return model

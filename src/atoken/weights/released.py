@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import warnings
 from pathlib import Path
 
 from torch import Tensor
 
-from ..config import PATCH_FEATURES, ModelConfig
+from ..config import FRAME_FEATURES, PATCH_FEATURES, GaussianConfig, ModelConfig
+from ..model.tokenizer import HEAD, without_head
 from .files import read_state_dict
 
 # Continuous and discrete models have tensors of the same shapes; only the published file names tell them apart.
 KINDS_OF_FILE = {"atoken-soc": ("continuous",), "atoken-sod": ("discrete",)}
+
+HEAD_DIM = 64
+"""Channels of an attention head in the released Gaussian decoder, which its shapes do not tell."""
 
 
 def read_released(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
@@ -20,6 +25,28 @@ def read_released(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     state = read_state_dict(path)
     config = infer_config(state, path)
     return config, state
+
+
+def with_gaussians(config: ModelConfig, state: dict[str, Tensor], path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """The model with the released Gaussian decoder of ``path``. Raises ``FileNotFoundError`` or ``ValueError``."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no Gaussian decoder at {path}: no such file")
+    head = read_state_dict(path)
+    config = dataclasses.replace(config, gaussians=infer_gaussians(head, path))
+    return config, {**without_head(state), **{HEAD + name: tensor for name, tensor in head.items()}}
+
+
+def infer_gaussians(state: dict[str, Tensor], path: Path) -> GaussianConfig:
+    """The architecture of a released Gaussian decoder, whose heads have 64 channels. Raises ``ValueError``."""
+    try:
+        width, features = state["input_layer.weight"].shape
+        mlp_width = state["blocks.0.mlp.mlp.0.weight"].shape[0]
+        per_voxel = state["offset_perturbation"].shape[0]
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} is not a Gaussian decoder: {error} is missing or has another shape") from None
+    if features != FRAME_FEATURES or width % HEAD_DIM:
+        raise ValueError(f"{path}: {features} numbers a voxel and width {width} do not make a Gaussian decoder")
+    return GaussianConfig(width, width // HEAD_DIM, _depth(state, ""), mlp_width, per_voxel)
 
 
 def infer_config(state: dict[str, Tensor], path: Path) -> ModelConfig:
@@ -38,8 +65,8 @@ def infer_config(state: dict[str, Tensor], path: Path) -> ModelConfig:
         name=path.stem,
         width=width,
         heads=heads,
-        encoder_depth=_depth(state, "encoder"),
-        decoder_depth=_depth(state, "decoder"),
+        encoder_depth=_depth(state, "encoder."),
+        decoder_depth=_depth(state, "decoder."),
         mlp_width=mlp_width,
         latent_channels=latents,
         kinds=_kinds(path, latents),
@@ -62,6 +89,6 @@ def _kinds(path: Path, latents: int) -> tuple[str, ...]:
     return ("continuous", "discrete")
 
 
-def _depth(state: dict[str, Tensor], side: str) -> int:
-    found = (re.match(rf"{side}\.blocks\.(\d+)\.", name) for name in state)
+def _depth(state: dict[str, Tensor], prefix: str) -> int:
+    found = (re.match(rf"{re.escape(prefix)}blocks\.(\d+)\.", name) for name in state)
     return 1 + max(int(match[1]) for match in found if match)

@@ -1,0 +1,168 @@
+"""The head for 3D: decoded voxels to Gaussians, by a small transformer in shifted windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import FRAME_FEATURES, GaussianConfig
+from ..render.gaussians import Gaussians
+from .block import Mlp, RMSNorm
+from .layout import Spans
+
+SOFT_CAP = 30.0
+"""Attention logits s become 30 tanh(s / 30)."""
+REACH = 1.5
+"""A Gaussian's mean stays in a cube of this many voxels about the centre of its own."""
+MIN_SCALE = 9e-4
+"""Smallest standard deviation, in edges of the unit cube."""
+ROTATION_GAIN = 0.1
+INITIAL_OPACITY = 0.1
+CHANNELS = {"means": 3, "colours": 3, "scales": 3, "rotations": 4, "opacities": 1}
+"""Numbers of each Gaussian, in the order of the output layer, which keeps each kind together."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Voxels grouped by window, windows sorted by how many voxels they hold."""
+
+    order: Tensor
+    """int64 [N], the input index of each voxel in window order."""
+    inverse: Tensor
+    spans: Spans
+
+    @classmethod
+    def of(cls, coords: Tensor, window: int, shift: int) -> Windows:
+        """Windows of coords int [N, 4] = (sample, x, y, z), whose borders lie ``shift`` voxels before multiples."""
+        key = torch.cat([coords[:, :1], (coords[:, 1:] + shift) // window], 1)
+        _, segment, counts = torch.unique(key, dim=0, return_inverse=True, return_counts=True)
+        order = torch.argsort(counts[segment] * len(counts) + segment, stable=True)
+        lengths = counts.sort().values.tolist()
+        return cls(order, order.argsort(), Spans.of(lengths, lengths, coords.device))
+
+
+class WindowAttention(nn.Module):
+    """Self-attention inside windows, without positions, with soft-capped logits."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_qkv = nn.Linear(width, 3 * width, bias=False)
+        self.to_out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor, windows: Windows) -> Tensor:
+        """x [N, W] in input order -> [N, W]."""
+        qkv = self.to_qkv(x)[windows.order].unflatten(1, (3, self.heads, -1))  # [N, 3W] -> [N, 3, H, D]
+        outputs, at = [], 0
+        for count, length, _ in windows.spans.runs:
+            run = qkv[at : at + count * length].unflatten(0, (count, length))
+            q, k, v = run.permute(2, 0, 3, 1, 4).unbind(0)  # 3 x [count, H, length, D]
+            logits = (q @ k.transpose(-1, -2)).float() / q.shape[-1] ** 0.5
+            weights = (SOFT_CAP * torch.tanh(logits / SOFT_CAP)).softmax(-1).to(v.dtype)
+            outputs.append((weights @ v).transpose(1, 2).flatten(0, 1).flatten(1))  # [count * length, W]
+            at += count * length
+        return self.to_out(torch.cat(outputs)[windows.inverse])
+
+
+class WindowBlock(nn.Module):
+    """One block of the head: RMSNorm, window attention, RMSNorm, MLP, without biases."""
+
+    def __init__(self, config: GaussianConfig) -> None:
+        super().__init__()
+        self.norm1 = RMSNorm(config.width)
+        self.attn = WindowAttention(config.width, config.heads)
+        self.norm2 = RMSNorm(config.width)
+        self.mlp = Mlp(config.width, config.mlp_width, bias=False)
+
+    def forward(self, x: Tensor, windows: Windows) -> Tensor:
+        """x [N, W] -> [N, W]."""
+        x = x + self.attn(self.norm1(x), windows)
+        return x + self.mlp(self.norm2(x))
+
+
+class GaussianDecoder(nn.Module):
+    """Decoded voxels to ``per_voxel`` Gaussians each. Starts with small, faint grey ones all over every voxel."""
+
+    offset_perturbation: Tensor
+
+    def __init__(self, config: GaussianConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.input_layer = nn.Linear(FRAME_FEATURES, config.width, bias=False)
+        self.blocks = nn.ModuleList(WindowBlock(config) for _ in range(config.depth))
+        self.out_layer = nn.Linear(config.width, config.per_voxel * sum(CHANNELS.values()))
+        self.register_buffer("offset_perturbation", torch.atanh(hammersley(config.per_voxel) / REACH))
+        nn.init.zeros_(self.out_layer.weight)
+        nn.init.zeros_(self.out_layer.bias)
+
+    def forward(self, feats: Tensor, coords: Tensor) -> Gaussians:
+        """Gaussians of voxels: feats [N, 768] in [-1, 1], coords int [N, 4] = (sample, x, y, z).
+
+        The ``per_voxel`` Gaussians of a voxel follow each other, voxels keep their order. fp32, in the unit cube,
+        differentiable. Raises ``ValueError`` for a voxel outside the grid.
+        """
+        if bool((coords[:, 1:].amax() >= self.config.resolution) | (coords.amin() < 0)):
+            raise ValueError(f"voxels must lie in 0 ... {self.config.resolution - 1} along each axis")
+        coords = coords.to(feats.device).long()
+        window = self.config.window
+        windows = [Windows.of(coords, window, shift) for shift in (0, window // 2)]
+        x = self.input_layer(feats.to(self.input_layer.weight.dtype))
+        x = x + sinusoidal(coords[:, 1:], self.config.width).to(x.dtype)
+        for index, block in enumerate(self.blocks):
+            x = block(x, windows[index % 2])
+        x = F.layer_norm(x.float(), x.shape[-1:], eps=1e-5).to(x.dtype)
+        return self._read(self.out_layer(x).float(), coords[:, 1:])
+
+    def _read(self, numbers: Tensor, voxels: Tensor) -> Gaussians:
+        """The output layer's numbers [N, K * 14] as Gaussians."""
+        count, size = self.config.per_voxel, self.config.resolution
+        parts = numbers.split([count * channels for channels in CHANNELS.values()], -1)
+        offset, colour, scale, rotation, opacity = (
+            part.unflatten(-1, (count, -1))
+            for part in parts  # [N, K, 1, 3 or 4]
+        )
+        centre = (voxels.float()[:, None] + 0.5) / size
+        offset = torch.tanh(offset + self.offset_perturbation.float()) * (REACH / 2 / size)
+        scale = F.softplus(scale + _inverse_softplus(self.config.scale)).square() + MIN_SCALE**2
+        turn = rotation * ROTATION_GAIN + rotation.new_tensor([1.0, 0, 0, 0])
+        return Gaussians(
+            means=(centre + offset - 0.5).flatten(0, 1),
+            log_scales=scale.log().flatten(0, 1) / 2,
+            rotations=F.normalize(turn, dim=-1).flatten(0, 1),
+            logits=(opacity + _logit(INITIAL_OPACITY)).flatten(),
+            sh=colour.flatten(0, 1),
+        )
+
+
+def sinusoidal(voxels: Tensor, width: int) -> Tensor:
+    """Positions fp32 [N, width] of voxels [N, 3]: per axis W // 6 sines, then as many cosines; zeros at the end."""
+    count = width // 6
+    frequencies = 10000 ** (-torch.arange(count, device=voxels.device, dtype=torch.float32) / count)
+    angles = voxels.float()[..., None] * frequencies  # [N, 3, count]
+    positions = torch.cat([angles.sin(), angles.cos()], -1).flatten(1)
+    return F.pad(positions, (0, width - positions.shape[1]))
+
+
+def hammersley(count: int) -> Tensor:
+    """The Hammersley set of ``count`` points in three dimensions, fp32 [count, 3] in [-1, 1)."""
+    points = [[index / count, _radical_inverse(index, 2), _radical_inverse(index, 3)] for index in range(count)]
+    return torch.tensor(points) * 2 - 1
+
+
+def _radical_inverse(index: int, base: int) -> float:
+    value, unit = 0.0, 1.0 / base
+    while index:
+        index, digit = divmod(index, base)
+        value, unit = value + digit * unit, unit / base
+    return value
+
+
+def _inverse_softplus(value: float) -> float:
+    return float(torch.tensor(value).expm1().log())
+
+
+def _logit(value: float) -> float:
+    return float(torch.tensor(value).logit())

@@ -1,0 +1,168 @@
+"""The Gaussian head: the released computation, windows, and models that carry it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import atoken
+from atoken import PRESETS, AToken, GaussianConfig, Packed
+from atoken.model import gaussians as module
+from atoken.model.gaussians import GaussianDecoder, Windows
+from atoken.render.gaussians import TENSORS
+
+TOLERANCE = {"atol": 2e-5, "rtol": 0.0}
+SMALL = GaussianConfig(width=64, heads=1, depth=3, mlp_width=96, per_voxel=4)
+
+
+@pytest.fixture(scope="module")
+def head(golden):
+    c = golden.config["gs"]
+    head = GaussianDecoder(
+        GaussianConfig(width=c["width"], heads=c["heads"], depth=c["blocks"], mlp_width=c["mlp"], window=c["window"])
+    )
+    state = {name[11:]: t.float() for name, t in golden.tensors.items() if name.startswith("gs_weights/")}
+    head.load_state_dict(state)
+    return head.requires_grad_(False)
+
+
+def run(golden, head):
+    coords = golden["gs/coords"]
+    return head(golden.feats("gs"), torch.cat([torch.zeros_like(coords[:, :1]), coords], 1))
+
+
+def test_the_released_computation(golden, head):
+    found = run(golden, head)
+    torch.testing.assert_close(found.means, golden["gs/xyz"], **TOLERANCE)
+    torch.testing.assert_close(found.sh, golden["gs/features_dc"], **TOLERANCE)
+    torch.testing.assert_close(found.scales, golden["gs/scaling"], **TOLERANCE)
+    torch.testing.assert_close(found.rotations, golden["gs/rotation"], **TOLERANCE)
+    torch.testing.assert_close(found.opacities[:, None], golden["gs/opacity"], **TOLERANCE)
+
+
+def test_the_perturbation_is_the_released_one(golden, head):
+    fresh = GaussianDecoder(GaussianConfig())
+    torch.testing.assert_close(fresh.offset_perturbation, golden["gs_weights/offset_perturbation"])
+
+
+@pytest.fixture
+def small():
+    torch.manual_seed(0)
+    head = GaussianDecoder(SMALL)
+    torch.nn.init.normal_(head.out_layer.weight, std=0.2)
+    return head.requires_grad_(False)
+
+
+def cloud(count: int, seed: int = 0, size: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    places = torch.randperm(size**3, generator=generator)[:count].sort().values
+    coords = torch.stack([places * 0, places // size**2, places // size % size, places % size], 1)
+    return torch.rand(count, 768, generator=generator) * 2 - 1, coords
+
+
+def test_attention_is_that_of_a_dense_mask_and_a_soft_cap(small):
+    """Windows by grouping equal full-attention under a mask over all pairs, in even and odd blocks alike."""
+    _, coords = cloud(300)
+    for shift in (0, 4):
+        attention = module.WindowAttention(64, 4).requires_grad_(False)
+        attention.to_qkv.weight.mul_(30)  # logits far above the cap
+        x = torch.randn(len(coords), 64)
+        q, k, v = attention.to_qkv(x).view(-1, 3, 4, 16).double().permute(1, 2, 0, 3)
+        logits = 30 * torch.tanh(q @ k.mT / 16**0.5 / 30)
+        window = (coords[:, 1:] + shift) // 8
+        same = (window[:, None] == window[None]).all(-1)
+        weights = logits.masked_fill(~same, -torch.inf).softmax(-1)
+        expected = attention.to_out((weights @ v).transpose(0, 1).flatten(1).float())
+        torch.testing.assert_close(attention(x, Windows.of(coords, 8, shift)), expected, atol=5e-4, rtol=1e-4)
+
+
+def test_samples_do_not_see_each_other_and_order_does_not_matter(small):
+    (feats, coords), (more_feats, more) = cloud(200), cloud(70, seed=1)
+    alone, other = small(feats, coords), small(more_feats, more)
+    more = more + torch.tensor([1, 0, 0, 0])
+    together = small(torch.cat([feats, more_feats]), torch.cat([coords, more])).split([800, 280])
+    for part, expected in zip(together, (alone, other), strict=True):
+        torch.testing.assert_close(part.means, expected.means)
+        torch.testing.assert_close(part.logits, expected.logits, atol=1e-5, rtol=1e-5)
+    shuffle = torch.randperm(200)
+    shuffled = small(feats[shuffle], coords[shuffle])
+    torch.testing.assert_close(shuffled.sh.view(200, 4, 3), alone.sh.view(200, 4, 3)[shuffle], atol=1e-5, rtol=1e-5)
+
+
+def test_a_fresh_head_spreads_faint_grey_gaussians_over_its_voxel():
+    head = GaussianDecoder(replace(SMALL, resolution=32, scale=8e-3)).requires_grad_(False)
+    feats, coords = cloud(50)
+    found = head(feats, coords)
+    centres = ((coords[:, 1:] + 0.5) / 32 - 0.5).repeat_interleave(4, 0)
+    assert float((found.means - centres).abs().max()) <= 0.75 / 32
+    torch.testing.assert_close(found.opacities, torch.full((200,), 0.1))
+    torch.testing.assert_close(found.scales, torch.full((200, 3), (8e-3**2 + 9e-4**2) ** 0.5))
+    assert torch.equal(found.rgb, torch.full((200, 3), 0.5))
+
+
+def test_a_voxel_outside_the_grid(small):
+    feats, coords = cloud(3)
+    coords[1, 2] = 64
+    with pytest.raises(ValueError, match=r"voxels must lie in 0 ... 63 along each axis"):
+        small(feats, coords)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"heads": 5}, "divide into 5 heads"), ({"per_voxel": 0}, "per_voxel must be positive"), ({"window": 7}, "even")],
+)
+def test_configs_that_do_not_fit(change, words):
+    with pytest.raises(ValueError, match=words):
+        GaussianConfig(**change)
+
+
+def test_a_model_with_a_head_survives_saving(tmp_path):
+    torch.manual_seed(0)
+    model = AToken(replace(PRESETS["tiny"], gaussians=SMALL)).eval()
+    torch.nn.init.normal_(model.gaussians.out_layer.weight)
+    model.save_pretrained(tmp_path / "model")
+    loaded = atoken.load(tmp_path / "model")
+    assert loaded.config == model.config
+    packed = Packed.cat([(torch.randn(30, 48), cloud(30)[1].int())])
+    with torch.no_grad():
+        ours, theirs = model.decode_gaussians(packed), loaded.decode_gaussians(packed)
+    assert all(torch.equal(getattr(ours, name), getattr(theirs, name)) for name in TENSORS)
+
+
+def released_head(path):
+    state = {name: t.clone() for name, t in GaussianDecoder(SMALL).state_dict().items()}
+    torch.save(state, path)
+    return path, state
+
+
+def test_a_released_head_beside_a_tokenizer(tmp_path):
+    torch.manual_seed(0)
+    AToken(PRESETS["tiny"]).save_pretrained(tmp_path / "model")
+    path, state = released_head(tmp_path / "3d_decode_gs.pt")
+    plain = atoken.load(tmp_path / "model", dtype=torch.bfloat16)
+    model = atoken.load(tmp_path / "model", gaussians=path, dtype=torch.bfloat16)
+    assert model.config.gaussians == SMALL
+    assert model.weights_hash == plain.weights_hash, "the head does not change what tokens mean"
+    assert model.gaussians.out_layer.weight.dtype == torch.bfloat16
+    assert torch.equal(model.gaussians.offset_perturbation, state["offset_perturbation"]), "buffers stay exact"
+
+
+def test_heads_that_are_none(tmp_path):
+    torch.manual_seed(0)
+    AToken(PRESETS["tiny"]).save_pretrained(tmp_path / "model")
+    with pytest.raises(FileNotFoundError, match=r"no Gaussian decoder at .*gone\.pt"):
+        atoken.load(tmp_path / "model", gaussians=tmp_path / "gone.pt")
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"other\.pt is not a Gaussian decoder: 'input_layer.weight' is missing"):
+        atoken.load(tmp_path / "model", gaussians=tmp_path / "other.pt")
+    path, state = released_head(tmp_path / "3d_decode_gs.pt")
+    torch.save({name: t for name, t in state.items() if name != "blocks.1.norm1.weight"}, path)
+    with pytest.raises(ValueError, match=r"gaussians\.blocks\.1\.norm1\.weight is missing"):
+        atoken.load(tmp_path / "model", gaussians=path)
+
+
+def test_a_model_without_a_head_says_what_to_load():
+    with pytest.raises(ValueError, match=r"'tiny' has no Gaussian head"):
+        AToken(PRESETS["tiny"]).decode_gaussians(Packed.cat([(torch.randn(3, 48), cloud(3)[1].int())]))
