@@ -1,0 +1,279 @@
+"""Saving and loading: exact there and back, and a wrong file never becomes a model."""
+
+import json
+import os
+import pickle
+import sys
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+import atoken
+from atoken import PRESETS, AToken
+from atoken.model.tokenizer import fingerprint
+from atoken.weights.load import SHIPPED, build
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (20, 33, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return AToken(replace(PRESETS["tiny"], name="mine")).eval()
+
+
+def write(state, path):
+    if path.suffix == ".safetensors":
+        safetensors.torch.save_file(state, path)
+    else:
+        torch.save(state, path)
+    return path
+
+
+# Model folders
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_saved_model_loads_as_it_was(model, tmp_path, dtype):
+    model.to(dtype).save_pretrained(tmp_path / "model")
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["config.json", "model.safetensors"]
+    loaded = atoken.load(tmp_path / "model", dtype=dtype)
+    assert loaded.config == model.config
+    assert not loaded.training
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    assert loaded.weights_hash == model.weights_hash
+    assert np.array_equal(loaded.decode(model.encode(PICTURE)), model.decode(model.encode(PICTURE)))
+
+
+def test_the_hash_follows_the_weights(model, tmp_path):
+    before = model.weights_hash
+    assert model.weights_hash == before
+    with torch.no_grad():
+        model.proj.weight[0, 0] += 1
+    assert model.weights_hash != before
+    assert model.weights_hash == fingerprint(model.state_dict())
+    with pytest.raises(ValueError, match="made by 'mine'"):
+        model.decode(replace(model.encode(PICTURE), weights=before))
+
+
+def test_shipped_models_load_by_name_and_are_small():
+    assert "nano" in atoken.list_models()
+    nano = atoken.load("nano")
+    assert nano.config == replace(PRESETS["nano"], kinds=nano.config.kinds, fsq_levels=nano.config.fsq_levels)
+    assert sum(path.stat().st_size for path in (SHIPPED / "nano").iterdir()) <= 16e6
+    assert all(p.dtype == torch.float32 and p.requires_grad for p in nano.parameters())
+
+
+def test_a_loaded_model_can_be_trained(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    loaded = atoken.load(tmp_path)
+    packed = atoken.Packed(torch.randn(1, 3072), torch.zeros(1, 5, dtype=torch.int32))
+    loaded.encode_packed(packed).moments.sum().backward()
+    assert loaded.proj.weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "words"),
+    [
+        ("nothing-here", FileNotFoundError, "no such file or directory, and the shipped models are: nano"),
+        ("so400m", ValueError, "no weights come with 'so400m'"),
+        ("none.pt", FileNotFoundError, "no model at 'none.pt'"),
+    ],
+)
+def test_sources_that_are_nothing(source, error, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error) as caught:
+        atoken.load(source)
+    assert words in str(caught.value)
+
+
+def test_a_hub_name_without_the_package_names_the_remedy(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(FileNotFoundError, match="pip install"):
+        atoken.load("someone/something")
+
+
+def test_a_hub_name_is_a_folder_once_downloaded(model, monkeypatch, tmp_path):
+    hub = pytest.importorskip("huggingface_hub")
+    model.save_pretrained(tmp_path / "snapshot")
+    monkeypatch.setattr(hub, "snapshot_download", lambda name, allow_patterns: str(tmp_path / "snapshot"))
+    assert atoken.load("someone/something").weights_hash == model.weights_hash
+
+
+def test_folders_that_are_no_model(model, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"is not a model directory: it has no config\.json"):
+        atoken.load(tmp_path)
+    model.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"it has no model\.safetensors"):
+        atoken.load(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="truncated or not a safetensors file"):
+        atoken.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("{", "config.json"), ('{"width": 64}', "key 'name' is missing"), ("[]", "expected a table"), ("\xff", "config")],
+)
+def test_a_broken_config(model, tmp_path, text, words):
+    model.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(text, "latin-1")
+    with pytest.raises(ValueError, match=r"config\.json") as caught:
+        atoken.load(tmp_path)
+    assert words in str(caught.value)
+
+
+def test_config_and_weights_must_fit(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**values, "decoder_depth": 3}))
+    with pytest.raises(ValueError, match=r"decoder\.blocks\.2\.norm1\.weight is missing"):
+        atoken.load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**values, "mlp_width": 64}))
+    with pytest.raises(ValueError, match=r"has shape \[128, 64\] instead of \[64, 64\]"):
+        atoken.load(tmp_path)
+
+
+# Released checkpoints
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
+@pytest.mark.parametrize(("stem", "kinds"), [("atoken-soc", ("continuous",)), ("atoken-sod-2", ("discrete",))])
+def test_the_architecture_is_read_off_the_tensors(golden, tmp_path, suffix, stem, kinds):
+    path = write(golden.state(), tmp_path / f"{stem}{suffix}")
+    loaded = atoken.load(path)
+    c = golden.config
+    assert loaded.config == replace(golden.model().config, name=stem, kinds=kinds)
+    assert (loaded.config.width, loaded.config.heads, loaded.config.mlp_width) == (c["width"], c["heads"], c["mlp"])
+    assert loaded.weights_hash == golden.model().weights_hash
+
+
+def test_unequal_depths_and_other_latents(tmp_path):
+    made = AToken(replace(PRESETS["tiny"], encoder_depth=3, decoder_depth=1, latent_channels=32, kinds=("continuous",)))
+    loaded = atoken.load(write(made.state_dict(), tmp_path / "a.pt"))
+    assert loaded.config == replace(made.config, name="a")
+
+
+def test_a_file_that_does_not_say_its_kind_warns(golden, tmp_path):
+    path = write(golden.state(), tmp_path / "mine.pt")
+    with pytest.warns(UserWarning, match=r"mine\.pt does not say"):
+        assert atoken.load(path).config.kinds == ("continuous", "discrete")
+
+
+def test_missing_and_surplus_tensors_are_listed(golden, tmp_path):
+    state = golden.state()
+    del state["encoder.blocks.0.norm1.weight"], state["decoder.out_layer.weight"]
+    state["encoder.extra"] = torch.zeros(1)
+    with pytest.raises(ValueError, match="does not fit its architecture") as caught:
+        atoken.load(write(state, tmp_path / "atoken-soc.pt"))
+    for words in (
+        "encoder.blocks.0.norm1.weight is missing",
+        "decoder.out_layer.weight is missing",
+        "encoder.extra is surplus",
+    ):
+        assert words in str(caught.value)
+
+
+def test_a_long_list_is_cut(model):
+    state = {f"extra.{i}": torch.zeros(1) for i in range(50)} | model.state_dict()
+    with pytest.raises(ValueError, match=r"extra\.19 is surplus and 30 more$"):
+        build(model.config, state, "cpu", torch.float32, "here")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(golden, tmp_path, value):
+    state = golden.state()
+    state["proj.weight"][3, 3] = value
+    with pytest.raises(ValueError, match=r"holds NaN or infinite weights in proj\.weight"):
+        atoken.load(write(state, tmp_path / "atoken-soc.pt"))
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.99])
+def test_a_checkpoint_cut_short(golden, tmp_path, suffix, share):
+    path = write(golden.state(), tmp_path / f"atoken-soc{suffix}")
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(ValueError, match=r"atoken-soc\.") as caught:
+        atoken.load(path)
+    assert "truncated" in str(caught.value) or "damaged" in str(caught.value)
+
+
+class Bomb:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_pickle_is_refused_and_not_run(golden, tmp_path, zipped):
+    mark = tmp_path / "ran"
+    state = {**golden.state(), "bomb": Bomb(mark)}
+    torch.save(state, tmp_path / "atoken-soc.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match="refused"):
+        atoken.load(tmp_path / "atoken-soc.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Bomb(mark)))
+    with pytest.raises(ValueError, match=r"plain\.pt"):
+        atoken.load(tmp_path / "plain.pt")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"model": {"a": torch.zeros(1)}, "step": 3}, "not a plain state dict of tensors: it holds model, step"),
+        ([torch.zeros(1)], "it holds list"),
+        ({}, "is not an AToken tokenizer"),
+        ({"encoder.input_layer.weight": torch.zeros(4)}, "is not an AToken tokenizer"),
+    ],
+)
+def test_other_contents(tmp_path, content, words):
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"a\.pt") as caught:
+        atoken.load(tmp_path / "a.pt")
+    assert words in str(caught.value)
+
+
+def test_another_network_of_patches(golden, tmp_path):
+    state = golden.state()
+    state["encoder.input_layer.weight"] = state["encoder.input_layer.weight"][:, :768].contiguous()
+    with pytest.raises(ValueError, match="patches of 768 numbers"):
+        atoken.load(write(state, tmp_path / "atoken-soc.pt"))
+
+
+def test_a_suffix_that_is_no_checkpoint(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"x")
+    with pytest.raises(ValueError, match="is not a checkpoint: expected a directory or one of"):
+        atoken.load(tmp_path / "a.bin")
+
+
+def test_a_failed_save_leaves_the_old_model(model, tmp_path, monkeypatch):
+    model.save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(state, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        AToken(model.config).save_pretrained(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_loading_says_nothing_when_all_is_well(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        atoken.load(tmp_path)
+        atoken.load("nano")
