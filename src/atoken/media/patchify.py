@@ -24,6 +24,8 @@ def to_pixels(
     the range 0 ... 255; float pixels need their ``value_range`` stated. Raises ``ValueError`` for another dtype, a
     wrong shape, an empty picture, NaN or infinite pixels, and pixels outside the stated range.
     """
+    if isinstance(picture, np.ndarray) and picture.dtype.kind not in "uif":
+        raise ValueError(f"pixels must be uint8 or float, not {picture.dtype}")
     pixels = picture if isinstance(picture, Tensor) else torch.from_numpy(np.require(picture, requirements=["C", "W"]))
     layout = layout or ("CHW" if isinstance(picture, Tensor) else "HWC")
     if layout not in ("HWC", "CHW"):
