@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 
 def psnr(picture: np.ndarray, reference: np.ndarray) -> float:
@@ -18,6 +20,20 @@ def psnr(picture: np.ndarray, reference: np.ndarray) -> float:
         )
     error = np.square(picture.astype(np.float64) - reference.astype(np.float64)).mean()
     return float(10 * np.log10(255**2 / error)) if error > 0 else float("inf")
+
+
+def psnr_batch(pictures: Tensor, references: Tensor) -> Tensor:
+    """PSNR in dB of each picture with its reference: uint8 [B, 3, H, W] twice -> fp32 [B]; infinity where equal.
+
+    Raises ``ValueError`` for other dtypes or unequal shapes.
+    """
+    if pictures.dtype != torch.uint8 or references.dtype != torch.uint8 or pictures.shape != references.shape:
+        raise ValueError(
+            f"psnr compares uint8 pictures of one shape, not {pictures.dtype} {list(pictures.shape)} "
+            f"and {references.dtype} {list(references.shape)}"
+        )
+    error = (pictures.short() - references.short()).float().square().mean((1, 2, 3))
+    return 10 * torch.log10(255**2 / error)
 
 
 def centre_crop(picture: np.ndarray, size: int = 256) -> np.ndarray:

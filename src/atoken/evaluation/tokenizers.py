@@ -1,0 +1,81 @@
+"""Other tokenizers beside AToken: the adapter to write, and the one for diffusers' AutoencoderKL family."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Tokenizer(Protocol):
+    """What an adapter needs; ``encode`` and ``decode`` see batches of pictures of one size, on the run's device."""
+
+    name: str
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pixels fp32 [B, 3, H, W] in [-1, 1], any H and W -> latents [B, ...]."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents, rounded to fp16 on the way -> pixels [B, 3, H, W], nominally in [-1, 1]."""
+
+    def describe(self) -> dict[str, Any]:
+        """Model, weights and settings as JSON-ready values."""
+
+
+class KLAutoencoder:
+    """diffusers' AutoencoderKL: the image tokenizers of Stable Diffusion 1 to 3 and FLUX.
+
+    The posterior's mean is kept. Pictures are padded to the model's stride by repeating the last row and column, and
+    cropped back.
+    """
+
+    def __init__(self, module: Any, name: str) -> None:
+        self.module, self.name = module.eval(), name
+        self.stride = 2 ** (len(module.config.block_out_channels) - 1)
+        self._size = (0, 0)
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str, dtype: torch.dtype) -> KLAutoencoder:
+        """From a folder in diffusers' layout (config.json beside its weights).
+
+        Raises ``ValueError`` where diffusers is missing, ``FileNotFoundError`` where the folder is.
+        """
+        try:
+            from diffusers import AutoencoderKL
+        except ImportError:
+            raise ValueError("a diffusers tokenizer needs: pip install 'atoken[diffusers]'") from None
+        folder = Path(folder)
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(f"{folder} is not a folder of diffusers: it has no config.json")
+        module = AutoencoderKL.from_pretrained(folder, local_files_only=True, torch_dtype=dtype)
+        return cls(module.to(device), folder.name)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Latents [B, C, H / stride, W / stride]."""
+        height, width = self._size = (pixels.shape[-2], pixels.shape[-1])
+        padding = (0, -width % self.stride, 0, -height % self.stride)
+        padded = F.pad(pixels, padding, mode="replicate").to(self.module.dtype)
+        latents: Tensor = self.module.encode(padded).latent_dist.mode()
+        return latents
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pixels in the size that was encoded last."""
+        pixels: Tensor = self.module.decode(latents.to(self.module.dtype)).sample
+        return pixels[..., : self._size[0], : self._size[1]]
+
+    def describe(self) -> dict[str, Any]:
+        """Class, weights and shape of the latents."""
+        from ..model.tokenizer import fingerprint
+
+        config = self.module.config
+        return {
+            "model": type(self.module).__name__,
+            "sha256": fingerprint(self.module.state_dict()),
+            "latent_channels": config.latent_channels,
+            "stride": self.stride,
+            "dtype": str(self.module.dtype).removeprefix("torch."),
+            "posterior": "mean",
+        }
