@@ -27,7 +27,9 @@ def pictures(count, height, width):
 def test_ssim_is_that_of_scikit_image(size):
     a, b = pictures(2, *size)
     options = {"channel_axis": 0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    expected = [structural_similarity(x.numpy(), y.numpy(), data_range=255, **options) for x, y in zip(a, b, strict=True)]
+    expected = [
+        structural_similarity(x.numpy(), y.numpy(), data_range=255, **options) for x, y in zip(a, b, strict=True)
+    ]
     assert ssim(a, b).tolist() == pytest.approx(expected, abs=1e-4)
     assert min(expected) < 0.96
 

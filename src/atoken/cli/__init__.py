@@ -242,3 +242,96 @@ def demo(
     from .demo import write_demo
 
     write_demo(out, model, device)
+
+
+@app.command("eval")
+def evaluate(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODELS...",
+            show_default=False,
+            help="Shipped models, model folders, released checkpoints, owner/name on the hub, or diffusers:FOLDER.",
+        ),
+    ],
+    protocol: Annotated[
+        str, typer.Option(metavar="paper-image|native|paper-video|video-256", help="Which pixels are compared.")
+    ],
+    data: Annotated[Path, typer.Option(metavar="PATH", show_default=False, help="Folder of the data set.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for results.json and report.html.")] = Path("eval"),
+    layout: Annotated[
+        str | None,
+        typer.Option(metavar="folder|imagenet|coco|videos|msrvtt|msvd", show_default="a folder", help="Of the data."),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            show_default="the protocol's",
+            help="psnr, ssim, lpips, rfid, rfvd, lite0-distance, lite0-frechet.",
+        ),
+    ] = None,
+    kind: options.Kind = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...", show_default="none", help="Codecs beside it: jpeg, webp, avif; for videos h.264, av1."
+        ),
+    ] = None,
+    rates: Annotated[
+        str, typer.Option(metavar="X,Y,...", help="Bytes of the codecs, as multiples of the discrete tokens'.")
+    ] = "1",
+    linear: Annotated[
+        Path | None, typer.Option(metavar="FILE", show_default="none", help="Saved linear projection beside it.")
+    ] = None,
+    vgg16: Annotated[Path | None, typer.Option(metavar="FILE", show_default="none", help="VGG16 for lpips.")] = None,
+    alexnet: Annotated[
+        Path | None, typer.Option(metavar="FILE", show_default="none", help="AlexNet for lpips, instead of VGG16.")
+    ] = None,
+    inception: Annotated[
+        Path | None, typer.Option(metavar="FILE", show_default="none", help="TorchScript Inception for rfid.")
+    ] = None,
+    i3d: Annotated[
+        Path | None, typer.Option(metavar="FILE", show_default="none", help="TorchScript I3D for rfvd.")
+    ] = None,
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            show_default="the measured originals",
+            help="Statistics for a Fréchet distance: reference.METRIC.safetensors of an earlier run; repeatable.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", show_default="all", help="Only the first N of the data.")
+    ] = None,
+    batch: Annotated[int, typer.Option(metavar="N", help="Pictures that go through a model together.")] = 16,
+    device: options.Device = None,
+    dtype: options.Dtype = "float32",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew instead of going on.")] = False,
+) -> None:
+    """Measure models beside codecs: a table, results.json, and a report to open in a browser."""
+    from ..evaluation.judges import NetworkFiles
+    from .evaluate import Settings
+    from .evaluate import evaluate as work
+
+    files = NetworkFiles(vgg16, alexnet, inception, i3d)
+    settings = Settings(
+        protocol=protocol,
+        data=data,
+        out=out,
+        layout=layout,
+        metrics=metrics,
+        kind=kind,
+        against=against,
+        rates=rates,
+        linear=linear,
+        files=files,
+        reference=tuple(reference or ()),
+        limit=limit,
+        batch=batch,
+        device=device,
+        dtype=dtype,
+        overwrite=overwrite,
+    )
+    work(models, settings)

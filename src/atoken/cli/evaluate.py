@@ -1,0 +1,178 @@
+"""``atoken eval``: models beside codecs on a data set, as a table, a JSON file and a report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..config import KINDS, PRESETS, ModelConfig
+from ..evaluation import tables
+from ..evaluation.codecs import OPTIONS, PictureCodec
+from ..evaluation.judges import NetworkFiles, build_judges
+from ..evaluation.linear import LinearProjection
+from ..evaluation.methods import ATokenMethod, Method, TokenizerMethod, bytes_of_tokens
+from ..evaluation.progress import ITEMS, STATE
+from ..evaluation.protocols import Protocol, find_metrics, find_protocol
+from ..evaluation.readers import read_layout
+from ..evaluation.report import write_report
+from ..evaluation.results import read_reference, summarise, write_references, write_results
+from ..evaluation.run import Plan, run
+from ..evaluation.tokenizers import KLAutoencoder
+from ..evaluation.video_codecs import ENCODERS, VideoCodec
+from ..weights.load import load
+from . import options, paths
+from .report import STDERR, clean, say, show_table
+
+DIFFUSERS = "diffusers:"
+RESULTS = "results.json"
+CODECS = {**{name.lower(): name for name in OPTIONS}, **{name.lower(): name for name in ENCODERS}}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options as they were typed. Raises ``ValueError`` for a value that cannot be."""
+
+    protocol: str
+    data: Path
+    out: Path
+    layout: str | None
+    metrics: str | None
+    kind: str | None
+    against: str | None
+    rates: str
+    linear: Path | None
+    files: NetworkFiles
+    reference: tuple[Path, ...]
+    limit: int | None
+    batch: int
+    device: str | None
+    dtype: str
+    overwrite: bool
+
+    def __post_init__(self) -> None:
+        options.check_choice("--kind", self.kind, KINDS)
+        options.check_choice("--dtype", self.dtype, options.DTYPES)
+        options.check_positive("--limit", self.limit)
+        options.check_positive("--batch", self.batch)
+        options.check_device(self.device)
+
+
+def evaluate(models: Sequence[str], settings: Settings) -> None:
+    """Measure, and write results.json and report.html. Raises ``typer.Exit(2)`` where items could not be read."""
+    protocol = find_protocol(settings.protocol)
+    metrics = find_metrics(settings.metrics, protocol)
+    items = read_layout(settings.data, settings.layout, protocol.modality)[: settings.limit]
+    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    judges = build_judges(metrics, settings.files, protocol.clip, device)
+    plan = Plan(
+        protocol=protocol,
+        metrics=metrics,
+        items=items,
+        data=settings.data.resolve().name,
+        methods=_methods(models, settings, protocol, device),
+        judges=judges,
+        batch=settings.batch,
+        device=device,
+    )
+    references = {m: (s, o) for m, s, o in (read_reference(path, plan) for path in settings.reference)}
+    paths.check_folder(settings.out)
+    if settings.overwrite:
+        for name in (STATE, ITEMS):
+            (settings.out / name).unlink(missing_ok=True)
+    with _bar(len(items)) as advance:
+        counts = run(plan, settings.out, advance)
+    results = summarise(plan, counts, references)
+    write_results(results, settings.out / RESULTS)
+    write_references(plan, counts, settings.out)
+    report = write_report(plan, results, settings.out)
+    show_table(tables.header(results), tables.rows(results))
+    for note in (*tables.notes(results), _split_sentence(results["seconds"])):
+        typer.echo(clean(note))
+    typer.echo(clean(f"{settings.out / RESULTS}, {report}"))
+    for failure in results["failures"]:
+        say(f"error: {failure['name']}: {failure['error']}")
+    if results["failures"]:
+        raise typer.Exit(2)
+
+
+def _methods(models: Sequence[str], settings: Settings, protocol: Protocol, device: str) -> list[Method]:
+    methods: list[Method] = []
+    configs: list[ModelConfig] = []
+    dtype = options.parse_dtype(settings.dtype)
+    for name in models:
+        if name.startswith(DIFFUSERS):
+            tokenizer = KLAutoencoder.load(name.removeprefix(DIFFUSERS), device, dtype)
+            methods.append(TokenizerMethod(tokenizer, device, settings.batch))
+            continue
+        model = load(name, device=device, dtype=dtype)
+        configs.append(model.config)
+        kinds = [settings.kind] if settings.kind else model.config.kinds
+        if missing := set(kinds) - set(model.config.kinds):
+            raise ValueError(f"--kind is {missing.pop()!r}, which the weights of {name!r} were not trained for")
+        methods += [ATokenMethod(model, Path(name).name, kind) for kind in kinds]
+    config = configs[0] if configs else PRESETS["so400m"]
+    if settings.linear:
+        linear = LinearProjection.load(settings.linear, config.latent_channels, device)
+        methods.append(TokenizerMethod(linear, device, settings.batch))
+    methods += _codecs(settings, protocol, partial(bytes_of_tokens, config))
+    if len({method.name for method in methods}) < len(methods):
+        methods = [_renamed(method, index) for index, method in enumerate(methods)]
+    return methods
+
+
+def _codecs(settings: Settings, protocol: Protocol, limit: Callable[[np.ndarray], int]) -> list[Method]:
+    made: list[Method] = []
+    for name in (part.strip().lower() for part in (settings.against or "").split(",") if part.strip()):
+        options.check_choice("--against", name, CODECS)
+        if CODECS[name] in ENCODERS and protocol.modality != "video":
+            raise ValueError(f"--against {name} is for videos, and {protocol.name} is for pictures")
+        for rate in _rates(settings.rates):
+            codec = VideoCodec if CODECS[name] in ENCODERS else PictureCodec
+            made.append(codec(CODECS[name], limit, rate))
+    return made
+
+
+def _rates(text: str) -> list[float]:
+    try:
+        rates = [float(part) for part in text.split(",")]
+    except ValueError:
+        rates = []
+    if not rates or min(rates) <= 0:
+        raise ValueError(f"--rates is {text!r}: give positive numbers, such as 0.5,1,2")
+    return rates
+
+
+def _renamed(method: Method, index: int) -> Method:
+    method.name = method.family = f"{method.name} ({index + 1})"
+    return method
+
+
+def _split_sentence(seconds: dict[str, float]) -> str:
+    """Time in methods, in metrics and in reading, and what takes the most of each."""
+    total = sum(seconds.values()) or 1.0
+    groups = {"methods": "method: ", "metrics": "metric: ", "reading": "reading"}
+    parts = []
+    for group, start in groups.items():
+        inside = {name.removeprefix(start): value for name, value in seconds.items() if name.startswith(start)}
+        share = 100 * sum(inside.values()) / total
+        each = ", ".join(f"{name} {value:.1f} s" for name, value in sorted(inside.items(), key=lambda p: -p[1]) if name)
+        parts.append(f"{group} {share:.0f} %" + (f" ({each})" if each else ""))
+    return f"Time {total:.1f} s: {'; '.join(parts)}."
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, none where that is no terminal."""
+    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("items")
+    with Progress(*columns, console=STDERR, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.update(task, completed=done)

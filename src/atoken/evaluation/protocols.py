@@ -1,0 +1,110 @@
+"""What is measured on which pixels: protocols and metrics as data, so that every number can carry them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from .psnr import centre_crop
+from .ssim import WINDOW
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number is."""
+
+    name: str
+    label: str
+    unit: str
+    higher_is_better: bool
+    of_set: bool = False
+    """Whether it belongs to the whole set, as a Fréchet distance does, and not to each picture."""
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("psnr", "PSNR", "dB", higher_is_better=True),
+        Metric("ssim", "SSIM", "", higher_is_better=True),
+        Metric("lpips", "LPIPS", "", higher_is_better=False),
+        Metric("lite0-distance", "Lite0 perceptual distance", "", higher_is_better=False),
+        Metric("rfid", "rFID", "", higher_is_better=False, of_set=True),
+        Metric("rfvd", "rFVD", "", higher_is_better=False, of_set=True),
+        Metric("lite0-frechet", "Lite0 Fréchet distance", "", higher_is_better=False, of_set=True),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The pixels that are compared: originals after resizing and cropping against results, both uint8 sRGB."""
+
+    name: str
+    modality: str
+    """"image" or "video"."""
+    shorter_side: int | None
+    """Pixels that the shorter side is resized to; None keeps the size."""
+    crop: int | None
+    """Side of the centre crop; None keeps everything."""
+    metrics: tuple[str, ...]
+    """Names in ``METRICS`` that are measured unless others are asked for."""
+    resize_filter: str = "lanczos"
+    clip: int = 16
+    """Video: frames of one feature vector of rFVD; consecutive clips, a shorter rest is left out."""
+
+    def apply(self, frames: np.ndarray) -> np.ndarray:
+        """Frames uint8 [F, H, W, 3] in the protocol's geometry. Raises ``ValueError`` for what is too small."""
+        if self.crop:
+            return np.stack([centre_crop(frame, self.crop) for frame in frames])
+        height, width = frames.shape[1:3]
+        if min(height, width) < WINDOW:
+            raise ValueError(f"{width} x {height} is too small to measure: {WINDOW} pixels a side are the least")
+        return frames
+
+    def describe(self) -> dict[str, Any]:
+        """The pixels as JSON-ready values."""
+        size = [self.crop, self.crop] if self.crop else "native"
+        resize = {"shorter_side": self.shorter_side, "filter": self.resize_filter} if self.shorter_side else None
+        crop = {"where": "centre", "size": size} if self.crop else None
+        pixels = {"dtype": "uint8", "colour": "sRGB", "range": [0, 255]}
+        clip = {"clip": self.clip} if self.modality == "video" else {}
+        return {"name": self.name, "resize": resize, "crop": crop, "size": size, **pixels, **clip}
+
+
+PAPER_IMAGE = ("psnr", "ssim", "lpips", "rfid")
+PAPER_VIDEO = ("psnr", "ssim", "lpips", "rfvd")
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol("paper-image", "image", 256, 256, PAPER_IMAGE),
+        Protocol("native", "image", None, None, PAPER_IMAGE),
+        Protocol("paper-video", "video", None, None, PAPER_VIDEO),
+        Protocol("video-256", "video", 256, 256, PAPER_VIDEO),
+    )
+}
+"""``paper-image`` and ``paper-video`` are those of the paper's Tables 4 and 6."""
+
+
+def find_protocol(name: str) -> Protocol:
+    """The protocol of that name. Raises ``ValueError`` that lists them."""
+    if name not in PROTOCOLS:
+        raise ValueError(f"no protocol {name!r}: there are {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def find_metrics(names: str | None, protocol: Protocol) -> tuple[str, ...]:
+    """Names out of a comma-separated list, the protocol's own for None. Raises ``ValueError`` for an unknown one."""
+    chosen = tuple(name.strip() for name in names.split(",")) if names else protocol.metrics
+    for name in chosen:
+        if name not in METRICS:
+            raise ValueError(f"no metric {name!r}: there are {', '.join(METRICS)}")
+    if "rfvd" in chosen and protocol.modality != "video":
+        raise ValueError(f"rfvd is for videos, and the protocol {protocol.name!r} is for pictures")
+    return chosen
+
+
+def describe_metric(metric: Metric) -> dict[str, Any]:
+    """A metric as JSON-ready values."""
+    return asdict(metric)

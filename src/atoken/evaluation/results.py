@@ -1,0 +1,157 @@
+"""From the counts of a run to numbers, each with the protocol that it was measured by."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..files import atomic_write
+from .frechet import FeatureStatistics, frechet_distance
+from .progress import ORIGINALS, Progress, read_items
+from .protocols import METRICS
+from .provenance import environment
+from .run import Plan
+
+FORMAT = "atoken-evaluation"
+References = Mapping[str, tuple[FeatureStatistics, dict[str, Any]]]
+"""By metric: saved statistics of originals, and their origin."""
+
+
+def summarise(plan: Plan, progress: Progress, references: References | None = None) -> dict[str, Any]:
+    """Everything that is known of a finished run, JSON-ready; numbers that are infinite are null.
+
+    Raises ``ValueError`` where no item could be measured.
+    """
+    lines = read_items(progress.folder)
+    measured = [line for line in lines if "methods" in line]
+    failures = [{"name": line["name"], "error": line["error"]} for line in lines if "error" in line]
+    if not measured:
+        raise ValueError(f"nothing could be measured: {failures[0]['name']}: {failures[0]['error']}")
+    plain = plan.describe()
+    own = {"set": plan.data, "n": len(measured), "sha256": f"{progress.digest:064x}"}
+    common = {**plain["protocol"], "code": plain["code"]}
+    rows = []
+    for method in plan.methods:
+        each = [line["methods"][method.name] for line in measured]
+        numbers: dict[str, Any] = {}
+        for name in plan.metrics:
+            if METRICS[name].of_set:
+                value, parts, reference = _frechet(progress, name, method.name, references or {}, own)
+            else:
+                value, parts, reference = float(np.mean([row[name] for row in each])), {}, own
+            protocol = {**common, "network": plain["networks"].get(name), "reference": reference, "n": len(measured)}
+            numbers[name] = {**_number(name, value), **parts, "protocol": protocol}
+        bpp = {"network": None, "reference": own, "n": len(measured)}
+        numbers["bpp"] = {
+            **{"value": float(np.mean([row["bpp"] for row in each])), "label": "bits per pixel", "unit": "bit"},
+            "protocol": {**common, **bpp},
+        }
+        use = progress.codebooks.get(method.name)
+        codebooks = {"tokens": use.total, "used": use.used(), "perplexity": use.perplexity()} if use else None
+        over = sum(row.get("over", False) for row in each)
+        rows.append(
+            {
+                "name": method.name,
+                "family": method.family,
+                "method": method.describe(),
+                "metrics": numbers,
+                "codebooks": codebooks,
+                "over_limit": over,
+            }
+        )
+    return {
+        "format": FORMAT,
+        "version": 1,
+        "protocol": plain["protocol"],
+        "data": own,
+        "code": plain["code"],
+        "environment": environment(plan.device),
+        "methods": rows,
+        "seconds": {part: round(seconds, 3) for part, seconds in progress.seconds.items()},
+        "failures": failures,
+    }
+
+
+def write_references(plan: Plan, progress: Progress, folder: Path) -> None:
+    """Save the originals' statistics as ``reference.METRIC.safetensors``, for runs against the same set."""
+    for (metric, method), statistics in progress.frechet.items():
+        if method == ORIGINALS:
+            statistics.save(folder / f"reference.{metric}.safetensors", reference_origin(plan, progress, metric))
+
+
+def reference_origin(plan: Plan, progress: Progress, metric: str) -> dict[str, Any]:
+    """What saved statistics say of themselves."""
+    plain = plan.describe()
+    count = progress.frechet[metric, ORIGINALS].count
+    return {
+        "metric": metric,
+        "protocol": plain["protocol"],
+        "network": plain["networks"][metric],
+        "reference": {"set": plan.data, "n": count, "sha256": f"{progress.digest:064x}"},
+    }
+
+
+def read_reference(path: Path, plan: Plan) -> tuple[str, FeatureStatistics, dict[str, Any]]:
+    """The metric, statistics and set of a saved reference.
+
+    Raises ``ValueError`` where another protocol or network made it, or no metric of this run reads it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no reference statistics at {path}")
+    statistics, origin = FeatureStatistics.load(path)
+    plain = plan.describe()
+    metric = origin.get("metric")
+    if metric not in plan.metrics:
+        raise ValueError(f"{path} is a reference for {metric}, which this run does not measure")
+    for key, ours in (("protocol", plain["protocol"]), ("network", plain["networks"][metric])):
+        if origin.get(key) != ours:
+            raise ValueError(f"{path} was made with another {key}: {origin.get(key)}, and this run has {ours}")
+    return metric, statistics, origin["reference"]
+
+
+def write_results(results: Mapping[str, Any], path: Path) -> None:
+    """Write JSON, atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Read what ``write_results`` wrote. Raises ``FileNotFoundError`` or ``ValueError``."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no evaluation results at {path}")
+    try:
+        results: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        if results["format"] != FORMAT:
+            raise ValueError(f"its format is {results['format']!r}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} does not hold evaluation results ({error})") from None
+    return results
+
+
+def _frechet(
+    progress: Progress, metric: str, method: str, references: References, own: dict[str, Any]
+) -> tuple[float, dict[str, Any], dict[str, Any]]:
+    """The distance, its parts, and the set that it refers to."""
+    statistics = progress.frechet.get((metric, method))
+    if statistics is None or statistics.count < 2:
+        raise ValueError(f"{metric} needs at least two feature vectors, and the data made fewer")
+    reference, origin = references.get(metric) or (progress.frechet[metric, ORIGINALS], own)
+    distance = frechet_distance(reference, statistics)
+    parts = {"mean_part": distance.mean_part, "covariance_part": distance.covariance_part}
+    return distance.total, {"parts": parts, "vectors": statistics.count}, origin
+
+
+def _number(name: str, value: float) -> dict[str, Any]:
+    metric = METRICS[name]
+    better = "higher" if metric.higher_is_better else "lower"
+    return {
+        "value": value if math.isfinite(value) else None,
+        "label": metric.label,
+        "unit": metric.unit,
+        "better": better,
+    }

@@ -1,0 +1,212 @@
+"""One pass over a data set: every item through every method, and every judge over what comes out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..media.image import read_image
+from .judges import Judge, to_frames
+from .methods import Method, Outcome
+from .progress import ORIGINALS, Progress
+from .protocols import Protocol
+from .provenance import code_version
+from .readers import Item
+from .videos import read_video_frames
+
+SAVE_EVERY = 30.0
+"""Seconds between two states on disk."""
+READERS = 2
+"""Threads that read ahead."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides the numbers of a run."""
+
+    protocol: Protocol
+    metrics: tuple[str, ...]
+    items: Sequence[Item]
+    data: str
+    """Name of the data set, for reports."""
+    methods: Sequence[Method]
+    """The first one is what the report sorts by."""
+    judges: Sequence[Judge]
+    batch: int
+    """Pictures of one size that go through a method together."""
+    device: str
+
+    def describe(self) -> dict[str, Any]:
+        """The plan as JSON-ready values."""
+        networks = {
+            name: judge.network(name)
+            for judge in self.judges
+            for name in (*judge.frame_metrics, judge.frechet_metric)
+            if name
+        }
+        return {
+            "protocol": self.protocol.describe(),
+            "metrics": list(self.metrics),
+            "methods": {method.name: method.describe() for method in self.methods},
+            "networks": networks,
+            "code": code_version(),
+        }
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the description and the items' names."""
+        names = [item.name for item in self.items]
+        return hashlib.sha256(json.dumps([self.describe(), names], sort_keys=True).encode()).hexdigest()
+
+
+def read_clip(item: Item, protocol: Protocol) -> np.ndarray:
+    """The item in the protocol's geometry, uint8 [F, H, W, 3]. Raises ``ValueError`` or ``OSError``."""
+    frames = read_image(item.path)[None] if protocol.modality == "image" else read_video_frames(item.path)
+    return protocol.apply(frames)
+
+
+def run(plan: Plan, folder: Path, advance: Callable[[int], None] = lambda done: None) -> Progress:
+    """Measure what is not measured yet, and return the counts; an exception (Ctrl-C too) leaves a state to go on from.
+
+    ``advance`` is called with the number of finished items. Items that cannot be read are recorded as failed.
+    """
+    progress = Progress(folder, plan.fingerprint())
+    advance(progress.done)
+    saved = time.monotonic()
+    try:
+        for batch in _batches(plan, progress):
+            _measure(plan, progress, batch)
+            advance(progress.done)
+            if time.monotonic() - saved > SAVE_EVERY:
+                progress.save()
+                saved = time.monotonic()
+    finally:
+        progress.close()
+    return progress
+
+
+Read = tuple[Item, "np.ndarray | Exception"]
+
+
+def _batches(plan: Plan, progress: Progress) -> Iterator[list[Read]]:
+    """What is left to do, read ahead, neighbours of one shape together."""
+
+    def shape(read: Read) -> Any:
+        return read[1].shape if isinstance(read[1], np.ndarray) else id(read[1])
+
+    for _, group in groupby(_read_ahead(plan, progress), shape):
+        while batch := list(islice(group, plan.batch if plan.protocol.modality == "image" else 1)):
+            yield batch
+
+
+def _read_ahead(plan: Plan, progress: Progress) -> Iterator[Read]:
+    def read(item: Item) -> Read:
+        try:
+            return item, read_clip(item, plan.protocol)
+        except (ValueError, OSError) as error:
+            return item, error
+
+    window = 2 * plan.batch if plan.protocol.modality == "image" else 1
+    left = iter(plan.items[progress.done :])
+    with ThreadPoolExecutor(READERS) as pool:
+        waiting = [pool.submit(read, item) for item in islice(left, window)]
+        try:
+            while waiting:
+                with _clock(progress, "reading"):
+                    result = waiting.pop(0).result()
+                waiting += [pool.submit(read, item) for item in islice(left, 1)]
+                yield result
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _measure(plan: Plan, progress: Progress, batch: list[Read]) -> None:
+    """All methods and judges on items of one shape; the counts change only when everything has worked."""
+    clips = [clip for _, clip in batch if isinstance(clip, np.ndarray)]
+    if not clips:
+        with progress.together():
+            for item, error in batch:
+                progress.record({"name": item.name, "error": str(error)})
+        return
+    outcomes = {}
+    for method in plan.methods:
+        with _clock(progress, f"method: {method.name}"):
+            outcomes[method.name] = method.reconstruct(clips)
+    seen = {ORIGINALS: clips, **{name: [o.frames for o in results] for name, results in outcomes.items()}}
+    scores: dict[str, dict[str, list[float]]] = {method.name: {} for method in plan.methods}
+    vectors: list[tuple[str, str, torch.Tensor]] = []
+    for judge in plan.judges:
+        with _clock(progress, f"metric: {', '.join((*judge.frame_metrics, judge.frechet_metric or ''))}".rstrip(", ")):
+            _judge(plan, judge, seen, scores, vectors)
+    with progress.together():
+        for metric, name, features in vectors:
+            progress.vectors(metric, name, features)
+        for method in plan.methods:
+            for outcome in outcomes[method.name]:
+                if outcome.codes is not None:
+                    progress.codes(method.name, outcome.codes, method.codebooks)
+        for index, (item, _) in enumerate(batch):
+            clip = clips[index]
+            progress.digest = (progress.digest + int(hashlib.sha256(clip.tobytes()).hexdigest(), 16)) % 2**256
+            rows = {
+                method.name: {
+                    **{metric: values[index] for metric, values in scores[method.name].items()},
+                    **_size(outcomes[method.name][index]),
+                }
+                for method in plan.methods
+            }
+            progress.record({"name": item.name, "shape": clip.shape[:3], "methods": rows})
+
+
+def _size(outcome: Outcome) -> dict[str, Any]:
+    pixels = outcome.frames.size // 3
+    return {"bpp": outcome.bits / pixels, **({"over": True} if outcome.over else {})}
+
+
+@torch.no_grad()
+def _judge(
+    plan: Plan,
+    judge: Judge,
+    seen: dict[str, list[np.ndarray]],
+    scores: dict[str, dict[str, list[float]]],
+    vectors: list[tuple[str, str, torch.Tensor]],
+) -> None:
+    """Add one judge's numbers: those of a clip are the means over its frames, looked at a clip's length at a time."""
+    video = plan.protocol.modality == "video"
+    count = len(seen[ORIGINALS][0])
+    step = plan.protocol.clip if video else 1
+    totals: dict[tuple[str, str], torch.Tensor] = {}
+    for start in range(0, count, step):
+        originals = None
+        for name, clips in seen.items():
+            frames = np.concatenate([clip[start : start + step] for clip in clips])
+            looked = judge.look(to_frames(frames, plan.device))
+            features = judge.vectors(looked) if judge.frechet_metric else None
+            if judge.frechet_metric and features is not None:
+                vectors.append((judge.frechet_metric, name, features.cpu()))
+            if originals is None:
+                originals = looked
+                continue
+            for metric, values in judge.compare(originals, looked).items():
+                sums = values.double().cpu().view(len(clips), -1).sum(1)
+                totals[name, metric] = totals.get((name, metric), torch.zeros(())) + sums
+    for (name, metric), total in totals.items():
+        scores[name][metric] = (total / count).tolist()
+
+
+@contextmanager
+def _clock(progress: Progress, part: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    progress.seconds[part] += time.perf_counter() - start

@@ -1,0 +1,85 @@
+"""``atoken eval`` from the command line."""
+
+import json
+import re
+
+import pytest
+
+METRICS = ["--metrics", "psnr,ssim,lite0-frechet,lite0-distance"]
+
+
+@pytest.fixture
+def data(picture, tmp_path):
+    for index, name in enumerate("abc"):
+        picture(tmp_path / f"data/{name}{'x' * index}.png", 40, 50)
+    return tmp_path / "data"
+
+
+def test_table_json_and_report(atoken, tiny, data, tmp_path):
+    arguments = ["eval", tiny, "--protocol", "native", "--data", data, *METRICS, "--out", tmp_path / "out"]
+    result = atoken(*arguments, "--against", "jpeg,webp", "--rates", "1,4")
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].split()[:3] == ["method", "PSNR", "dB"]
+    assert [line.split("  ")[0].rstrip("*") for line in lines[1:7]] == [
+        *("tiny, continuous", "tiny, discrete", "JPEG", "JPEG × 4", "WebP", "WebP × 4")
+    ]
+    assert "3 of 3 do not fit even at the lowest quality" in result.stdout  # JPEG of noise in 144 bytes
+    assert re.search(r"Time .* s: methods \d+ % .*metrics \d+ % .*reading", result.stdout)
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    values = {method["name"]: method["metrics"]["psnr"]["value"] for method in results["methods"]}
+    assert f"{values['JPEG × 4']:.2f}" in next(line for line in lines if line.startswith("JPEG × 4"))
+    page = (tmp_path / "out/report.html").read_text()
+    assert page.count("<svg") == 4
+    assert page.count("data:image/webp;base64,") == 3 * 5  # the original, two kinds, two codecs
+    assert not re.search(r"""(src|href)=(?!"data:)""", page)
+    again = atoken(*arguments, "--against", "jpeg,webp", "--rates", "1,4")
+    assert again.stdout == result.stdout
+
+
+def test_items_are_listed_worst_first(atoken, tiny, data, tmp_path):
+    atoken("eval", tiny, "--protocol", "native", "--data", data, "--metrics", "psnr", "--out", tmp_path / "out")
+    page = (tmp_path / "out/report.html").read_text()
+    table = page.split("Every item, worst first")[1]
+    scores = [float(cell) for cell in re.findall(r"<tr><td>[^<]*\.png</td><td>([\d.]+)</td>", table)]
+    assert len(scores) == 3
+    assert scores == sorted(scores)
+
+
+def test_missing_networks_and_wrong_names_are_one_sentence(atoken, tiny, data, tmp_path):
+    base = ["eval", tiny, "--data", data, "--out", tmp_path / "out"]
+    for arguments, words in (
+        (["--protocol", "paper-image"], ["lpips needs a network", "--vgg16"]),
+        (["--protocol", "paper-image", "--metrics", "rfid"], ["rfid", "--inception"]),
+        (["--protocol", "paper"], ["no protocol 'paper'", "paper-image"]),
+        (["--protocol", "native", "--metrics", "fid"], ["no metric 'fid'", "rfid"]),
+        (["--protocol", "native", *METRICS, "--against", "h.264"], ["for videos"]),
+        (["--protocol", "native", *METRICS, "--against", "gif"], ["--against is 'gif'", "webp"]),
+        (["--protocol", "native", *METRICS, "--against", "jpeg", "--rates", "0"], ["--rates is '0'"]),
+        (["--protocol", "native", *METRICS, "--linear", "nowhere"], ["no linear projection at nowhere"]),
+        (["--protocol", "native", *METRICS, "--layout", "videos"], ["'videos'", "folder, imagenet, coco"]),
+    ):
+        result = atoken(*base, *arguments)
+        assert result.exit_code == 2
+        assert result.stderr.count("\n") == 1
+        assert all(word in result.stderr for word in words), result.stderr
+        assert not (tmp_path / "out").exists()
+
+
+def test_another_run_in_the_folder(atoken, tiny, other, data, tmp_path):
+    arguments = ["--protocol", "native", "--data", data, "--metrics", "psnr", "--out", tmp_path / "out"]
+    assert atoken("eval", tiny, *arguments).exit_code == 0
+    result = atoken("eval", other, *arguments)
+    assert result.exit_code == 2
+    assert "--overwrite to begin anew" in result.stderr
+    assert atoken("eval", other, *arguments, "--overwrite").exit_code == 0
+
+
+def test_a_damaged_picture_is_said(atoken, tiny, data, tmp_path):
+    (data / "b.png").write_bytes(b"")
+    result = atoken(
+        "eval", tiny, "--protocol", "native", "--data", data, "--metrics", "psnr", "--out", tmp_path / "out"
+    )
+    assert result.exit_code == 2
+    assert "b.png: " in result.stderr
+    assert "1 could not be read" in result.stdout

@@ -1,0 +1,185 @@
+"""A run counts what it should, stops anywhere, goes on, and says what each number is."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import structural_similarity
+
+from atoken import read_image
+from atoken.evaluation import run as running
+from atoken.evaluation.frechet import FeatureStatistics, frechet_distance
+from atoken.evaluation.methods import LATENT_BITS
+from atoken.evaluation.progress import Progress, read_items
+from atoken.evaluation.psnr import psnr
+from atoken.evaluation.results import read_reference, read_results, summarise, write_references, write_results
+from atoken.evaluation.run import run
+from atoken.evaluation.tables import markdown
+
+
+def test_numbers_are_those_of_a_loop_over_pictures(plan, tiny, tmp_path):
+    results = summarise(plan, run(plan, tmp_path / "out"))
+    network = plan.judges[1].net
+    originals, others = FeatureStatistics(1280), FeatureStatistics(1280)
+    psnrs, ssims, bits, pixels, codes = [], [], [], [], []
+    for item in plan.items:
+        picture = read_image(item.path)
+        tokens = tiny.encode(picture, kind="discrete")
+        result = tiny.decode(tokens)
+        psnrs.append(psnr(result, picture))
+        options = {"channel_axis": -1, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+        ssims.append(structural_similarity(picture, result, data_range=255, **options))
+        codes.append(tokens.codes.int())
+        bits.append(96 * len(tokens) / picture[..., 0].size)
+        for statistics, array in ((originals, picture), (others, result)):
+            pixels = torch.from_numpy(array).permute(2, 0, 1)[None].float() / 127.5 - 1
+            statistics.update(network.embedding(pixels))
+    continuous, discrete = results["methods"]
+    assert (continuous["name"], discrete["name"]) == ("tiny, continuous", "tiny, discrete")
+    numbers = discrete["metrics"]
+    assert numbers["psnr"]["value"] == pytest.approx(np.mean(psnrs), abs=1e-4)
+    assert numbers["ssim"]["value"] == pytest.approx(np.mean(ssims), abs=1e-4)
+    assert numbers["bpp"]["value"] == pytest.approx(np.mean(bits))
+    distance = frechet_distance(originals, others)
+    assert numbers["lite0-frechet"]["value"] == pytest.approx(distance.total, rel=1e-3)
+    assert numbers["lite0-frechet"]["parts"]["mean_part"] == pytest.approx(distance.mean_part, rel=1e-3)
+    used = [len(column.unique()) / 4096 for column in torch.cat(codes).unbind(1)]
+    assert discrete["codebooks"]["used"] == pytest.approx(used)
+    assert continuous["codebooks"] is None
+    tokens = sum(-(-h // 16) * -(-w // 16) / (h * w) for h, w in [(40, 56)] * 4 + [(33, 47)]) / 5
+    assert continuous["metrics"]["bpp"]["value"] == pytest.approx(tokens * 48 * LATENT_BITS)
+
+
+def test_every_number_carries_its_protocol(plan, tmp_path):
+    results = summarise(plan, run(plan, tmp_path / "out"))
+    write_results(results, tmp_path / "results.json")
+    assert read_results(tmp_path / "results.json") == json.loads(json.dumps(results))
+    for method in results["methods"]:
+        for name, number in method["metrics"].items():
+            protocol = number["protocol"]
+            assert (protocol["name"], protocol["size"], protocol["range"]) == ("native", "native", [0, 255])
+            assert protocol["n"] == protocol["reference"]["n"] == 5
+            assert len(protocol["reference"]["sha256"]) == len(protocol["code"]["sha256"]) == 64
+            if name.startswith("lite0"):
+                assert protocol["network"]["name"] == "efficientnet-lite0"
+                assert len(protocol["network"]["sha256"]) == 64
+    text = markdown(results)
+    assert "FID" not in text
+    assert "LPIPS" not in text
+    assert text.count("\n| tiny, ") == 2
+
+
+@pytest.mark.parametrize("place", ["model", "counting"])
+def test_an_interrupted_run_goes_on_to_the_same_numbers(plan, tmp_path, monkeypatch, place):
+    whole = summarise(plan, run(plan, tmp_path / "whole"))
+    calls = []
+    home, name = {"model": (running, "_judge"), "counting": (Progress, "record")}[place]
+    original = getattr(home, name)
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(running, "SAVE_EVERY", -1)
+    with monkeypatch.context() as patch:
+        patch.setattr(home, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(plan, tmp_path / "out")
+    seen = []
+    read = running.read_clip
+    monkeypatch.setattr(running, "read_clip", lambda item, protocol: seen.append(item.name) or read(item, protocol))
+    resumed = summarise(plan, run(plan, tmp_path / "out"))
+    assert "a.png" not in seen
+    assert "e.png" in seen
+    assert [line["name"] for line in read_items(tmp_path / "out")] == [item.name for item in plan.items]
+    for key in ("methods", "data"):
+        assert resumed[key] == whole[key]
+
+
+def test_a_finished_run_is_not_measured_again(plan, tmp_path, monkeypatch):
+    first = summarise(plan, run(plan, tmp_path / "out"))
+    monkeypatch.setattr(running, "read_clip", None)
+    assert summarise(plan, run(plan, tmp_path / "out"))["methods"] == first["methods"]
+
+
+def test_another_run_in_the_folder_is_refused(plan, tmp_path):
+    run(plan, tmp_path / "out")
+    with pytest.raises(ValueError, match="another --out"):
+        run(replace(plan, metrics=("psnr",), judges=plan.judges[:1]), tmp_path / "out")
+    with pytest.raises(ValueError, match="another --out"):
+        run(replace(plan, items=plan.items[:-1]), tmp_path / "out")
+
+
+def test_items_that_cannot_be_read_are_said_and_not_counted(plan, pictures, tmp_path):
+    (pictures / "b.png").write_bytes(b"no picture")
+    results = summarise(plan, run(plan, tmp_path / "out"))
+    assert results["data"]["n"] == 4
+    assert [failure["name"] for failure in results["failures"]] == ["b.png"]
+    assert "not a JPEG, PNG" in results["failures"][0]["error"]
+
+
+def test_saved_statistics_of_the_originals_are_used_again(plan, tmp_path):
+    progress = run(plan, tmp_path / "out")
+    whole = summarise(plan, progress)
+    write_references(plan, progress, tmp_path)
+    path = tmp_path / "reference.lite0-frechet.safetensors"
+    metric, statistics, origin = read_reference(path, plan)
+    assert origin == whole["data"]
+    fewer = replace(plan, items=plan.items[:3])
+    counts = run(fewer, tmp_path / "fewer")
+    number = summarise(fewer, counts, {metric: (statistics, origin)})["methods"][0]["metrics"][metric]
+    own = summarise(fewer, counts)["methods"][0]["metrics"][metric]
+    assert number["value"] != own["value"]
+    assert (number["protocol"]["reference"]["n"], number["protocol"]["n"]) == (5, 3)
+    from atoken.evaluation.protocols import PROTOCOLS
+
+    with pytest.raises(ValueError, match="another protocol"):
+        read_reference(path, replace(plan, protocol=PROTOCOLS["paper-image"]))
+
+
+def test_videos_frame_by_frame_and_clip_by_clip(tmp_path):
+    from evaluation_pictures import smooth
+
+    from atoken import PRESETS, write_image
+    from atoken.evaluation.codecs import PictureCodec
+    from atoken.evaluation.judges import Judge, PixelJudge
+    from atoken.evaluation.methods import bytes_of_tokens
+    from atoken.evaluation.protocols import PROTOCOLS
+    from atoken.evaluation.readers import video_folder
+    from atoken.evaluation.run import Plan, read_clip
+
+    class Clips(Judge):
+        """A vector for every whole clip of four frames."""
+
+        frechet_metric = "rfvd"
+
+        def look(self, frames):
+            return frames.float().mean((2, 3)).flatten()[None] if len(frames) == 4 else None
+
+        def vectors(self, seen):
+            return seen
+
+        def network(self, metric):
+            return {"name": "means", "sha256": "0" * 64}
+
+    for video, count in (("bear", 9), ("camel", 4)):
+        for index in range(count):
+            write_image(tmp_path / f"data/{video}/{index:05d}.png", smooth(f"{video}{index}"))
+    codec = PictureCodec("JPEG", lambda clip: 20 * bytes_of_tokens(PRESETS["tiny"], clip))
+    metrics = ("psnr", "ssim", "rfvd")
+    protocol = replace(PROTOCOLS["paper-video"], clip=4)
+    items = video_folder(tmp_path / "data")
+    plan = Plan(protocol, metrics, items, "data", [codec], [PixelJudge(metrics), Clips()], 16, "cpu")
+    numbers = summarise(plan, run(plan, tmp_path / "out"))["methods"][0]["metrics"]
+    assert numbers["rfvd"]["vectors"] == 3
+    means = []
+    for item in items:
+        clip = read_clip(item, protocol)
+        result = codec.reconstruct([clip])[0].frames
+        means.append(np.mean([psnr(a, b) for a, b in zip(result, clip, strict=True)]))
+    assert numbers["psnr"]["value"] == pytest.approx(np.mean(means), abs=1e-4)
+    assert numbers["psnr"]["protocol"]["n"] == 2
