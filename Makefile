@@ -1,6 +1,9 @@
 # Two commands on a fresh machine: `make demo` shows what AToken does, `make test` checks all of it.
 PYTHON ?= python3
 BIN := .venv/bin
+# Linux without an NVIDIA driver takes the CPU build of torch, a tenth of the other's size.
+TORCH := $(shell test "$$(uname)" = Linux && ! command -v nvidia-smi > /dev/null \
+	&& echo --extra-index-url https://download.pytorch.org/whl/cpu)
 
 .PHONY: demo test clean
 
@@ -13,13 +16,16 @@ test: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-.venv/demo: pyproject.toml constraints.txt
+.venv/torch: constraints.txt
 	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --no-deps --retries 1 --constraint constraints.txt $(TORCH) torch
+	touch $@
+
+.venv/demo: .venv/torch pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
-.venv/dev: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+.venv/dev: .venv/torch pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
