@@ -52,11 +52,14 @@ def to_srgb(linear: np.ndarray) -> np.ndarray:
     return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055)
 
 
-def materials_of(geometry: Any) -> tuple[Material, np.ndarray | None, np.ndarray | None]:
-    """Material, texture coordinates float32 [V, 2] and vertex colours uint8 [V, 4] of a trimesh geometry."""
+def materials_of(geometry: Any, *, linear: bool) -> tuple[Material, np.ndarray | None, np.ndarray | None]:
+    """Material, texture coordinates float32 [V, 2] and vertex colours uint8 [V, 4] of a trimesh geometry.
+
+    ``linear`` says whether vertex colours are linear light, as glTF has them.
+    """
     visual: Any = getattr(geometry, "visual", None)
     kind = getattr(visual, "kind", None)
-    plain = Material(np.ones(4, np.float32), linear=False)
+    plain = Material(np.ones(4, np.float32), linear)
     if kind == "texture":
         material = _material(visual.material)
         uv = visual.uv

@@ -9,7 +9,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ SIMPLIFY_GRID = 1024
 @dataclass(frozen=True)
 class Asset:
     """Triangles, or points where there are no faces, inside the cube [-0.5, 0.5]^3; axes are those of the file."""
+
+    modality: ClassVar[str] = "3d"
 
     name: str
     vertices: np.ndarray
@@ -175,7 +177,7 @@ def _part(geometry: Any, matrix: np.ndarray, path: Path) -> _Part:
     faces = np.asarray(getattr(geometry, "faces", np.zeros((0, 3))), np.int32).reshape(-1, 3)
     if len(faces) and not 0 <= faces.min() <= faces.max() < len(vertices):
         raise ValueError(f"{path}: a face names a vertex that does not exist")
-    material, uv, colours = materials_of(geometry)
+    material, uv, colours = materials_of(geometry, linear=path.suffix.lower() in (".glb", ".gltf"))
     corners = np.zeros((len(faces), 3, 2), np.float32) if uv is None else uv[faces]
     if colours is None:
         if not len(faces):

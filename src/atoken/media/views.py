@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from .image import read_image
 from .mesh import Asset
 
 VIEWS, FOV, SIZE = 16, 40.0, 256
+DISTANCE = 2.0
+"""From the cameras to the centre of the unit cube; corners of a full cube may lie outside views that face an edge."""
 MOST_LAYERS = 8
 """Holes behind one another that a ray looks through."""
 STEP = 1e-5
@@ -28,6 +30,8 @@ STEP = 1e-5
 @dataclass(frozen=True)
 class Views:
     """V pictures of one asset inside the cube [-0.5, 0.5]^3."""
+
+    modality: ClassVar[str] = "3d"
 
     cameras: Cameras
     colour: np.ndarray
@@ -54,9 +58,9 @@ class Views:
 def render_views(asset: Asset, cameras: Cameras | None = None) -> Views:
     """Colour and depth of ``asset``, one ray through each pixel's centre, without light.
 
-    By default from 16 cameras on a sphere, 40 degrees wide, 256 x 256 pixels. Needs the extra ``mesh``.
+    By default from 16 cameras on a sphere of radius 2, 40 degrees wide, 256 x 256 pixels. Needs the extra ``mesh``.
     """
-    cameras = cameras or hammersley_sphere(VIEWS, fov=FOV, size=SIZE)
+    cameras = cameras or hammersley_sphere(VIEWS, fov=FOV, size=SIZE, distance=DISTANCE)
     if asset.is_cloud:
         return _splat_points(asset, cameras)
     try:

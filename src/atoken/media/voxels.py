@@ -23,8 +23,26 @@ def views_to_patches(
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Patches fp32 [N, 768] in [-1, 1] and coords int32 [N, 4] = (0, x, y, z) of the occupied voxels, and the geometry.
 
-    A voxel is occupied where a seen surface point lies in it. Its patch is the 16 x 16 patch, out of the regular grid
-    of patches of one view, in which its centre appears. ``choice`` says which view: "nearest", the one with the least
+    See ``occupied_voxels``, which raises ``ValueError`` where nothing lies inside the cube.
+    """
+    voxels, patch = occupied_voxels(views, resolution=resolution, choice=choice)
+    coords = torch.cat([voxels.new_zeros(len(voxels), 1), voxels], 1)
+    height, width = views.cameras.size
+    geometry = {
+        "modality": "3d",
+        "grid": (1, resolution, resolution, resolution),
+        "size": (height, width),
+        "box": (0, 0, height, width),
+        "transform": views.transform,
+    }
+    return patches_of(torch.from_numpy(views.colour), patch), coords, geometry
+
+
+def occupied_voxels(views: Views, *, resolution: int = RESOLUTION, choice: str = "visible") -> tuple[Tensor, Tensor]:
+    """Occupied voxels int32 [N, 3] = (x, y, z), ascending, and the patch of each, int32 [N, 3] = (view, row, column).
+
+    A voxel is occupied where a seen surface point lies in it. Its patch is the one, out of the regular grid of 16 x 16
+    patches of a view, in which its centre appears. ``choice`` says which view: "nearest", the one with the least
     camera depth, whatever stands between, as in the released code; or "visible", the one with the least depth among
     those that see the voxel (all, where none does). Raises ``ValueError`` where nothing lies inside the cube.
     """
@@ -37,23 +55,17 @@ def views_to_patches(
     cells = ((points + 0.5) * resolution).long().clamp(0, resolution - 1)
     key = torch.unique((cells[:, 0] * resolution + cells[:, 1]) * resolution + cells[:, 2])  # sorted: x, y, z ascending
     voxels = torch.stack([key // resolution**2, key // resolution % resolution, key % resolution], 1)  # [N, 3]
-    centres = (voxels + 0.5) / resolution - 0.5
-    view, row, column = _view_of(views, centres, resolution, choice)
+    view, row, column = _view_of(views, (voxels + 0.5) / resolution - 0.5, resolution, choice)
+    return voxels.int(), torch.stack([view, row // PATCH[1], column // PATCH[2]], 1).int()
 
-    height, width = views.cameras.size
-    rows, columns = height // PATCH[1], width // PATCH[2]
-    blocks = torch.from_numpy(views.colour[:, : rows * PATCH[1], : columns * PATCH[2]])
-    grid = blocks.view(len(views.cameras), rows, PATCH[1], columns, PATCH[2], 3).transpose(2, 3)  # [V, R, C, 16, 16, 3]
-    feats = grid[view, row // PATCH[1], column // PATCH[2]].flatten(1).float() / 127.5 - 1
-    coords = torch.cat([torch.zeros_like(key)[:, None], voxels], 1).to(torch.int32)
-    geometry = {
-        "modality": "3d",
-        "grid": (1, resolution, resolution, resolution),
-        "size": (height, width),
-        "box": (0, 0, height, width),
-        "transform": views.transform,
-    }
-    return feats, coords, geometry
+
+def patches_of(colour: Tensor, patch: Tensor) -> Tensor:
+    """Patches ``patch`` int [N, 3] = (view, row, column) of views uint8 [V, H, W, 3]: fp32 [N, 768] in [-1, 1]."""
+    rows, columns = colour.shape[1] // PATCH[1], colour.shape[2] // PATCH[2]
+    whole = colour[:, : rows * PATCH[1], : columns * PATCH[2]]
+    grid = whole.view(len(colour), rows, PATCH[1], columns, PATCH[2], 3).transpose(2, 3)  # [V, R, C, 16, 16, 3]
+    view, row, column = patch.long().unbind(1)
+    return grid[view, row, column].flatten(1).float() / 127.5 - 1
 
 
 def _view_of(views: Views, centres: Tensor, resolution: int, choice: str) -> tuple[Tensor, Tensor, Tensor]:
