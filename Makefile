@@ -21,7 +21,7 @@ eval: .venv/eval data/eval/manifest.json
 		--metrics psnr,ssim,lite0-frechet,lite0-distance \
 		--against jpeg,webp,avif --rates 0.5,1,2,4 --linear recipes/nano/linear.safetensors
 
-data/eval/manifest.json: recipes/nano/sources.py
+data/eval/manifest.json: recipes/nano/sources.py | .venv/eval
 	$(BIN)/python recipes/nano/data.py --only-eval
 
 .venv/torch: constraints.txt
