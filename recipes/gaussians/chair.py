@@ -79,8 +79,8 @@ def main() -> None:
         loss.backward()
         optimizer.step()
         schedule.step()
-        if step % 20 == 0 or step == arguments.steps - 1:
-            print(f"step {step}: " + ", ".join(f"{name} {float(value):.4f}" for name, value in terms.items()))
+        if step % 10 == 0 or step == arguments.steps - 1:
+            print(f"step {step}: " + ", ".join(f"{name} {float(value.detach()):.4f}" for name, value in terms.items()))
     with torch.no_grad():
         gaussians = head(feats, coords)
     gaussians.save(arguments.out)

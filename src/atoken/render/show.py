@@ -28,10 +28,15 @@ FPS = 20
 
 @torch.no_grad()
 def turntable_frames(
-    gaussians: Gaussians, frames: int = 48, *, size: int = 256, background: Sequence[float] | Tensor = (1.0, 1.0, 1.0)
+    gaussians: Gaussians,
+    frames: int = 48,
+    *,
+    size: int = 256,
+    distance: float | None = None,
+    background: Sequence[float] | Tensor = (1.0, 1.0, 1.0),
 ) -> np.ndarray:
-    """Pictures uint8 [frames, size, size, 3] from a circle around the unit cube."""
-    return render(gaussians, turntable(frames, size=size), background=background).to_uint8()
+    """Pictures uint8 [frames, size, size, 3] from a circle around the unit cube, as far away as it needs by default."""
+    return render(gaussians, turntable(frames, size=size, distance=distance), background=background).to_uint8()
 
 
 def write_turntable(path: str | os.PathLike[str], frames: np.ndarray, *, fps: int = FPS) -> None:

@@ -151,7 +151,7 @@ function showSplats(canvas, bytes) {
   for (const key of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, key, gl.NEAREST);
   gl.enable(gl.BLEND); gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
 
-  const start = { yaw: 0.6, pitch: 0.35, distance: radius * 2.9 };
+  const start = { yaw: 0.6, pitch: 0.35, distance: radius * 3.2 };
   let eye = { ...start }, touched = false, drawn = "", last = 0;
   function draw(time) {
     requestAnimationFrame(draw);
