@@ -27,8 +27,8 @@ def section() -> page.Section:
     style = "display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 1rem; max-width: 52rem"
     return page.Section(
         "3D: Gaussians",
-        f"3D tokens decode to Gaussians, which are saved as .ply for any splat viewer. These {len(gaussians):,} were made "
-        "by a small Gaussian head trained on pictures of this one chair; a trained 3D tokenizer does not come with the "
-        "package yet.",
+        "3D tokens decode to Gaussians, which are saved as .ply for any splat viewer. These "
+        f"{len(gaussians):,} were made by a small Gaussian head trained on pictures of this one chair; a trained 3D "
+        "tokenizer does not come with the package yet.",
         f"<div style='{style}'>{figures}</div>{viewer_script()}",
     )
