@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..media.voxels import RESOLUTION, views_to_patches
 from ..render.gaussians import Gaussians
+from ..render.ply import is_splat
 from ..tokens import Packed, Tokens
 from .quantize import quantize
 
@@ -47,19 +48,24 @@ def embed(model: AToken, assets: Sequence[Any], options: EncodeOptions) -> list[
 
 
 def read_any(source: Any) -> Views:
-    """Views of a 3D source: a mesh or point file, a folder or file of posed RGB-D views, an ``Asset``, or ``Views``."""
+    """Views of a 3D source: a mesh, point or splat file, a folder or file of posed RGB-D views, or what they hold."""
     from ..media.mesh import Asset, read_asset
+    from ..media.splats import splat_views
     from ..media.views import Views, read_views, render_views
 
     if isinstance(source, Views):
         return source
     if isinstance(source, Asset):
         return render_views(source)
+    if isinstance(source, Gaussians):
+        return splat_views(source)
     if not isinstance(source, str | os.PathLike):
-        raise ValueError(f"a 3D source is a path, an Asset or Views, not a {type(source).__name__}")
+        raise ValueError(f"a 3D source is a path, an Asset, Gaussians or Views, not a {type(source).__name__}")
     path = Path(source)
     if path.name == "transforms.json" or path.is_dir():
         return read_views(path if path.is_dir() else path.parent)
+    if path.suffix.lower() == ".ply" and is_splat(path):
+        return splat_views(Gaussians.load(path))
     return render_views(read_asset(path))
 
 
