@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .model.tokenizer import AToken
     from .render.gaussians import Gaussians
     from .tokens import Packed, Tokens
+    from .understanding.towers import text
     from .weights.load import list_models, load
 
 __version__ = "0.1.0"
@@ -25,6 +26,7 @@ __all__ = [
     "list_models",
     "load",
     "read_image",
+    "text",
     "write_image",
 ]
 
@@ -39,6 +41,7 @@ _HOMES = {
     "list_models": "weights.load",
     "load": "weights.load",
     "read_image": "media.image",
+    "text": "understanding.towers",
     "write_image": "media.image",
 }
 

@@ -79,6 +79,16 @@ class ModelConfig:
     """Whether the latent projection reads the normalised tokens, as in the released models."""
     output_norm: bool = True
     """Whether the decoder normalises before its output layer, as in the released models."""
+    rope: bool = True
+    """4D rotary positions in every block. Without them the encoder is SigLIP2's vision tower (weights/siglip.py)."""
+    embed_dim: int | None = None
+    """Numbers of an embedding: a matrix after the pooling head; none, and ``width`` numbers, unless given."""
+    text_tower: str | None = None
+    """Whose text embeddings the pictures' are aligned with, as ``atoken.text`` names it; none means not aligned."""
+    logit_scale: float = 4.8438
+    """Logarithm of what cosines are multiplied with; the default is that of the released models."""
+    logit_bias: float = -15.5625
+    """What is added then, before a sigmoid."""
     gaussians: GaussianConfig | None = None
     """The head for 3D; a model without one decodes images and videos only."""
 
@@ -104,6 +114,7 @@ class ModelConfig:
             all(group and min(group) >= 2 and math.prod(group) <= 65536 for group in self.fsq_levels),
             f"fsq_levels {self.fsq_levels} must be at least 2, and give at most 65536 codes a group",
         )
+        self._require(self.embed_dim is None or self.embed_dim > 0, f"embed_dim must be positive, not {self.embed_dim}")
         self._require(
             0 <= self.decoder_cache <= self.decoder_tile,
             f"decoder_cache {self.decoder_cache} must lie between 0 and decoder_tile {self.decoder_tile}",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from atoken.perceptual import lite0 as module
-from atoken.perceptual.efficientnet import EfficientNetLite, round_to_8
+from atoken.perceptual.efficientnet import EfficientNetLite, _strided_depthwise, round_to_8
 from atoken.perceptual.lite0 import lite0, lite2
 from atoken.weights.files import read_state_dict
 
@@ -107,3 +107,19 @@ def test_a_missing_package_is_named(monkeypatch):
 
 def test_channels_are_rounded_as_efficientnet_does():
     assert [round_to_8(c) for c in (17.6, 26.4, 44.0, 88.0, 123.2, 211.2)] == [16, 24, 48, 88, 120, 208]
+
+
+@pytest.mark.parametrize(("kernel", "height", "width"), [(3, 9, 12), (5, 8, 13)])
+def test_the_gradient_of_a_strided_depthwise_convolution(kernel, height, width):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, height, width, dtype=torch.float64, generator=generator, requires_grad=True)
+    weight = torch.randn(3, 1, kernel, kernel, dtype=torch.float64, generator=generator)
+    bias = torch.zeros(3, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: _strided_depthwise(x, weight, bias, 2, 3), x)
+
+
+def test_a_network_may_return_some_layers():
+    network = lite0(("stage3", "stem"))
+    assert [x.shape[1] for x in network.features(waves(64))] == [40, 32]
+    with pytest.raises(ValueError, match="no layer 'stage9'"):
+        lite0(("stage9",))

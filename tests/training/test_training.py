@@ -10,7 +10,8 @@ import torch
 
 from atoken import PRESETS, AToken, Packed, load
 from atoken.config import PRESETS as TABLE
-from atoken.objectives.reconstruction import l1, log_mse
+from atoken.objectives.l1 import l1
+from atoken.objectives.log_mse import log_mse
 from atoken.tokens import dense_coords
 from atoken.training.config import DataConfig, LossConfig, OptimizerConfig, TrainConfig, read_config
 from atoken.training.data import Crops

@@ -80,11 +80,11 @@ class HeadNorm(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with 4D rotary positions; bias in the encoder, QK norm in the decoder."""
+    """Multi-head self-attention, with 4D rotary positions unless ``rope`` is off; bias or QK norm on one side each."""
 
-    def __init__(self, width: int, heads: int, *, bias: bool, qk_norm: bool) -> None:
+    def __init__(self, width: int, heads: int, *, bias: bool, qk_norm: bool, rope: bool = True) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.rope = heads, rope
         self.to_qkv = nn.Linear(width, 3 * width, bias=bias)
         self.to_out = nn.Linear(width, width, bias=bias)
         self.q_rms_norm = HeadNorm(heads, width // heads) if qk_norm else nn.Identity()
@@ -104,5 +104,7 @@ class SelfAttention(nn.Module):
         key_rope = rope
         if memory is not None:
             k, v, key_rope = memory.extend(k, v)
-        q, k = rotate(q, rope).to(v.dtype), rotate(k, key_rope).to(v.dtype)
+        if self.rope:
+            q, k = rotate(q, rope), rotate(k, key_rope)
+        q, k = q.to(v.dtype), k.to(v.dtype)
         return self.to_out(attend(q, k, v, spans).flatten(1))

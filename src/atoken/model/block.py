@@ -56,10 +56,10 @@ class RMSNorm(nn.Module):
 class Block(nn.Module):
     """One block of the encoder (LayerNorm, biases) or of the decoder (RMSNorm, QK norm, no biases)."""
 
-    def __init__(self, width: int, heads: int, mlp_width: int, *, decoder: bool) -> None:
+    def __init__(self, width: int, heads: int, mlp_width: int, *, decoder: bool, rope: bool = True) -> None:
         super().__init__()
         self.norm1 = RMSNorm(width) if decoder else nn.LayerNorm(width, EPS)
-        self.attn = SelfAttention(width, heads, bias=not decoder, qk_norm=decoder)
+        self.attn = SelfAttention(width, heads, bias=not decoder, qk_norm=decoder, rope=rope)
         self.norm2 = RMSNorm(width) if decoder else nn.LayerNorm(width, EPS)
         self.mlp = Mlp(width, mlp_width, bias=not decoder)
 

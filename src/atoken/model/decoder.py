@@ -23,7 +23,8 @@ class Decoder(nn.Module):
         self.pos_embedder = PositionTable(config.table_size, width)
         self.input_layer = nn.Linear(config.latent_channels, width, bias=False)
         self.blocks = nn.ModuleList(
-            Block(width, config.heads, config.mlp_width, decoder=True) for _ in range(config.decoder_depth)
+            Block(width, config.heads, config.mlp_width, decoder=True, rope=config.rope)
+            for _ in range(config.decoder_depth)
         )
         self.out_norm = RMSNorm(width) if config.output_norm else nn.Identity()
         self.out_layer = nn.Linear(width, PATCH_FEATURES, bias=False)

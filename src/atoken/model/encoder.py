@@ -20,9 +20,11 @@ class Encoder(nn.Module):
         width, heads, hidden = config.width, config.heads, config.mlp_width
         self.pos_embedder = PositionTable(config.table_size, width)
         self.input_layer = nn.Linear(PATCH_FEATURES, width)
-        self.blocks = nn.ModuleList(Block(width, heads, hidden, decoder=False) for _ in range(config.encoder_depth))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, hidden, decoder=False, rope=config.rope) for _ in range(config.encoder_depth)
+        )
         self.post_layernorm = nn.LayerNorm(width, EPS)
-        self.head = AttentionPooling(width, heads, hidden)
+        self.head = AttentionPooling(width, heads, hidden, config.embed_dim)
 
     def forward(self, feats: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
         """feats [N, 3072], or [N, 768] where the other three frames are zero, in input order.

@@ -35,7 +35,7 @@ class Encoded:
     hidden: Tensor
     """[N, W], after the final norm."""
     pooled: Tensor | None
-    """fp32 [B, W] of unit length; None where pooling was not asked for."""
+    """fp32 [B, embed_dim or W] of unit length; None where pooling was not asked for."""
 
     @property
     def posterior(self) -> Posterior:
@@ -165,7 +165,7 @@ class AToken(nn.Module):
         layout: str | None = None,
         token_budget: int = codec.TOKEN_BUDGET,
     ) -> Tensor:
-        """Embeddings of a list of sources (see ``encode``): fp32 [B, W] of unit length, on the CPU."""
+        """Embeddings of a list of sources (see ``encode``): fp32 [B, embed_dim or W] of unit length, on the CPU."""
         sources = sources if isinstance(sources, list | tuple) else [sources]
         options = codec.EncodeOptions(self.config.kinds[0], value_range, layout, token_budget=token_budget)
         return codec.embed(self, sources, options)

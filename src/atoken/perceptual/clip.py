@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from torch import Tensor
 
 from ..model.tokenizer import fingerprint
 from .network import FrozenNetwork
+from .transformers import pretrained, read_config
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIGLIP_MEAN = SIGLIP_STD = (0.5, 0.5, 0.5)
@@ -76,32 +75,9 @@ def clip(source: str | Path, *, device: str | torch.device = "cpu", dtype: torch
     Raises ``ValueError`` where transformers is missing or the model is of another family, and ``FileNotFoundError``
     where there is no such model.
     """
-    config = _config(source)
-    with _quiet():
-        model = _transformers_class(TOWERS[_family(config)]).from_pretrained(source, dtype=dtype)
+    config = read_config(source, "CLIP or SigLIP model")
+    model = pretrained(TOWERS[_family(config)], source, "vision weights", dtype=dtype)
     return VisionTower(model, str(source)).to(device)
-
-
-def _config(source: str | Path) -> Any:
-    auto = _transformers_class("AutoConfig")
-    try:
-        return auto.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise FileNotFoundError(f"no CLIP or SigLIP model at {source}: {reason}") from None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the report that the text side was left out, which is what is wanted."""
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
 
 
 def _family(config: Any) -> str:
@@ -109,11 +85,3 @@ def _family(config: Any) -> str:
     if family not in TOWERS:
         raise ValueError(f"a vision tower must be one of {', '.join(TOWERS)}, not {config.model_type!r}")
     return family
-
-
-def _transformers_class(name: str) -> Any:
-    try:
-        import transformers
-    except ImportError:
-        raise ValueError("CLIP and SigLIP towers need transformers: pip install 'atoken[hub]'") from None
-    return getattr(transformers, name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ STAGES = (
 )
 """Repeats, kernel, stride, expansion and output channels of the seven stages, before scaling (Table 1 there)."""
 STEM, HEAD, CLASSES = 32, 1280, 1000
+LAYERS = ("stem", *(f"stage{index + 1}" for index in range(len(STAGES))), "head")
 BATCH_NORM_EPS = 1e-3
 MEAN = (127 / 255,) * 3
 STD = (128 / 255,) * 3
@@ -38,27 +40,58 @@ class FoldedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, C, H, W] -> [B, C', ceil(H / stride), ceil(W / stride)]."""
-        height, width = (self._surplus(length) for length in x.shape[-2:])
-        padding: int | tuple[int, int] = (height // 2, width // 2)
-        if height % 2 or width % 2:
-            x = F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
-            padding = 0
         weight, bias = self.get_buffer("weight"), self.get_buffer("bias")
-        x = F.conv2d(x, weight, bias, self.stride, padding, groups=self.groups)
-        return x.clamp(0, 6) if self.relu6 else x
+        height, width = (self._surplus(length) for length in x.shape[-2:])
+        if self.stride > 1:
+            x = F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
+            conv = _strided_depthwise if self.groups > 1 else F.conv2d
+            x = conv(x, weight, bias, self.stride, groups=self.groups)
+        else:
+            x = F.conv2d(x, weight, bias, padding=self.kernel // 2, groups=self.groups)
+        return F.hardtanh(x, 0.0, 6.0) if self.relu6 else x
 
     def _surplus(self, length: int) -> int:
         return max((math.ceil(length / self.stride) - 1) * self.stride + self.kernel - length, 0)
 
 
+class _StridedDepthwise(torch.autograd.Function):
+    """``conv2d`` of stride > 1, one filter a channel, without padding; gradients for the input alone.
+
+    The gradient is a convolution of stride 1 over the outputs spread apart: oneDNN has no fast kernel for the direct
+    form in bf16 (30 times slower than this for 8 x 672 x 14 x 14).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, stride: int, groups: int) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.stride, ctx.shape = stride, x.shape
+        return F.conv2d(x, weight, bias, stride, groups=groups)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (grad,), (weight,) = grads, ctx.saved_tensors
+        (batch, channels, height, width), border = ctx.shape, weight.shape[-1] - 1
+        spread = grad.new_empty(batch, channels, height + border, width + border)
+        spread = spread.contiguous(memory_format=torch.channels_last).zero_()
+        rows, columns = (border + (n - 1) * ctx.stride + 1 for n in grad.shape[-2:])
+        spread[:, :, border : rows : ctx.stride, border : columns : ctx.stride] = grad
+        return F.conv2d(spread, weight.flip(-2, -1), groups=channels), None, None, None, None
+
+
+def _strided_depthwise(x: Tensor, weight: Tensor, bias: Tensor, stride: int, groups: int) -> Tensor:
+    out = _StridedDepthwise.apply(x, weight, bias, stride, groups)
+    assert isinstance(out, Tensor)
+    return out
+
+
 class EfficientNetLite(FrozenNetwork):
     """Seven stages of inverted bottlenecks, from a state dict of the package efficientnet-lite-pytorch.
 
-    ``layers`` are ``stem``, ``stage1`` ... ``stage7`` and ``head``. Weights are kept in ``dtype`` and channels last.
+    The layers are ``stem``, ``stage1`` ... ``stage7`` and ``head``; ``layers`` may choose some, in any order. Weights
+    are kept in ``dtype`` and channels last: bf16 is several times faster on a CPU that has it, with features within 6 %
+    and gradients that point where those of fp32 do within 45 degrees (through 14 layers of clipped activations).
     Raises ``ValueError`` where the state dict is of another architecture.
     """
-
-    layers = ("stem", *(f"stage{index + 1}" for index in range(len(STAGES))), "head")
 
     def __init__(
         self,
@@ -69,9 +102,11 @@ class EfficientNetLite(FrozenNetwork):
         width: float,
         depth: float,
         size: int,
+        layers: tuple[str, ...] = LAYERS,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(name, weights_hash, MEAN, STD)
+        self.layers = self._checked(layers)
         self.size, self.dtype = size, dtype
         fold = _Folder(name, state, dtype)
         self.stem = fold("_conv_stem", "_bn0", stride=2)
@@ -96,10 +131,8 @@ class EfficientNetLite(FrozenNetwork):
         self.freeze()
 
     def features(self, images: Tensor, layers: tuple[str, ...] = ()) -> list[Tensor]:
-        """Outputs of ``layers`` (all unless given, in the network's order) for images [B, 3, H, W] in [-1, 1]."""
-        wanted = layers or self.layers
-        if unknown := [layer for layer in wanted if layer not in self.layers]:
-            raise ValueError(f"{self.name} has no layer {unknown[0]!r}; its layers are {', '.join(self.layers)}")
+        """Outputs of ``layers`` (``self.layers`` unless given) for images [B, 3, H, W] in [-1, 1]."""
+        wanted = self._checked(layers) or self.layers
         found = {}
         for layer, x in self._run(images):
             if layer in wanted:
@@ -116,6 +149,11 @@ class EfficientNetLite(FrozenNetwork):
     def logits(self, images: Tensor) -> Tensor:
         """Scores of the 1000 ImageNet classes: [B, 1000]."""
         return F.linear(self.embedding(images), self.get_buffer("fc_weight"), self.get_buffer("fc_bias"))
+
+    def _checked(self, layers: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [layer for layer in layers if layer not in LAYERS]:
+            raise ValueError(f"{self.name} has no layer {unknown[0]!r}; its layers are {', '.join(LAYERS)}")
+        return layers
 
     def _run(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
         x = self.normalise(images).to(self.dtype).contiguous(memory_format=torch.channels_last)

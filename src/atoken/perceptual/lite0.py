@@ -4,31 +4,47 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..weights.files import read_state_dict
-from .efficientnet import EfficientNetLite
+from .efficientnet import LAYERS, EfficientNetLite
 from .network import file_hash
 
 
-def lite0(*, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> EfficientNetLite:
-    """EfficientNet-Lite0 (4.7M weights, trained at 224 pixels). Raises ``ValueError`` where its package is missing."""
-    return _load("lite0", 1.0, 1.0, 224, device, dtype)
+def lite0(
+    layers: tuple[str, ...] = LAYERS, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> EfficientNetLite:
+    """EfficientNet-Lite0 (4.7M weights, trained at 224 pixels) that returns ``layers``.
+
+    Raises ``ValueError`` where its package is missing.
+    """
+    return _load("lite0", 1.0, 1.0, 224, layers, device, dtype)
 
 
-def lite2(*, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> EfficientNetLite:
-    """EfficientNet-Lite2 (6.1M weights, trained at 260 pixels). Raises ``ValueError`` where its package is missing."""
-    return _load("lite2", 1.1, 1.2, 260, device, dtype)
+def lite2(
+    layers: tuple[str, ...] = LAYERS, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> EfficientNetLite:
+    """EfficientNet-Lite2 (6.1M weights, trained at 260 pixels) that returns ``layers``.
+
+    Raises ``ValueError`` where its package is missing.
+    """
+    return _load("lite2", 1.1, 1.2, 260, layers, device, dtype)
 
 
 def _load(
-    name: str, width: float, depth: float, size: int, device: str | torch.device, dtype: torch.dtype
+    name: str,
+    width: float,
+    depth: float,
+    size: int,
+    layers: tuple[str, ...],
+    device: str | torch.device,
+    dtype: torch.dtype,
 ) -> EfficientNetLite:
     path = _packaged_file(name)
-    network = EfficientNetLite(
-        f"efficientnet-{name}", read_state_dict(path), file_hash(path), width=width, depth=depth, size=size, dtype=dtype
-    )
+    scales: dict[str, Any] = {"width": width, "depth": depth, "size": size, "layers": layers, "dtype": dtype}
+    network = EfficientNetLite(f"efficientnet-{name}", read_state_dict(path), file_hash(path), **scales)
     return network.to(device)
 
 

@@ -41,7 +41,7 @@ class PerceptualDistance(nn.Module):
         for index, (x, y) in enumerate(zip(a, b, strict=True)):
             if self.heads:
                 squares = (unit(x) - unit(y)).square()  # [B, C, h, w]
-                layer = torch.einsum("bchw,c->bhw", squares, self.heads[index].float())
+                layer = torch.einsum("bchw,c->bhw", squares, self.heads[index].to(squares.dtype))
             else:
                 layer = (2 - 2 * (unit(x) * unit(y)).sum(1)) / len(a)
             total = total + layer.mean((-2, -1))
@@ -49,8 +49,8 @@ class PerceptualDistance(nn.Module):
 
 
 def unit(x: Tensor) -> Tensor:
-    """Feature maps [B, C, h, w] with channel vectors of unit length, in fp32."""
-    x = x.float()
+    """Feature maps [B, C, h, w] with channel vectors of unit length, in fp32 or more."""
+    x = x.float() if x.element_size() < 4 else x
     return x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + EPS)
 
 

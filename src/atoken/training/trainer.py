@@ -19,7 +19,9 @@ from ..evaluation.psnr import centre_crop, psnr
 from ..files import atomic_write
 from ..media.image import IMAGE_SUFFIXES, read_image
 from ..model.tokenizer import AToken
-from ..objectives.reconstruction import l1, log_mse
+from ..objectives.kl import kl
+from ..objectives.l1 import l1
+from ..objectives.log_mse import log_mse
 from ..tokens import Packed
 from .config import TrainConfig
 from .data import Crops
@@ -94,7 +96,7 @@ def reconstruction_losses(model: AToken, batch: Packed, config: TrainConfig, ste
     return {
         "l1": l1(patches, batch.feats),
         "log_mse": log_mse(patches, batch.feats, batch.coords[:, 0].long()),
-        "kl": posterior.kl().mean(),
+        "kl": kl(posterior),
     }
 
 

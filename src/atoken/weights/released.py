@@ -19,6 +19,9 @@ KINDS_OF_FILE = {"atoken-soc": ("continuous",), "atoken-sod": ("discrete",)}
 HEAD_DIM = 64
 """Channels of an attention head in the released Gaussian decoder, which its shapes do not tell."""
 
+SIGLIP2 = {1152: "google/siglip2-so400m-patch16-naflex", 768: "google/siglip2-base-patch16-naflex"}
+"""Whose text tower the embeddings of each width are aligned with."""
+
 
 def read_released(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     """Config and state dict of a released ``.pt`` or ``.safetensors`` file. Raises ``ValueError``."""
@@ -72,6 +75,7 @@ def infer_config(state: dict[str, Tensor], path: Path) -> ModelConfig:
         kinds=_kinds(path, latents),
         table_size=round(table**0.5),
         output_norm="decoder.out_norm.weight" in state,
+        text_tower=SIGLIP2.get(width),
     )
 
 

@@ -1,14 +1,9 @@
-"""Reconstruction losses on packed patches, means over pixels and never sums over a picture."""
+"""Logarithm of each picture's mean squared error."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-
-def l1(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error of patches [N, C] in [-1, 1]: a scalar (paper Eq. 6)."""
-    return (prediction - target).abs().mean()
 
 
 def log_mse(prediction: Tensor, target: Tensor, sample: Tensor) -> Tensor:

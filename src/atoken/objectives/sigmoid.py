@@ -1,0 +1,84 @@
+"""The pairwise sigmoid loss of SigLIP (arXiv 2303.15343) with its learned scale and bias, over all ranks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+START_LOG_SCALE, START_BIAS = math.log(10.0), -10.0
+"""Where training starts (section 3.2 there)."""
+RELEASED_LOG_SCALE, RELEASED_BIAS = 4.8438, -15.5625
+"""Of the released AToken models, and of SigLIP2 So400m that they are aligned with."""
+
+
+class SigmoidLoss(nn.Module):
+    """``-sum over texts of log sigmoid(+-(scale * cos + bias))``, mean over pictures; + for a picture's own text."""
+
+    def __init__(self, log_scale: float = START_LOG_SCALE, bias: float = START_BIAS) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(log_scale))
+        self.bias = nn.Parameter(torch.tensor(bias))
+
+    def logits(self, images: Tensor, texts: Tensor) -> Tensor:
+        """Scores of unit vectors images [B, D] and texts [T, D]: [B, T]."""
+        return images @ texts.t() * self.log_scale.exp() + self.bias
+
+    def forward(self, images: Tensor, texts: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Loss of B pairs of unit vectors [B, D], this rank's pictures against the texts of all ranks: a scalar.
+
+        The mean over ranks, which is what DDP makes of it, is the loss of the whole batch. ``labels`` int64 [B] may
+        say that several texts are the same: all pictures with a text's label are then its positives. Ranks must have
+        equally many pairs. Raises ``ValueError`` for shapes that do not pair.
+        """
+        if images.shape != texts.shape or images.ndim != 2:
+            raise ValueError(f"pairs need one shape [B, D], not {list(images.shape)} and {list(texts.shape)}")
+        if labels is None:
+            own = torch.arange(len(texts), device=texts.device) + rank() * len(texts)
+            every = torch.arange(len(texts) * world_size(), device=texts.device)
+        else:
+            own, every = labels, gather(labels)
+        sign = torch.where(own[:, None] == every[None], 1.0, -1.0).to(images.dtype)  # [B, T]
+        return -F.logsigmoid(sign * self.logits(images, gather(texts))).sum(-1).mean()
+
+
+def rank() -> int:
+    """This process among those that train together."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def gather(x: Tensor) -> Tensor:
+    """The tensors [B, ...] of all ranks, [world * B, ...]; gradients flow back to the rank that they belong to."""
+    if world_size() == 1:
+        return x
+    if not x.requires_grad:
+        parts = [torch.empty_like(x) for _ in range(world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+    out = _Gather.apply(x)
+    assert isinstance(out, Tensor)
+    return out
+
+
+class _Gather(torch.autograd.Function):
+    """all_gather whose gradient is the sum over ranks of what each says about this rank's part."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> Tensor:
+        grad = grads[0].contiguous()
+        dist.all_reduce(grad)
+        return grad.chunk(world_size())[rank()]
