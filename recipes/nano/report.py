@@ -20,8 +20,8 @@ from PIL import Image, features
 import atoken
 from atoken.evaluation.psnr import centre_crop, psnr
 from atoken.media.image import IMAGE_SUFFIXES, read_image, write_image
-from atoken.training.config import DataConfig
-from atoken.training.data import Crops
+from atoken.training.config import CropsConfig
+from atoken.training.crops import Crops
 from atoken.training.linear_start import linear_start
 
 LIMIT = 3072  # bytes of a 256 x 256 picture: 96 bits a patch, what eight 12-bit codes take
@@ -30,9 +30,9 @@ COLUMNS = 4
 
 def linear_model(data: Path) -> atoken.AToken:
     """Nano as the best linear projection of the data's patches to 48 numbers."""
-    crops = Crops(DataConfig(str(data)), tokens_per_step=4096, seed=1)
+    crops = Crops(CropsConfig(str(data)), tokens=4096, seed=1)
     model = atoken.AToken(atoken.PRESETS["nano"]).eval()
-    linear_start(model, torch.cat([crops.batch(step).feats for step in range(64)]))
+    linear_start(model, torch.cat([crops.batch(step).packed.feats for step in range(64)]))
     return model
 
 

@@ -43,5 +43,6 @@ def train_model(config: Path, out: Path, device: str | None) -> None:
     recipe = read_config(config)
     paths.check_folder(out)
     with _log_shown():
-        train(recipe, out, device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    typer.echo(clean(f"{recipe.steps} steps of {recipe.model}, model in {out / 'model'}"))
+        model = train(recipe, out, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if model is not None:
+        typer.echo(clean(f"{recipe.steps} steps of {recipe.model}, model in {out / 'model'}"))
