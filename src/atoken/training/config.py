@@ -47,6 +47,8 @@ class ShardsConfig:
     """Fewest and most frames of a clip; multiples of 4 are taken."""
     strides: tuple[int, int] = (1, 3)
     """Every how manieth frame a clip takes."""
+    voxels: int = 64
+    """Voxels along a side of an asset."""
     buffer: int = 256
     """Samples of one shard held at once to be shuffled."""
     workers: int = 2

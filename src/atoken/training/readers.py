@@ -17,7 +17,9 @@ from .batch import Sample
 from .config import ShardsConfig
 
 VOXELS = "npz"
-"""Suffix of packed 3D: ``patches`` uint8 [N, 768], ``coords`` int [N, 3] = (x, y, z), ``grid`` the voxels a side."""
+"""Suffix of packed 3D, as recipes/nano/furniture.py writes it: ``views`` uint8 [V, H, W, 3], and for R voxels a side
+``voxelsR`` int [N, 3] = (x, y, z) and ``patchR`` int [N, 3] = (view, row, column) of each one's 16 x 16 patch.
+"""
 
 
 def read_sample(raw: dict[str, Any], config: ShardsConfig, budget: int, rng: np.random.Generator) -> Sample:
@@ -30,7 +32,7 @@ def read_sample(raw: dict[str, Any], config: ShardsConfig, budget: int, rng: np.
         if f".{suffix}" in IMAGE_SUFFIXES:
             return picture_sample(read_image(data), config.resolution, budget, rng, caption)
         if suffix == VOXELS:
-            return voxel_sample(data, caption)
+            return voxel_sample(data, config.voxels, caption)
     raise ValueError(f"sample {raw['__key__']} has neither a picture nor voxels")
 
 
@@ -65,11 +67,16 @@ def draw_scale(
     return max(min(scale, fitting), PATCH[1] / short)
 
 
-def voxel_sample(data: bytes, caption: str | None) -> Sample:
-    """Packed voxels as ``VOXELS`` says."""
+def voxel_sample(data: bytes, side: int, caption: str | None) -> Sample:
+    """Packed voxels as ``VOXELS`` says. Raises ``ValueError`` where they were not packed for ``side`` voxels a side."""
     with np.load(io.BytesIO(data)) as arrays:
-        feats = torch.from_numpy(arrays["patches"]).float() / 127.5 - 1
-        places = torch.from_numpy(arrays["coords"].astype(np.int32))
-        side = int(arrays["grid"])
+        if f"voxels{side}" not in arrays:
+            raise ValueError(f"packed 3D has no {side} voxels a side, only {', '.join(arrays)}")
+        places = torch.from_numpy(arrays[f"voxels{side}"].astype(np.int32))
+        view, row, column = arrays[f"patch{side}"].astype(np.int64).T
+        views = arrays["views"]
+    count, height, width, _ = views.shape
+    blocks = views.reshape(count, height // PATCH[1], PATCH[1], width // PATCH[2], PATCH[2], 3)
+    patches = blocks[view, row, :, column].reshape(len(view), -1)  # [N, 16, 16, 3] -> [N, 768]
     coords = torch.cat([places.new_zeros(len(places), 1), places], 1)
-    return Sample("3d", feats, coords, (1, side, side, side), caption)
+    return Sample("3d", torch.from_numpy(patches).float() / 127.5 - 1, coords, (1, side, side, side), caption)
