@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 from atoken.cli import app
 from atoken.config import PRESETS
+from atoken.objectives.total import Weights
 from atoken.training.config import (
     CropsConfig,
     LogConfig,
-    LossConfig,
     OptimizerConfig,
     ParallelConfig,
     TaskConfig,
@@ -50,7 +50,7 @@ def config(folder, monkeypatch):
         optimizer=OptimizerConfig(
             lr=5e-4, muon_lr=0.02, encoder_scale=1.0, warmup=2, schedule="linear", decay=2, final=0.0, ema=0.999
         ),
-        loss=LossConfig(reconstruction=1.0, log_mse=0.1),
+        loss=Weights(reconstruction=1.0, log_mse=0.1),
         parallel=ParallelConfig(autocast=False),
         log=LogConfig(every=2, checkpoint_every=100, tensorboard=False),
     )

@@ -79,9 +79,9 @@ def pack(samples: Sequence[Sample], seed: int = 0, cursor: dict[str, Any] | None
 
 
 def fill(
-    samples: Iterable[tuple[Sample, dict[str, Any]]], budget: int
+    samples: Iterable[tuple[Sample, dict[str, Any]]], budget: int, most: int | None = None
 ) -> Iterator[tuple[list[Sample], dict[str, Any]]]:
-    """Lists of samples of at most ``budget`` tokens, each with the cursor after its last sample.
+    """Lists of samples of at most ``budget`` tokens and ``most`` samples, each with the cursor after its last sample.
 
     The sample that no longer fits opens the next list, so the order is kept and nothing is lost. Raises ``ValueError``
     for a sample that is larger than the budget by itself.
@@ -95,7 +95,7 @@ def fill(
             raise ValueError(
                 f"a sample has {count} tokens, and the task's budget is {budget}: raise it or the lower one"
             )
-        if used + count > budget:
+        if used + count > budget or len(held) == most:
             yield held, reached
             held, used = [], 0
         held.append(sample)

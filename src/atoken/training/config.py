@@ -6,12 +6,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..config import PATCH, PRESETS, ModelConfig, from_mapping
+from ..objectives.total import Weights
 
 TASKS = (
     *("image-reconstruction", "image-text"),
     *("video-reconstruction", "video-text"),
     *("3d-reconstruction", "3d-text"),
 )
+MINILM, MINILM_WIDTH = "all-minilm", 384
 SIGLIP2 = "siglip2:"
 """What ``init_from`` begins with where the encoder comes from a SigLIP2 vision tower."""
 
@@ -74,6 +76,8 @@ class TaskConfig:
     """Most tokens of one batch on one rank."""
     ratio: float | None = None
     """Share in the round robin, relative to the other tasks (Table 2); None: the task joins every step."""
+    samples: int | None = None
+    """Most samples of one batch; the text losses of several ranks need equally many on each."""
     accumulate: int = 1
     """Batches of one step, whose gradients are averaged."""
     crops: CropsConfig | None = None
@@ -121,26 +125,37 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
-class LossConfig:
-    """Weights of the terms (paper section 2, Eq. 4); all terms are means (per pixel, per picture, per token)."""
+class PerceptualConfig:
+    """The frozen networks behind the terms lpips, gram and clip, for images."""
 
-    reconstruction: float = 0.2
-    """Of all terms about pixels, on top of their own weights."""
-    semantic: float = 1.0
-    kl: float = 1e-8
-    l1: float = 1.0
-    log_mse: float = 0.0
-    lpips: float = 10.0
-    gram: float = 1e3
-    clip: float = 1.0
-    render_l1: float = 1.0
-    render_lpips: float = 0.2
-    render_ssim: float = 0.2
+    network: str = "lite0"
+    """"lite0": EfficientNet-Lite0 gives all three, with nothing to download; "vgg16": LPIPS and Gram on VGG16."""
+    vgg16: str | None = None
+    """torchvision's state-dict file, for network: vgg16."""
+    clip: str | None = None
+    """CLIP or SigLIP vision tower (folder or hub) of the clip term; without one there is no such term on vgg16."""
+    size: int = 224
+    """Side that pictures are resized to for these terms."""
+    pictures: int | None = None
+    """Most pictures of a batch that are looked at; None: all."""
 
-    def weight(self, term: str) -> float:
-        """What the term of that name is multiplied by in the sum."""
-        own = float(getattr(self, term))
-        return own if term in ("semantic", "kl") else self.reconstruction * own
+    def __post_init__(self) -> None:
+        if self.network not in ("lite0", "vgg16") or (self.network == "vgg16") != (self.vgg16 is not None):
+            raise ValueError("train config: perceptual is network: lite0, or network: vgg16 with the path vgg16")
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The frozen text tower that embeddings are aligned with, and the teacher of image-text distillation."""
+
+    tower: str = "all-minilm"
+    """"all-minilm" (from its package), or a SigLIP2 for transformers (folder or hub), which is also the teacher."""
+    classes: str | None = None
+    """File with the 1,000 ImageNet labels, one a line, for the teacher beside all-minilm: EfficientNet-Lite0's
+    log-probabilities."""
+    temperature: float = 2.0
+    axis: str = "texts"
+    """What the softmax of the distillation runs over: "texts", or "both" directions."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +213,10 @@ class TrainConfig:
     frozen: tuple[str, ...] = ()
     """Beginnings of the names of weights that stay as they are, such as ``encoder.``."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
+    loss: Weights = field(default_factory=Weights)
+    perceptual: PerceptualConfig | None = None
+    """None: no terms lpips, gram and clip."""
+    text: TextConfig = field(default_factory=TextConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     log: LogConfig = field(default_factory=LogConfig)
     ranks: int = 1
@@ -227,7 +245,11 @@ class TrainConfig:
         """The preset with this stage's latents."""
         preset = PRESETS[self.model]
         kinds = ("discrete",) if self.quantize else ("continuous",)
-        return replace(preset, latent_channels=self.latent_channels or preset.latent_channels, kinds=kinds)
+        config = replace(preset, latent_channels=self.latent_channels or preset.latent_channels, kinds=kinds)
+        if not any(task.task.endswith("text") for task in self.tasks):
+            return config
+        width = MINILM_WIDTH if self.text.tower == MINILM else None
+        return replace(config, text_tower=self.text.tower, embed_dim=width)
 
 
 def read_config(path: Path) -> TrainConfig:

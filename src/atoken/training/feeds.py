@@ -31,7 +31,7 @@ def build_feed(task: TaskConfig, seed: int, ranks: Ranks, cursor: dict[str, Any]
     assert task.shards is not None
     from .shards import ShardFeed
 
-    return ShardFeed(task.shards, task.tokens, seed, ranks.rank, ranks.world, cursor)
+    return ShardFeed(task.shards, task.tokens, seed, ranks.rank, ranks.world, cursor, task.samples)
 
 
 def step_batches(

@@ -110,7 +110,7 @@ class _Batches(IterableDataset[Batch]):
 
 
 class ShardFeed:
-    """Batches of at most ``tokens`` tokens out of shards, for one rank.
+    """Batches of at most ``tokens`` tokens and ``most`` samples out of shards, for one rank.
 
     A cursor of another number of ranks or workers starts the epoch that it stood in anew, divided among the new ones.
     Raises ``FileNotFoundError`` where shards are missing, ``ValueError`` where they are fewer than readers.
@@ -124,10 +124,12 @@ class ShardFeed:
         rank: int = 0,
         world: int = 1,
         cursor: dict[str, Any] | None = None,
+        most: int | None = None,
     ) -> None:
         if find_spec("webdataset") is None:
             raise ValueError("shards need: pip install 'atoken[train]'")
         self.config, self.tokens, self.seed, self.rank, self.world = config, tokens, seed, rank, world
+        self.most = most
         self.shards = find_shards(config.shards)
         self.readers = max(1, config.workers)
         if len(self.shards) < self.readers * world:
@@ -172,6 +174,6 @@ class ShardFeed:
             self.cursors[worker],
             lambda raw, rng: read_sample(raw, self.config, self.tokens, rng),
         )
-        for group, cursor in fill(samples, self.tokens):
+        for group, cursor in fill(samples, self.tokens, self.most):
             key = (self.seed, self.rank, worker, cursor["epoch"], cursor["place"], cursor["used"])
             yield pack(group, int(np.random.default_rng(key).integers(2**62)), cursor)

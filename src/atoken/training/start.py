@@ -12,6 +12,7 @@ from torch import Tensor
 from ..config import ModelConfig
 from ..model.tokenizer import AToken
 from ..weights.load import load
+from ..weights.siglip import start_from_siglip2
 from .config import SIGLIP2, TrainConfig
 from .discrete_start import discrete_start
 from .feeds import Feed
@@ -30,12 +31,15 @@ def start_model(config: TrainConfig, feed: Feed) -> AToken:
     if config.init_from is None:
         model = AToken(wanted)
     elif config.init_from.startswith(SIGLIP2):
-        raise ValueError("starting from SigLIP2 is not built yet")
+        model = AToken(wanted)
+        start_from_siglip2(model, config.init_from.removeprefix(SIGLIP2))
     else:
         model = load(config.init_from, device="cpu")
         _check(model.config, wanted, config)
         if config.start != "discrete":
             model = with_latents(model, config.latent_channels or model.config.latent_channels, wanted.kinds)
+        if wanted.text_tower not in (None, model.config.text_tower):
+            model = with_tower(model, wanted)
     if config.start is not None:
         batches = [feed.batch(number).packed for number in islice(count(config.steps), LOOK_AT)]
         if config.start == "linear":
@@ -69,6 +73,14 @@ def with_latents(model: AToken, channels: int, kinds: tuple[str, ...]) -> AToken
         state["decoder.input_layer.weight"] = torch.cat([columns, columns.new_zeros(old.width, more)], 1)
     grown.load_state_dict(state)
     return grown
+
+
+def with_tower(model: AToken, wanted: ModelConfig) -> AToken:
+    """A copy of ``model`` whose embeddings go to the space of the tower of ``wanted``; a new matrix there is random."""
+    aligned = AToken(replace(model.config, text_tower=wanted.text_tower, embed_dim=wanted.embed_dim))
+    state = {name: t for name, t in model.state_dict().items() if not name.startswith("encoder.head.projection")}
+    aligned.load_state_dict(state, strict=False)
+    return aligned
 
 
 def _check(found: ModelConfig, wanted: ModelConfig, config: TrainConfig) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ..model.tokenizer import AToken
+from ..objectives.total import weighted
 from .checkpoints import Checkpoints, Progress
 from .config import TrainConfig
 from .distributed import accumulating, joined, spread
@@ -57,12 +58,11 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", stop_after: int |
                         accumulating(parallel, last=batch is batches[-1][1]),
                         torch.autocast(model.device.type, torch.bfloat16, enabled=config.parallel.autocast),
                     ):
-                        terms = parallel(draw.task, batch)
-                        weighted = {name: config.loss.weight(name) * value for name, value in terms.items()}
-                        total = torch.stack(list(weighted.values())).sum() * draw.share
+                        terms = weighted(parallel(draw.task, batch), config.loss)
+                        total = torch.stack(list(terms.values())).sum() * draw.share
                         total.backward()
                     progress.cursors[ranks.rank][draw.task] = batch.cursor
-                    meter.add(draw.task, weighted, draw.share, batch)
+                    meter.add(draw.task, terms, draw.share, batch)
 
                 norm = _full(torch.nn.utils.clip_grad_norm_(parameters, config.optimizer.clip))
                 if math.isfinite(norm):
