@@ -11,8 +11,8 @@ import argparse
 from pathlib import Path
 
 from atoken.evaluation.linear import LinearProjection
-from atoken.training.config import DataConfig
-from atoken.training.data import Crops
+from atoken.training.config import CropsConfig
+from atoken.training.crops import Crops
 
 STEPS, TOKENS, DIRECTIONS = 128, 4096, 64
 
@@ -23,9 +23,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data/nano"))
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("linear.safetensors"))
     args = parser.parse_args()
-    crops = Crops(DataConfig(str(args.data)), tokens_per_step=TOKENS, seed=1)
+    crops = Crops(CropsConfig(str(args.data)), tokens=TOKENS, seed=1)
     origin = f"{STEPS * TOKENS} patches of random 128 x 128 crops of nano's training pictures (recipes/nano/DATA.md)"
-    LinearProjection.fit((crops.batch(step).feats for step in range(STEPS)), DIRECTIONS, origin).save(args.out)
+    LinearProjection.fit((crops.batch(step).packed.feats for step in range(STEPS)), DIRECTIONS, origin).save(args.out)
     print(f"{DIRECTIONS} directions of {origin} in {args.out}")
 
 

@@ -14,7 +14,7 @@ from atoken.codec import TOKEN_BUDGET
 from atoken.config import KINDS
 from atoken.media.image import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES
 
-COMMANDS = ["encode", "decode", "reconstruct", "info", "models", "convert", "train", "eval", "bench", "demo"]
+COMMANDS = ["encode", "decode", "reconstruct", "info", "models", "convert", "train", "data", "eval", "bench", "demo"]
 MAIN = "import sys; from atoken.cli import main; main()"
 HEAVY = "torch", "numpy", "PIL", "safetensors"
 

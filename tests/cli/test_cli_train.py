@@ -12,16 +12,18 @@ import atoken as library
 RECIPE = """
 model: tiny
 steps: 3
-tokens_per_step: 8
-data:
-  path: {path}
-  crop_sizes: [32]
+tasks:
+  - task: image-reconstruction
+    ratio: 1
+    tokens: 8
+    crops: {{path: {path}, sizes: [32]}}
 optimizer:
   warmup: 1
-linear_start: false
-autocast: false
-log_every: 1
-checkpoint_every: 2
+parallel:
+  autocast: false
+log:
+  every: 1
+  checkpoint_every: 2
 """
 
 
@@ -43,7 +45,7 @@ def test_a_run_writes_a_model_and_shows_its_log(atoken, recipe, tmp_path):
     assert [line.split()[:2] for line in result.stderr.splitlines()] == [["step", str(n)] for n in (1, 2, 3)]
     assert result.stdout == f"3 steps of tiny, model in {out}/model\n"
     assert library.load(out / "model").config.width == 64
-    assert (out / "checkpoint.pt").is_file()
+    assert [path.name for path in sorted((out / "checkpoints").iterdir())] == ["step-0000002", "step-0000003"]
     assert logging.getLogger("atoken").handlers == []
 
 

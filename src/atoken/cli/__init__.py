@@ -64,6 +64,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+data = typer.Typer(help="Prepare training data.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
 
 def main() -> None:
     """The entry point of the command ``atoken``."""
@@ -202,19 +205,44 @@ def convert(
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", show_default=False, help="Recipe of the run.")],
+    config: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CONFIG.yaml", show_default=False, help="Recipe of the run; several only with --dry-run."
+        ),
+    ],
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             metavar="DIR", show_default=False, help="Folder for the log, the checkpoints and the trained model."
         ),
-    ],
+    ] = None,
     device: options.Device = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the run takes and check its data, without training.")
+    ] = False,
+    utilisation: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of an H100's peak that the dry run reckons with.")
+    ] = 0.4,
 ) -> None:
-    """Train a model, continuing from the last checkpoint in the folder."""
+    """Train a model, continuing from the last checkpoint in the folder. Many ranks: torchrun -m atoken.cli train ..."""
     from .train import train_model
 
-    train_model(config, out, device)
+    train_model(config, out, device, utilisation if dry_run else None)
+
+
+@data.command()
+def pack(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", show_default=False, help="Pictures, videos or packed voxels, with .txt.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", show_default=False, help="Folder for the shards.")],
+    shard_size: Annotated[int, typer.Option(metavar="BYTES", help="Size of a shard, roughly.")] = 256_000_000,
+) -> None:
+    """Put the files below a folder, with their captions, into WebDataset shards for training."""
+    from .data import pack_shards
+
+    pack_shards(folder, out, shard_size)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +14,7 @@ import typer
 from ..training.config import read_config
 from ..training.trainer import train
 from . import options, paths
+from .plan import show_plan
 from .report import clean, say
 
 
@@ -35,13 +36,22 @@ def _log_shown() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def train_model(config: Path, out: Path, device: str | None) -> None:
-    """Train to the end of the recipe. Raises ``ValueError`` or ``OSError`` with one sentence."""
+def train_model(recipes: Sequence[Path], out: Path | None, device: str | None, utilisation: float | None) -> None:
+    """Train to the end of the recipe, or with a ``utilisation`` only say what all of them take.
+
+    Raises ``ValueError`` or ``OSError`` with one sentence.
+    """
     if find_spec("yaml") is None:
         raise ValueError("training recipes are YAML, which needs: pip install 'atoken[train]'")
     options.check_device(device)
-    recipe = read_config(config)
+    if utilisation is not None:
+        show_plan(recipes, utilisation)
+        return
+    if len(recipes) > 1 or out is None:
+        raise ValueError("training takes one recipe and --out; several recipes go with --dry-run")
+    recipe = read_config(recipes[0])
     paths.check_folder(out)
     with _log_shown():
-        train(recipe, out, device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    typer.echo(clean(f"{recipe.steps} steps of {recipe.model}, model in {out / 'model'}"))
+        model = train(recipe, out, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if model is not None:
+        typer.echo(clean(f"{recipe.steps} steps of {recipe.model}, model in {out / 'model'}"))

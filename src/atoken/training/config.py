@@ -2,85 +2,254 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..config import PRESETS, ModelConfig, from_mapping
+from ..config import PATCH, PRESETS, ModelConfig, from_mapping
+from ..objectives.total import Weights
+
+TASKS = (
+    *("image-reconstruction", "image-text"),
+    *("video-reconstruction", "video-text"),
+    *("3d-reconstruction", "3d-text"),
+)
+MINILM, MINILM_WIDTH = "all-minilm", 384
+SIGLIP2 = "siglip2:"
+"""What ``init_from`` begins with where the encoder comes from a SigLIP2 vision tower."""
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """Random square crops of pictures."""
+class CropsConfig:
+    """Random square crops of a memory-mapped collection of pictures; every batch has crops of one size."""
 
     path: str
     """Folder with ``train.bin`` and ``train.json`` (recipes/nano/data.py writes them)."""
-    crop_sizes: tuple[int, ...] = (128,)
-    """Sides in pixels, multiples of 16; each step draws one."""
-    crop_shares: tuple[float, ...] = (1.0,)
+    sizes: tuple[int, ...] = (128,)
+    """Sides in pixels, multiples of 16; each batch draws one."""
+    shares: tuple[float, ...] = (1.0,)
     """How often each size is drawn."""
     flat_below: float = 8.0
     """Crops whose grey levels deviate less than this (of 255) are drawn anew, three times in four."""
 
+    def __post_init__(self) -> None:
+        if len(self.sizes) != len(self.shares) or any(size % PATCH[1] or size <= 0 for size in self.sizes):
+            raise ValueError("train config: sizes of crops need one share each and must be multiples of 16")
+
+
+@dataclass(frozen=True)
+class ShardsConfig:
+    """WebDataset shards of pictures, videos or voxels, each with its caption (``atoken data pack`` writes them)."""
+
+    shards: tuple[str, ...]
+    """Folders of .tar files, files, or addresses; braces such as ``{000..099}`` count."""
+    resolution: tuple[int, int] = (64, 512)
+    """Range of the shorter side in pixels: each sample is scaled down to one drawn between the lower bound and its own
+    size or the upper bound, whichever is less, and never up."""
+    frames: tuple[int, int] = (16, 32)
+    """Fewest and most frames of a clip; multiples of 4 are taken."""
+    strides: tuple[int, int] = (1, 3)
+    """Every how manieth frame a clip takes."""
+    voxels: int = 64
+    """Voxels along a side of an asset."""
+    buffer: int = 256
+    """Samples of one shard held at once to be shuffled."""
+    workers: int = 2
+    """Processes that read and decode; 0 reads in the trainer's own thread."""
+
+    def __post_init__(self) -> None:
+        for name in ("resolution", "frames", "strides"):
+            low, high = getattr(self, name)
+            if not 1 <= low <= high:
+                raise ValueError(f"train config: {name} must be an ascending range, not {[low, high]}")
+        if self.resolution[0] < PATCH[1] or self.frames[0] < PATCH[0]:
+            raise ValueError("train config: resolution must start at 16 pixels or more, frames at 4 or more")
+        if not self.shards or self.buffer < 1 or self.workers < 0:
+            raise ValueError("train config: shards must name some, buffer be positive, workers not negative")
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """One task: what it learns, on what, and how often."""
+
+    task: str
+    tokens: int
+    """Most tokens of one batch on one rank."""
+    ratio: float | None = None
+    """Share in the round robin, relative to the other tasks (Table 2); None: the task joins every step."""
+    samples: int | None = None
+    """Most samples of one batch; the text losses of several ranks need equally many on each."""
+    accumulate: int = 1
+    """Batches of one step, whose gradients are averaged."""
+    crops: CropsConfig | None = None
+    shards: ShardsConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise ValueError(f"train config: no task {self.task!r}; there are {', '.join(TASKS)}")
+        if self.tokens < 1 or self.accumulate < 1 or (self.ratio is not None and self.ratio <= 0):
+            raise ValueError(f"train config: tokens, accumulate and ratio of {self.task} must be positive")
+        if (self.crops is None) == (self.shards is None):
+            raise ValueError(f"train config: {self.task} needs either crops or shards")
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Muon on the matrices of the blocks, AdamW on everything else."""
+    """AdamW on everything, or Muon on the matrices of the blocks and AdamW on the rest; and the schedule of both."""
 
-    muon_lr: float = 0.02
-    adamw_lr: float = 5e-4
+    lr: float = 3e-4
+    """Full learning rate of AdamW."""
+    muon_lr: float | None = None
+    """Full learning rate of Muon; None: AdamW alone."""
+    encoder_scale: float = 0.1
+    """The encoder's learning rate, relative to the others'."""
     betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.0
-    warmup: int = 100
+    weight_decay: float = 0.1
+    """On matrices; never on norms, biases and position tables."""
+    warmup: int = 2000
     """Steps of linear warm-up."""
+    schedule: str = "cosine"
+    """After the warm-up: "cosine" to the end, or "linear": constant, then straight down over ``decay`` steps."""
+    final: float = 0.1
+    """Share of the full rate at the end (3e-4 to 3e-5 in the paper)."""
     decay: int = 0
-    """Last steps, over which the rate falls linearly to zero."""
+    """Steps of the fall, for the linear schedule."""
     clip: float = 1.0
     """Largest norm of the gradient."""
-    ema: float = 0.999
+    ema: float = 0.9999
+    most_skipped: int = 50
+    """Steps without a finite gradient that a run survives; they change nothing but this count."""
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("cosine", "linear"):
+            raise ValueError(f"train config: schedule is {self.schedule!r}: give cosine or linear")
 
 
 @dataclass(frozen=True)
-class LossConfig:
-    """Weights of the terms; all are means (per pixel, per picture, per token)."""
+class PerceptualConfig:
+    """The frozen networks behind the terms lpips, gram and clip, for images."""
 
-    l1: float = 1.0
-    log_mse: float = 0.1
-    kl: float = 1e-8
+    network: str = "lite0"
+    """"lite0": EfficientNet-Lite0 gives all three, with nothing to download; "vgg16": LPIPS and Gram on VGG16."""
+    vgg16: str | None = None
+    """torchvision's state-dict file, for network: vgg16."""
+    clip: str | None = None
+    """CLIP or SigLIP vision tower (folder or hub) of the clip term; without one there is no such term on vgg16."""
+    size: int = 224
+    """Side that pictures are resized to for these terms."""
+    pictures: int | None = None
+    """Most pictures of a batch that are looked at; None: all."""
+
+    def __post_init__(self) -> None:
+        if self.network not in ("lite0", "vgg16") or (self.network == "vgg16") != (self.vgg16 is not None):
+            raise ValueError("train config: perceptual is network: lite0, or network: vgg16 with the path vgg16")
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The frozen text tower that embeddings are aligned with, and the teacher of image-text distillation."""
+
+    tower: str = "all-minilm"
+    """"all-minilm" (from its package), or a SigLIP2 for transformers (folder or hub), which is also the teacher."""
+    classes: str | None = None
+    """File with the 1,000 ImageNet labels, one a line, for the teacher beside all-minilm: EfficientNet-Lite0's
+    log-probabilities."""
+    temperature: float = 2.0
+    axis: str = "texts"
+    """What the softmax of the distillation runs over: "texts", or "both" directions."""
+
+
+@dataclass(frozen=True)
+class ParallelConfig:
+    """How a step is computed; none of it changes what is computed, but for rounding."""
+
+    strategy: str = "ddp"
+    """Among several ranks: "ddp" (each holds everything) or "fsdp" (weights, gradients and averages are sharded)."""
+    autocast: bool = True
+    """bf16 matrix products."""
+    checkpointing: bool = False
+    """Keep only the blocks' inputs, and compute the rest again on the way back."""
+    compile: bool = False
+    """torch.compile of the blocks."""
+
+    def __post_init__(self) -> None:
+        if self.strategy not in ("ddp", "fsdp"):
+            raise ValueError(f"train config: strategy is {self.strategy!r}: give ddp or fsdp")
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """What is written down, and how often (in steps)."""
+
+    every: int = 50
+    checkpoint_every: int = 500
+    keep: int = 2
+    """Checkpoints that stay."""
+    pictures: int = 6
+    """Reconstructions shown with each checkpoint."""
+    eval_path: str | None = None
+    """Folder of photographs whose PSNR is logged with every checkpoint."""
+    tensorboard: bool = True
+    wandb: str | None = None
+    """Project on Weights & Biases, for those who have it."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One run."""
+    """One stage."""
 
     model: str
+    """Preset."""
     steps: int
-    tokens_per_step: int
-    data: DataConfig
+    tasks: tuple[TaskConfig, ...]
+    latent_channels: int | None = None
+    """Numbers of a latent; None: the preset's, or that of ``init_from``."""
+    quantize: bool = False
+    """Round the latents to FSQ codes, gradients straight through."""
+    init_from: str | None = None
+    """Model directory to start from (that of the stage before), or ``siglip2:`` and a SigLIP2 checkpoint."""
+    start: str | None = None
+    """"linear": the best linear autoencoder of the data's patches; "discrete": ``init_from`` with its latents rotated
+    and rounded with the least loss."""
+    frozen: tuple[str, ...] = ()
+    """Beginnings of the names of weights that stay as they are, such as ``encoder.``."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    linear_start: bool = True
-    """Start as the best linear autoencoder of the data's patches."""
-    autocast: bool = True
-    """bf16 matrix products."""
+    loss: Weights = field(default_factory=Weights)
+    perceptual: PerceptualConfig | None = None
+    """None: no terms lpips, gram and clip."""
+    text: TextConfig = field(default_factory=TextConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    ranks: int = 1
+    """Processes that the token budgets are meant for; only the dry run reads it."""
     seed: int = 0
-    eval_path: str | None = None
-    """Folder of photographs whose PSNR is logged with every checkpoint."""
-    log_every: int = 50
-    checkpoint_every: int = 500
 
     def __post_init__(self) -> None:
-        data = self.data
         if self.model not in PRESETS:
             raise ValueError(f"train config: no preset {self.model!r}; there are {', '.join(PRESETS)}")
-        if len(data.crop_sizes) != len(data.crop_shares) or any(size % 16 or size <= 0 for size in data.crop_sizes):
-            raise ValueError("train config: crop_sizes need one share each and must be multiples of 16")
-        if self.optimizer.warmup + self.optimizer.decay > self.steps:
+        if self.start not in (None, "linear", "discrete"):
+            raise ValueError(f"train config: start is {self.start!r}: give linear or discrete, or leave it out")
+        if (self.start == "linear" and self.init_from) or (self.start == "discrete" and not self.init_from):
+            raise ValueError("train config: start: linear takes no init_from, and start: discrete needs one")
+        if self.start == "discrete" and not self.quantize:
+            raise ValueError("train config: start: discrete needs quantize: true")
+        if not any(task.ratio for task in self.tasks):
+            raise ValueError("train config: at least one task needs a ratio")
+        if len({task.task for task in self.tasks}) != len(self.tasks):
+            raise ValueError("train config: each task may stand there once")
+        down = self.optimizer.decay if self.optimizer.schedule == "linear" else 0
+        if self.optimizer.warmup + down > self.steps:
             raise ValueError("train config: warmup and decay together are longer than the run")
 
     @property
     def model_config(self) -> ModelConfig:
-        """The preset that the run trains."""
-        return PRESETS[self.model]
+        """The preset with this stage's latents."""
+        preset = PRESETS[self.model]
+        kinds = ("discrete",) if self.quantize else ("continuous",)
+        config = replace(preset, latent_channels=self.latent_channels or preset.latent_channels, kinds=kinds)
+        if not any(task.task.endswith("text") for task in self.tasks):
+            return config
+        width = MINILM_WIDTH if self.text.tower == MINILM else None
+        return replace(config, text_tower=self.text.tower, embed_dim=width)
 
 
 def read_config(path: Path) -> TrainConfig:

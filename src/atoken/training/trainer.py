@@ -2,151 +2,108 @@
 
 from __future__ import annotations
 
-import copy
-import json
-import logging
-import time
-from dataclasses import asdict
+import math
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from ..config import FRAME_FEATURES
-from ..evaluation.psnr import centre_crop, psnr
-from ..files import atomic_write
-from ..media.image import IMAGE_SUFFIXES, read_image
 from ..model.tokenizer import AToken
-from ..objectives.kl import kl
-from ..objectives.l1 import l1
-from ..objectives.log_mse import log_mse
-from ..tokens import Packed
+from ..objectives.total import weighted
+from .checkpoints import Checkpoints, Progress
 from .config import TrainConfig
-from .data import Crops
-from .linear_start import linear_start
-from .optimizer import build_optimizers, rate, update_average
+from .distributed import accumulating, joined, spread
+from .feeds import ReadAhead, build_feed, step_batches
+from .learner import Learner
+from .logbook import Logbook
+from .meter import Meter
+from .optimizer import Average, build_optimizers, rate, set_rates
+from .pictures import Pictures
+from .signals import StopSignal
+from .start import finished, start_model
+from .tasks import build_tasks
 
-log = logging.getLogger(__name__)
 
+def train(config: TrainConfig, out: Path, device: str = "cpu", stop_after: int | None = None) -> AToken | None:
+    """Train to the end of ``config``, continuing from the last checkpoint under ``out`` where there is one.
 
-def train(config: TrainConfig, out: Path, device: str = "cpu", stop_after: int | None = None) -> AToken:
-    """Train to the end of ``config``, continuing from ``out/checkpoint.pt`` where there is one.
-
-    Writes ``log.jsonl``, checkpoints, and at the end the averaged model in bf16 under ``out/model``; returns that
-    model. ``stop_after`` ends this call (with a checkpoint) before that step. A continued run computes exactly what
-    an uninterrupted one does.
+    Writes ``log.jsonl``, ``checkpoints/``, ``pictures/``, and at the end the averaged model in bf16 under
+    ``out/model``; returns that model on the CPU. ``stop_after`` ends this call (with a checkpoint) after that step, as
+    Ctrl-C and SIGTERM do after the step they arrive in; then None is returned. A continued run computes exactly what
+    an uninterrupted one does. Under ``torchrun`` this is one rank of many.
     """
-    data = Crops(config.data, config.tokens_per_step, config.seed)
-    torch.manual_seed(config.seed)
-    model = AToken(config.model_config).to(device).train()
-    if config.linear_start:
-        unseen = range(config.steps, config.steps + 32)  # batches that the run itself does not draw
-        linear_start(model, torch.cat([data.batch(step).feats for step in unseen]).to(device))
-    average = copy.deepcopy(model)
-    optimizers = build_optimizers(model, config.optimizer)
-    start = _resume(out / "checkpoint.pt", config, model, average, optimizers)
-    photographs = _photographs(config.eval_path)
-    parameters, averaged = list(model.parameters()), list(average.parameters())
-    clock = time.perf_counter()
+    last = min(config.steps, stop_after or config.steps)
+    with joined(device) as ranks, StopSignal() as stop, Logbook(out, config.log, ranks) as book:
+        torch.manual_seed(config.seed)
+        feeds = {task.task: build_feed(task, config.seed, ranks) for task in config.tasks}
+        model = start_model(config, next(iter(feeds.values()))).to(ranks.device)
+        learner = Learner(model, build_tasks(config, ranks.device)).to(ranks.device)
+        parallel = spread(learner, config.parallel, ranks)
+        parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+        optimizers = build_optimizers(learner, config.optimizer)
+        average = Average(learner, config.optimizer.ema)
+        checkpoints = Checkpoints(out / "checkpoints", config.log.keep, ranks, {"model": model.config.to_dict()})
+        progress = checkpoints.load(learner, average, optimizers) or Progress(cursors=[{}] * ranks.world)
+        cursors = progress.cursors[ranks.rank] if len(progress.cursors) == ranks.world else progress.cursors[0]
+        feeds = {task.task: build_feed(task, config.seed, ranks, cursors.get(task.task)) for task in config.tasks}
+        progress.cursors = [dict(cursors) for _ in range(ranks.world)]
+        pictures = Pictures(config.log, learner, average, book)
+        meter = Meter(model.config, ranks, config.parallel.autocast)
 
-    for step in range(start, min(config.steps, stop_after or config.steps)):
-        share = rate(step, config.steps, config.optimizer)
-        for name, optimizer in optimizers.items():
-            for group in optimizer.param_groups:
-                group["lr"] = share * getattr(config.optimizer, f"{name}_lr")
+        with ReadAhead(step_batches(config, feeds, progress.step, last)) as steps:
+            for batches in steps:
+                share = rate(progress.step, config.steps, config.optimizer)
+                set_rates(optimizers, config.optimizer, share)
+                for draw, batch in batches:
+                    with (
+                        accumulating(parallel, last=batch is batches[-1][1]),
+                        torch.autocast(model.device.type, torch.bfloat16, enabled=config.parallel.autocast),
+                    ):
+                        terms = weighted(parallel(draw.task, batch), config.loss)
+                        total = torch.stack(list(terms.values())).sum() * draw.share
+                        total.backward()
+                    progress.cursors[ranks.rank][draw.task] = batch.cursor
+                    meter.add(draw.task, terms, draw.share, batch)
 
-        losses = reconstruction_losses(model, data.batch(step), config, step)
-        total = sum(getattr(config.loss, name) * value for name, value in losses.items())
-        assert isinstance(total, Tensor)
-        total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(parameters, config.optimizer.clip)
-        for optimizer in optimizers.values():
-            optimizer.step()
-            optimizer.zero_grad()
-        update_average(averaged, parameters, config.optimizer.ema, step)
+                norm = _full(torch.nn.utils.clip_grad_norm_(parameters, config.optimizer.clip))
+                if math.isfinite(norm):
+                    for optimizer in optimizers.values():
+                        optimizer.step()
+                    average.update(progress.step)
+                else:
+                    progress.skipped += 1
+                for parameter in parameters:
+                    parameter.grad = None
+                progress.step += 1
 
-        done = step + 1
-        if done % config.log_every == 0 or done == config.steps:
-            now = time.perf_counter()
-            speed = config.log_every * config.tokens_per_step / (now - clock)
-            record = {name: float(value.detach()) for name, value in losses.items()}
-            _log(out, {"step": done, "rate": share, **record, "norm": float(norm), "tokens_per_s": round(speed)})
-            clock = now
-        if done % config.checkpoint_every == 0 or done == config.steps or done == stop_after:
-            _save(out / "checkpoint.pt", config, model, average, optimizers, done)
-            if photographs:
-                scores = {"psnr": evaluate(model, photographs), "psnr_ema": evaluate(average, photographs)}
-                _log(out, {"step": done, **scores})
-            clock = time.perf_counter()
-    if stop_after is None or stop_after >= config.steps:
-        copy.deepcopy(average).to(torch.bfloat16).save_pretrained(out / "model")
-    return average.eval()
-
-
-def reconstruction_losses(model: AToken, batch: Packed, config: TrainConfig, step: int) -> dict[str, Tensor]:
-    """Unweighted terms of the reconstruction objective for a batch of images [N, 768]."""
-    batch = batch.to(model.device)
-    generator = torch.Generator(model.device).manual_seed(config.seed * 1_000_003 + step)
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=config.autocast):
-        posterior = model.encode_packed(batch, pool=False).posterior
-        latents = Packed(posterior.sample(generator), batch.coords)
-        patches = model.decode_packed(latents, features=FRAME_FEATURES).float()
-    return {
-        "l1": l1(patches, batch.feats),
-        "log_mse": log_mse(patches, batch.feats, batch.coords[:, 0].long()),
-        "kl": kl(posterior),
-    }
-
-
-def evaluate(model: AToken, photographs: list[np.ndarray]) -> float:
-    """Mean PSNR in dB of the reconstructed photographs."""
-    was_training = model.training
-    model.eval()
-    pictures = model.decode(model.encode(photographs, token_budget=2048), token_budget=2048)
-    model.train(was_training)
-    return float(np.mean([psnr(a, b) for a, b in zip(pictures, photographs, strict=True)]))
+                ended = progress.step == last or ranks.any(stop.wanted)
+                if progress.skipped > config.optimizer.most_skipped:
+                    raise ValueError(
+                        f"{progress.skipped} steps had no finite gradient, the last of them step {progress.step}: "
+                        "lower the learning rate and start again from an earlier checkpoint"
+                    )
+                if progress.step % config.log.every == 0 or ended:
+                    book.record(
+                        progress.step, {"rate": share, "norm": norm, "skipped": progress.skipped, **meter.read()}
+                    )
+                if progress.step % config.log.checkpoint_every == 0 or ended:
+                    checkpoints.save(progress, learner, average, optimizers)
+                    pictures.show(progress.step)
+                    meter.restart()
+                if ended:
+                    break
+        if progress.step < config.steps:
+            book.note(f"stopped after step {progress.step} of {config.steps}: the same command continues")
+            return None
+        with average.applied():
+            state = {name: _whole(tensor) for name, tensor in model.state_dict().items()}
+        return finished(model.config, state, out / "model") if ranks.first else None
 
 
-def _photographs(folder: str | None) -> list[np.ndarray]:
-    if folder is None:
-        return []
-    paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        raise FileNotFoundError(f"no photographs in {folder}")
-    return [centre_crop(read_image(path)) for path in paths]
+def _full(norm: torch.Tensor) -> float:
+    return float(_whole(norm))
 
 
-def _resume(path: Path, config: TrainConfig, model: AToken, average: AToken, optimizers: dict[str, Any]) -> int:
-    if not path.is_file():
-        return 0
-    state = torch.load(path, map_location=model.device, weights_only=True)
-    if state["config"]["model"] != config.model:
-        raise ValueError(f"{path} is a checkpoint of {state['config']['model']!r}, not of {config.model!r}")
-    model.load_state_dict(state["model"])
-    average.load_state_dict(state["average"])
-    for name, optimizer in optimizers.items():
-        optimizer.load_state_dict(state["optimizers"][name])
-    return int(state["step"])
-
-
-def _save(
-    path: Path, config: TrainConfig, model: AToken, average: AToken, optimizers: dict[str, Any], step: int
-) -> None:
-    state = {
-        "step": step,
-        "config": asdict(config),
-        "model": model.state_dict(),
-        "average": average.state_dict(),
-        "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
-    }
-    with atomic_write(path) as temporary:
-        torch.save(state, temporary)
-
-
-def _log(out: Path, record: dict[str, float]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    log.info("  ".join(f"{key} {value:.5g}" for key, value in record.items()))
-    with (out / "log.jsonl").open("a") as file:
-        file.write(json.dumps(record) + "\n")
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor with all its shards, on the CPU; every rank must call it."""
+    full = getattr(tensor, "full_tensor", None)
+    return (full() if full else tensor).detach().cpu()

@@ -1,0 +1,111 @@
+"""One process or many: joining them, spreading the model over them, and agreeing on numbers."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from ..model.block import Block
+from .config import ParallelConfig
+from .learner import Learner
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which process this is, of how many, and its device."""
+
+    rank: int = 0
+    world: int = 1
+    device: str = "cpu"
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes and speaks for all."""
+        return self.rank == 0
+
+    def mean(self, values: list[float]) -> list[float]:
+        """Mean of each number over the ranks."""
+        return [value / self.world for value in self._reduced(values, dist.ReduceOp.SUM)]
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up on some rank."""
+        return self._reduced([float(flag)], dist.ReduceOp.MAX)[0] > 0
+
+    def gather(self, value: object) -> list[object]:
+        """The value of every rank, on every rank."""
+        if self.world == 1:
+            return [value]
+        values: list[object] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def wait(self) -> None:
+        """Until all ranks are here."""
+        if self.world > 1:
+            dist.barrier()
+
+    def _reduced(self, values: list[float], operation: dist.ReduceOp.RedOpType) -> list[float]:
+        if self.world == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor, operation)
+        return tensor.tolist()
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Ranks]:
+    """The processes that ``torchrun`` started, or this one alone; ``device`` "cuda" becomes the rank's own card."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Ranks(device=device)
+        return
+    if device == "cuda":
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), world, device)
+    finally:
+        dist.destroy_process_group()
+
+
+def spread(learner: Learner, config: ParallelConfig, ranks: Ranks) -> nn.Module:
+    """What to call instead of ``learner``: recomputation, compilation and sharding of its blocks, as configured."""
+    blocks = [module for module in learner.modules() if isinstance(module, Block)]
+    for block in blocks:
+        if config.checkpointing:
+            # Replaced in place of wrapped, so that no name changes.
+            block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        if config.compile:
+            block.compile(dynamic=True)
+    if ranks.world == 1:
+        return learner
+    if config.strategy == "ddp":
+        # Tasks leave different parts of the model unused.
+        return DistributedDataParallel(learner, find_unused_parameters=True)
+    precision = torch.bfloat16 if config.autocast else None
+    policy = MixedPrecisionPolicy(param_dtype=precision, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    for block in blocks:
+        fully_shard(block, mp_policy=policy)
+    fully_shard(learner, mp_policy=policy)
+    register_fsdp_forward_method(learner, "reconstruct")
+    return learner
+
+
+def accumulating(module: nn.Module, last: bool) -> AbstractContextManager[object]:
+    """Inside, gradients are only added up, unless this is the last batch of the step, which exchanges them."""
+    if isinstance(module, DistributedDataParallel) and not last:
+        return module.no_sync()
+    if isinstance(module, FSDPModule):
+        module.set_requires_gradient_sync(last)
+    return nullcontext()

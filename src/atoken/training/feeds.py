@@ -1,0 +1,82 @@
+"""From the recipe to batches: one feed for each task, read ahead in a thread."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any, Generic, Protocol, TypeVar
+
+from .batch import Batch
+from .config import TaskConfig, TrainConfig
+from .crops import Crops
+from .curriculum import Draw, turns
+from .distributed import Ranks
+
+Item = TypeVar("Item")
+
+
+class Feed(Protocol):
+    """A source of batches for one task on one rank."""
+
+    def batch(self, number: int) -> Batch:
+        """Batch ``number``; numbers are asked for in order."""
+        ...
+
+
+def build_feed(task: TaskConfig, seed: int, ranks: Ranks, cursor: dict[str, Any] | None = None) -> Feed:
+    """The feed of a task, going on from ``cursor``. Raises ``FileNotFoundError`` or ``ValueError``."""
+    if task.crops is not None:
+        return Crops(task.crops, task.tokens, seed, ranks.rank)
+    assert task.shards is not None
+    from .shards import ShardFeed
+
+    return ShardFeed(task.shards, task.tokens, seed, ranks.rank, ranks.world, cursor, task.samples)
+
+
+def step_batches(
+    config: TrainConfig, feeds: dict[str, Feed], start: int, end: int
+) -> Iterator[list[tuple[Draw, Batch]]]:
+    """The batches of steps ``start`` ... ``end - 1``."""
+    for _, draws in zip(range(start, end), turns(config.tasks, start), strict=False):
+        yield [(draw, feeds[draw.task].batch(draw.number)) for draw in draws]
+
+
+class ReadAhead(Generic[Item]):
+    """Iterate over ``items`` while a thread prepares the next ``depth`` of them."""
+
+    def __init__(self, items: Iterable[Item], depth: int = 2) -> None:
+        self._ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(depth)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._work, args=(items,), daemon=True)
+
+    def __enter__(self) -> Iterator[Item]:
+        self._thread.start()
+        return self._items()
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        while self._thread.is_alive():  # it may wait for room
+            try:
+                self._ready.get(timeout=0.05)
+            except queue.Empty:
+                continue
+
+    def _items(self) -> Iterator[Item]:
+        while True:
+            item, error = self._ready.get()
+            if error is not None:
+                raise error
+            if item is None:
+                return
+            yield item
+
+    def _work(self, items: Iterable[Item]) -> None:
+        try:
+            for item in items:
+                if self._closed.is_set():
+                    return
+                self._ready.put((item, None))
+            self._ready.put((None, None))
+        except BaseException as error:
+            self._ready.put((None, error))

@@ -1,0 +1,46 @@
+"""Arithmetic of a training step, and what share of the machine's best it reaches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import torch
+
+from ..config import ModelConfig
+
+
+def training_flops(
+    config: ModelConfig, segments: Iterable[float], features: int, *, decode: bool = True, recompute: bool = False
+) -> float:
+    """Floating-point operations of forward and backward over segments of so many tokens (one sample in one time tile).
+
+    Matrix products of the network alone, two operations for each multiplication; backward counts twice forward, and
+    ``recompute`` adds the blocks' forward once more to what must be done. Perceptual networks, text towers and
+    optimizers are left out. ``decode`` is False for tasks that stop at the pooled embedding.
+    """
+    width, hidden = config.width, config.mlp_width
+    tokens = squares = 0.0
+    for length in segments:
+        tokens, squares = tokens + length, squares + length * length
+    block = tokens * (4 * width * width + 2 * width * hidden) + 2 * squares * width  # multiplications
+    blocks = block * (config.encoder_depth + (config.decoder_depth if decode else 0))
+    ends = tokens * width * features
+    if decode:
+        ends += tokens * width * (3 * config.latent_channels + features)
+    else:
+        ends += tokens * 2 * width * width  # keys and values of the pooling head
+    return 2 * (3 * (blocks + ends) + (blocks if recompute else 0))
+
+
+def matmul_peak(device: str, dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> float:
+    """Best rate of a square matrix product on this machine now, in operations a second."""
+    a = torch.randn(size, size, device=device).to(dtype)
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        a @ a
+        if a.is_cuda:
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best

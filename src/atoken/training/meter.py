@@ -1,0 +1,55 @@
+"""Means of what happened since the last record: terms, speed, and share of the matmul peak."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+
+import torch
+from torch import Tensor
+
+from ..config import ModelConfig
+from ..model.layout import tile_of
+from .batch import Batch
+from .distributed import Ranks
+from .flops import matmul_peak, training_flops
+
+
+class Meter:
+    """Collects steps until ``read``."""
+
+    def __init__(self, config: ModelConfig, ranks: Ranks, autocast: bool) -> None:
+        self.config, self.ranks = config, ranks
+        self.peak = matmul_peak(ranks.device, torch.bfloat16 if autocast else torch.float32)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything and start the clock."""
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, float] = defaultdict(float)
+        self.tokens, self.flops, self.clock = 0, 0.0, time.perf_counter()
+
+    def add(self, task: str, terms: dict[str, Tensor], share: float, batch: Batch) -> None:
+        """Count one batch with its weighted terms."""
+        for term, value in terms.items():
+            name = f"{task}/{term}"
+            self._sums[name] = self._sums.get(name, 0) + share * value.detach()
+            self._counts[name] += share
+        self.tokens += len(batch.packed.coords)
+        tiles, _ = tile_of(batch.packed.coords, self.config.encoder_tile)
+        segments = torch.bincount(batch.packed.coords[:, 0].long() * (int(tiles.max()) + 1) + tiles).tolist()
+        features = batch.packed.feats.shape[1]
+        self.flops += training_flops(self.config, segments, features, decode=task.endswith("reconstruction"))
+
+    def read(self) -> dict[str, float]:
+        """Mean of each weighted term over steps and ranks, tokens a second over all ranks, share of the peak."""
+        seconds = time.perf_counter() - self.clock
+        names = sorted(self._sums)
+        means = self.ranks.mean([float(self._sums[name]) / self._counts[name] for name in names])
+        tokens, flops = self.ranks.mean([float(self.tokens), self.flops])
+        self.restart()
+        return {
+            **dict(zip(names, means, strict=True)),
+            "tokens_per_s": round(tokens * self.ranks.world / seconds),
+            "peak_share": round(flops / seconds / self.peak, 4),
+        }

@@ -1,0 +1,82 @@
+"""From the raw files of a shard's sample to patches: what is drawn at random comes from the generator given."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..config import PATCH
+from ..media.image import IMAGE_SUFFIXES, read_image
+from ..media.patchify import image_to_patches, to_pixels
+from .batch import Sample
+from .config import ShardsConfig
+
+VOXELS = "npz"
+"""Suffix of packed 3D, as recipes/nano/furniture.py writes it: ``views`` uint8 [V, H, W, 3], and for R voxels a side
+``voxelsR`` int [N, 3] = (x, y, z) and ``patchR`` int [N, 3] = (view, row, column) of each one's 16 x 16 patch.
+"""
+
+
+def read_sample(raw: dict[str, Any], config: ShardsConfig, budget: int, rng: np.random.Generator) -> Sample:
+    """A sample of at most ``budget`` tokens from the files ``raw``, by suffix; ``txt`` is its caption.
+
+    Raises ``ValueError`` that names the sample where no file of it can be read.
+    """
+    caption = raw["txt"].decode().strip() if "txt" in raw else None
+    for suffix, data in raw.items():
+        if f".{suffix}" in IMAGE_SUFFIXES:
+            return picture_sample(read_image(data), config.resolution, budget, rng, caption)
+        if suffix == VOXELS:
+            return voxel_sample(data, config.voxels, caption)
+    raise ValueError(f"sample {raw['__key__']} has neither a picture nor voxels")
+
+
+def picture_sample(
+    picture: np.ndarray, resolution: tuple[int, int], budget: int, rng: np.random.Generator, caption: str | None
+) -> Sample:
+    """uint8 HWC, scaled down at random within ``resolution``, cropped to whole patches and flipped half of the time."""
+    scale = draw_scale(picture.shape[0], picture.shape[1], resolution, budget, rng)
+    height, width = (max(PATCH[1], round(side * scale)) for side in picture.shape[:2])
+    if (height, width) != picture.shape[:2]:
+        picture = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
+    rows, columns = height // PATCH[1], width // PATCH[2]
+    top, left = (int(rng.integers(side % PATCH[1] + 1)) for side in (height, width))
+    crop = picture[top : top + rows * PATCH[1], left : left + columns * PATCH[2]]
+    if rng.random() < 0.5:
+        crop = crop[:, ::-1]
+    feats, coords, geometry = image_to_patches(to_pixels(np.ascontiguousarray(crop)))
+    return Sample("image", feats, coords, geometry["grid"], caption)
+
+
+def draw_scale(
+    height: int, width: int, resolution: tuple[int, int], budget: int, rng: np.random.Generator, steps: int = 1
+) -> float:
+    """Scale of a picture or clip of ``steps`` time steps: its shorter side becomes uniform between the lower bound and
+    the upper one or its own length, whichever is less. Never above 1, unless a side has less than one patch, and such
+    that the tokens fit the budget.
+    """
+    short = min(height, width)
+    low, high = min(resolution[0], short), min(resolution[1], short)
+    scale = float(rng.uniform(low, high)) / short
+    fitting = math.sqrt(budget / steps * PATCH[1] * PATCH[2] / (height * width))
+    return max(min(scale, fitting), PATCH[1] / short)
+
+
+def voxel_sample(data: bytes, side: int, caption: str | None) -> Sample:
+    """Packed voxels as ``VOXELS`` says. Raises ``ValueError`` where they were not packed for ``side`` voxels a side."""
+    with np.load(io.BytesIO(data)) as arrays:
+        if f"voxels{side}" not in arrays:
+            raise ValueError(f"packed 3D has no {side} voxels a side, only {', '.join(arrays)}")
+        places = torch.from_numpy(arrays[f"voxels{side}"].astype(np.int32))
+        view, row, column = arrays[f"patch{side}"].astype(np.int64).T
+        views = arrays["views"]
+    count, height, width, _ = views.shape
+    blocks = views.reshape(count, height // PATCH[1], PATCH[1], width // PATCH[2], PATCH[2], 3)
+    patches = blocks[view, row, :, column].reshape(len(view), -1)  # [N, 16, 16, 3] -> [N, 768]
+    coords = torch.cat([places.new_zeros(len(places), 1), places], 1)
+    return Sample("3d", torch.from_numpy(patches).float() / 127.5 - 1, coords, (1, side, side, side), caption)

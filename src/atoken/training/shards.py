@@ -1,0 +1,179 @@
+"""WebDataset shards, read by rank and worker without overlap, each stream able to go on exactly where it stood."""
+
+from __future__ import annotations
+
+import glob
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from .batch import Batch, Sample, fill, pack
+from .config import ShardsConfig
+from .readers import read_sample
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where a stream stands: so many epochs and shards are done, and so many samples of the present shard were used."""
+
+    epoch: int = 0
+    place: int = 0
+    used: int = 0
+
+
+def find_shards(names: Sequence[str]) -> list[str]:
+    """Files and addresses that ``names`` stand for: folders of .tar files, files, addresses, braces expanded.
+
+    Raises ``FileNotFoundError`` for a local name without shards.
+    """
+    import braceexpand
+
+    found: list[str] = []
+    for name in (expanded for given in names for expanded in braceexpand.braceexpand(given)):
+        if "://" in name or name.startswith("pipe:"):
+            found.append(name)
+            continue
+        path = Path(name)
+        files = sorted(map(str, path.glob("*.tar"))) if path.is_dir() else sorted(glob.glob(name))
+        if not files:
+            raise FileNotFoundError(f"no shards at {name}: `atoken data pack` makes them from a folder")
+        found += files
+    return found
+
+
+def stream(
+    shards: Sequence[str],
+    index: int,
+    streams: int,
+    seed: int,
+    buffer: int,
+    start: Cursor,
+    read: Callable[[dict[str, Any], np.random.Generator], Sample],
+) -> Iterator[tuple[Sample, dict[str, Any]]]:
+    """Samples of stream ``index`` of ``streams``, for ever, each with the cursor after it.
+
+    Every epoch has its own order of the shards, the same for all streams, of which each takes every ``streams``-th;
+    inside a shard samples are shuffled through a buffer. Both depend on the seed alone, as what ``read`` draws does.
+    """
+    epoch, place, used = start.epoch, start.place, start.used
+    while True:
+        order = np.random.default_rng((seed, epoch)).permutation(len(shards))[index::streams]
+        for place in range(place, len(order)):  # noqa: B020
+            shard = shards[order[place]]
+            rng = np.random.default_rng((seed, epoch, int(order[place])))
+            for number, raw in enumerate(_shuffled(_raw_samples(shard), buffer, rng)):
+                if number < used:
+                    continue
+                draw = np.random.default_rng((seed, epoch, zlib.crc32(str(raw["__key__"]).encode())))
+                yield read(raw, draw), asdict(Cursor(epoch, place, number + 1))
+            used = 0
+        epoch, place = epoch + 1, 0
+
+
+def _raw_samples(shard: str) -> Iterator[dict[str, Any]]:
+    from webdataset import tarfile_samples
+
+    return iter(tarfile_samples([{"url": shard}]))
+
+
+def _shuffled(samples: Iterator[dict[str, Any]], size: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    held: list[dict[str, Any]] = []
+    for sample in samples:
+        held.append(sample)
+        if len(held) > size:
+            yield _drawn(held, rng)
+    while held:
+        yield _drawn(held, rng)
+
+
+def _drawn(held: list[dict[str, Any]], rng: np.random.Generator) -> dict[str, Any]:
+    place = int(rng.integers(len(held)))
+    held[place], held[-1] = held[-1], held[place]
+    return held.pop()
+
+
+class _Batches(IterableDataset[Batch]):
+    """Batches of one stream for each worker process; pickled into them."""
+
+    def __init__(self, feed: ShardFeed) -> None:
+        self.feed = feed
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        return self.feed.batches((worker.id if worker else 0) + self.feed.turn)
+
+
+class ShardFeed:
+    """Batches of at most ``tokens`` tokens and ``most`` samples out of shards, for one rank.
+
+    A cursor of another number of ranks or workers starts the epoch that it stood in anew, divided among the new ones.
+    Raises ``FileNotFoundError`` where shards are missing, ``ValueError`` where they are fewer than readers.
+    """
+
+    def __init__(
+        self,
+        config: ShardsConfig,
+        tokens: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        cursor: dict[str, Any] | None = None,
+        most: int | None = None,
+    ) -> None:
+        if find_spec("webdataset") is None:
+            raise ValueError("shards need: pip install 'atoken[train]'")
+        self.config, self.tokens, self.seed, self.rank, self.world = config, tokens, seed, rank, world
+        self.most = most
+        self.shards = find_shards(config.shards)
+        self.readers = max(1, config.workers)
+        if len(self.shards) < self.readers * world:
+            raise ValueError(
+                f"{len(self.shards)} shards cannot be divided among {world} ranks with {self.readers} workers each: "
+                "make smaller shards or take fewer workers"
+            )
+        cursor = cursor or {}
+        self.cursors = [Cursor() for _ in range(self.readers)]
+        self.turn = 0
+        if (cursor.get("world"), cursor.get("readers")) == (world, self.readers):
+            self.cursors = [Cursor(**each) for each in cursor["streams"]]
+            self.turn = cursor["turn"]
+        elif cursor:
+            self.cursors = [Cursor(epoch=cursor["streams"][0]["epoch"]) for _ in range(self.readers)]
+        self._batches: Iterator[Batch] | None = None
+
+    def batch(self, number: int) -> Batch:
+        """The next batch, whatever its number: streams know where they stand."""
+        if self._batches is None:
+            workers = self.config.workers
+            loader = DataLoader(
+                _Batches(self), batch_size=None, num_workers=workers, prefetch_factor=2 if workers else None
+            )
+            self._batches = iter(loader)
+        batch = next(self._batches)
+        self.cursors[self.turn] = Cursor(**batch.cursor)
+        self.turn = (self.turn + 1) % self.readers
+        streams = [asdict(cursor) for cursor in self.cursors]
+        cursor = {"world": self.world, "readers": self.readers, "turn": self.turn, "streams": streams}
+        return Batch(batch.packed, batch.samples, batch.seed, cursor)
+
+    def batches(self, worker: int) -> Iterator[Batch]:
+        """Batches of one worker's stream."""
+        worker = worker % self.readers
+        samples = stream(
+            self.shards,
+            self.rank * self.readers + worker,
+            self.readers * self.world,
+            self.seed,
+            self.config.buffer,
+            self.cursors[worker],
+            lambda raw, rng: read_sample(raw, self.config, self.tokens, rng),
+        )
+        for group, cursor in fill(samples, self.tokens, self.most):
+            key = (self.seed, self.rank, worker, cursor["epoch"], cursor["place"], cursor["used"])
+            yield pack(group, int(np.random.default_rng(key).integers(2**62)), cursor)

@@ -1,0 +1,154 @@
+"""Tasks: each turns a batch into its terms, a dict of unweighted scalars. The recipe's ``loss`` weighs them."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..model.tokenizer import AToken, Encoded
+from ..objectives.distillation import distillation, similarity
+from ..objectives.l1 import l1
+from ..objectives.log_mse import log_mse
+from ..objectives.perceptual import LITE_LAYERS, PerceptualTerms, lite_terms, to_squares
+from ..objectives.sigmoid import SigmoidLoss
+from ..objectives.total import Weights
+from ..perceptual.clip import clip
+from ..perceptual.lite0 import lite0
+from ..perceptual.lpips import lpips
+from ..perceptual.vgg import vgg16
+from ..tokens import Packed
+from ..understanding.teachers import ClassTeacher, Teacher, TowerTeacher
+from ..understanding.towers import TextTower, text
+from ..understanding.zero_shot import label_embeddings
+from .batch import Batch
+from .config import MINILM, PerceptualConfig, TextConfig, TrainConfig
+
+
+def bottleneck(model: AToken, encoded: Encoded, seed: int | None) -> tuple[Tensor, Tensor | None]:
+    """What the decoder reads, fp32 [N, C], and the KL divergence [N] of a continuous model.
+
+    Codes with straight-through gradients for a discrete model; a draw from the posterior, or its mean without a seed,
+    for a continuous one.
+    """
+    posterior = encoded.posterior
+    if model.config.kinds[0] == "discrete":
+        return model.fsq(posterior.mode()), None
+    if seed is None:
+        return posterior.mode(), posterior.kl()
+    generator = torch.Generator(encoded.moments.device).manual_seed(seed)
+    return posterior.sample(generator), posterior.kl()
+
+
+class Task:
+    """What one batch teaches. ``extra`` holds parameters of its own, if it has any."""
+
+    extra: nn.Module | None = None
+
+    def __call__(self, model: AToken, batch: Batch) -> dict[str, Tensor]:
+        """Unweighted terms of a batch, each a scalar."""
+        raise NotImplementedError
+
+
+class Reconstruction(Task):
+    """Encode, round or draw, decode, compare: L1 on the patches of any modality (paper Eq. 6), means over numbers.
+
+    ``perceptual`` adds lpips, gram and clip for batches of images, whose first ``limit`` it looks at.
+    """
+
+    def __init__(self, loss: Weights, perceptual: PerceptualTerms | None = None, limit: int | None = None) -> None:
+        self.loss, self.perceptual, self.limit = loss, perceptual, limit
+
+    def __call__(self, model: AToken, batch: Batch) -> dict[str, Tensor]:
+        """Terms l1, log_mse, kl and those of ``perceptual``, as far as they weigh anything."""
+        packed = batch.packed.to(model.device)
+        latents, kl = bottleneck(model, model.encode_packed(packed, pool=False), batch.seed)
+        patches = model.decode_packed(Packed(latents, packed.coords), features=packed.feats.shape[1]).float()
+        valid = batch.valid(patches)
+        real = (patches, packed.feats) if valid is None else (patches[valid], packed.feats[valid])
+        terms = {"l1": l1(*real)}
+        if self.loss.log_mse:
+            terms["log_mse"] = log_mse(patches, packed.feats, packed.coords[:, 0].long())
+        if kl is not None:
+            terms["kl"] = kl.mean()
+        if self.perceptual is not None and all(sample.modality == "image" for sample in batch.samples):
+            squares = (to_squares(part, packed, self.perceptual.size, self.limit) for part in (patches, packed.feats))
+            terms |= self.perceptual(*squares)
+        return terms
+
+
+class Distillation(Task):
+    """The teacher's softened scores of pictures over texts, learnt by the pooled embeddings (paper Eq. 7)."""
+
+    def __init__(self, config: TextConfig, teacher: Callable[[Batch], Teacher], size: int) -> None:
+        self.config, self.teacher, self.size = config, teacher, size
+
+    def __call__(self, model: AToken, batch: Batch) -> dict[str, Tensor]:
+        """The term semantic of a batch of images."""
+        packed = batch.packed.to(model.device)
+        teacher = self.teacher(batch)
+        wanted = teacher.scores(to_squares(packed.feats, packed, self.size))
+        pooled = model.encode_packed(packed).pooled
+        assert pooled is not None
+        scores = similarity(pooled, teacher.texts.to(pooled.device), model.config.logit_scale)
+        loss = distillation(wanted, scores, temperature=self.config.temperature, axis=self.config.axis)
+        return {"semantic": loss}
+
+
+class TextPairs(Task):
+    """The sigmoid loss of clips or assets and their captions, over all ranks."""
+
+    def __init__(self, tower: TextTower) -> None:
+        self.tower = tower
+        self.extra = SigmoidLoss()
+
+    def __call__(self, model: AToken, batch: Batch) -> dict[str, Tensor]:
+        """The term semantic; samples with one caption are each other's positives."""
+        pooled = model.encode_packed(batch.packed.to(model.device)).pooled
+        assert pooled is not None
+        labels = torch.tensor([zlib.crc32(caption.encode()) for caption in batch.captions], device=pooled.device)
+        return {"semantic": self.extra(pooled, self.tower(batch.captions).to(pooled.device), labels)}
+
+
+def build_tasks(config: TrainConfig, device: str) -> dict[str, Task]:
+    """The recipe's tasks by name, with their frozen networks. Raises ``ValueError`` where one is missing."""
+    tasks: dict[str, Task] = {}
+    tower: TextTower | None = None
+    for task in config.tasks:
+        if task.task.endswith("text") and tower is None:
+            tower = text(config.text.tower, device=device)
+        if task.task == "image-reconstruction" and config.perceptual is not None:
+            networks = perceptual_terms(config.perceptual, device)
+            tasks[task.task] = Reconstruction(config.loss, networks, config.perceptual.pictures)
+        elif task.task.endswith("reconstruction"):
+            tasks[task.task] = Reconstruction(config.loss)
+        else:
+            assert tower is not None
+            tasks[task.task] = image_text(config, tower, device) if task.task == "image-text" else TextPairs(tower)
+    return tasks
+
+
+def perceptual_terms(config: PerceptualConfig, device: str) -> PerceptualTerms:
+    """The networks that the recipe names."""
+    if config.network == "lite0":
+        return lite_terms(lite0(LITE_LAYERS, device=device), config.size)
+    assert config.vgg16 is not None
+    tower = clip(config.clip, device=device) if config.clip else None
+    network = vgg16(config.vgg16, device=device)
+    return PerceptualTerms(lpips(network), tower=tower, size=config.size).to(device)
+
+
+def image_text(config: TrainConfig, tower: TextTower, device: str) -> Distillation:
+    """Distillation from the SigLIP2 that the tower belongs to, or beside all-minilm from EfficientNet-Lite0."""
+    if config.text.tower != MINILM:
+        vision = clip(config.text.tower, device=device)
+        scale = config.model_config.logit_scale
+        return Distillation(config.text, lambda batch: TowerTeacher(vision, tower(batch.captions), scale), vision.size)
+    if config.text.classes is None:
+        raise ValueError("train config: image-text beside all-minilm needs text.classes, a file of ImageNet's labels")
+    labels = Path(config.text.classes).read_text().splitlines()
+    teacher = ClassTeacher(lite0(device=device), label_embeddings(tower, labels))
+    return Distillation(config.text, lambda batch: teacher, teacher.network.size)

@@ -1,0 +1,100 @@
+"""Two processes compute what one does, and a checkpoint of two goes on in one."""
+
+import pickle
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from atoken.training import trainer
+from atoken.training.batch import Batch, pack
+from atoken.training.crops import Crops
+from atoken.training.distributed import Ranks
+from atoken.training.trainer import train
+
+from .conftest import SMALL, terms
+
+
+class Shared:
+    """The batches of a single process, of which each of ``world`` ranks takes its part."""
+
+    def __init__(self, task, rank, world):
+        self.feed, self.rank, self.world = Crops(task.crops, task.tokens, 0), rank, world
+
+    def batch(self, number) -> Batch:
+        whole = self.feed.batch(number)
+        parts = whole.packed.feats.split(whole.packed.lengths)
+        coords = whole.packed.coords[:, 1:].split(whole.packed.lengths)
+        samples = [replace(s, feats=f, coords=c) for s, f, c in zip(whole.samples, parts, coords, strict=True)]
+        size = len(samples) // self.world
+        return pack(samples[self.rank * size : (self.rank + 1) * size], whole.seed)
+
+
+def shared_feed(task, seed, ranks: Ranks, cursor=None):
+    return Shared(task, ranks.rank, ranks.world)
+
+
+def work(rank: int, world: int, folder: str, stop_after: int | None) -> None:
+    """One process of a run whose config lies in ``folder``."""
+    import os
+
+    from atoken.config import PRESETS
+
+    os.environ |= {
+        "WORLD_SIZE": str(world),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": (Path(folder) / "port").read_text(),
+    }
+    torch.set_num_threads(1)
+    PRESETS["small"] = SMALL
+    trainer.build_feed = shared_feed
+    config = pickle.loads((Path(folder) / "config").read_bytes())
+    train(config, Path(folder) / "run", stop_after=stop_after)
+
+
+def run_two(config, folder, stop_after=None):
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder.mkdir()
+    (folder / "port").write_text(str(port))
+    (folder / "config").write_bytes(pickle.dumps(config))
+    mp.spawn(work, (2, str(folder), stop_after), nprocs=2)
+    return folder / "run"
+
+
+@pytest.fixture
+def rounded(config):
+    """Discrete, so that no noise is drawn, on crops of one size, so that both ranks have equally many tokens."""
+    task = replace(config.tasks[0], accumulate=2, crops=replace(config.tasks[0].crops, sizes=(32,), shares=(1.0,)))
+    return replace(
+        config,
+        tasks=(task,),
+        start=None,
+        quantize=True,
+        optimizer=replace(config.optimizer, muon_lr=None, lr=1e-3),
+        loss=replace(config.loss, log_mse=0.1),
+        log=replace(config.log, every=1),
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="gloo")
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_compute_what_one_does(rounded, tmp_path, monkeypatch, strategy):
+    monkeypatch.setattr(trainer, "build_feed", shared_feed)
+    alone = train(rounded, tmp_path / "alone")
+    several = replace(rounded, parallel=replace(rounded.parallel, strategy=strategy))
+    both = run_two(several, tmp_path / "both", stop_after=4)
+    expected = terms(tmp_path / "alone")
+    for step, values in terms(both).items():
+        assert values == pytest.approx(expected[step], rel=2e-4), step
+    continued = train(rounded, both)  # one process goes on from the checkpoint of two
+    assert terms(both)[6] == pytest.approx(expected[6], rel=2e-4)
+    torch.testing.assert_close(continued.state_dict(), alone.state_dict(), atol=2e-4, rtol=1e-3)

@@ -1,0 +1,180 @@
+"""Shards: packed from a folder, read without overlap, resumed exactly, any modality in one batch."""
+
+import io
+import json
+import tarfile
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from atoken import write_image
+from atoken.tokens import dense_coords
+from atoken.training.batch import Sample, fill, pack
+from atoken.training.config import ShardsConfig, TaskConfig
+from atoken.training.pack_data import pack_folder
+from atoken.training.readers import draw_scale, picture_sample
+from atoken.training.shards import Cursor, ShardFeed, find_shards, stream
+from atoken.training.trainer import train
+
+from .conftest import terms
+
+pytest.importorskip("webdataset")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        path = folder / f"{'ab'[number % 2]}/{number}.png"
+        write_image(path, rng.integers(0, 256, (40 + number, 64, 3), dtype=np.uint8))
+        path.with_suffix(".txt").write_text(f"number {number}\n")
+    return folder
+
+
+@pytest.fixture
+def shards(pictures, tmp_path):
+    pack_folder(pictures, tmp_path / "shards", shard_size=30_000)
+    return tmp_path / "shards"
+
+
+def test_a_folder_becomes_shards(pictures, tmp_path, atoken):
+    result = atoken("data", "pack", pictures, "--out", tmp_path / "out", "--shard-size", 30_000)
+    assert result.exit_code == 0, result.output
+    index = json.loads((tmp_path / "out/index.json").read_text())
+    assert sum(index.values()) == 12
+    assert result.stdout == f"12 samples, 12 with captions, {len(index)} shards in {tmp_path}/out\n"
+    names = {}
+    for shard in sorted((tmp_path / "out").glob("*.tar")):
+        with tarfile.open(shard) as tar:
+            names |= {entry.name: tar.extractfile(entry).read() for entry in tar}
+    assert len(names) == 24
+    assert names["a/2.txt"] == b"number 2\n"
+    assert names["a/2.png"] == (pictures / "a/2.png").read_bytes()
+    again = atoken("data", "pack", pictures, "--out", tmp_path / "out")
+    assert (again.exit_code, again.stderr) == (2, f"error: {tmp_path}/out holds shards already: give another --out\n")
+    empty = atoken("data", "pack", tmp_path / "out", "--out", tmp_path / "other")
+    assert empty.exit_code == 2
+    assert not (tmp_path / "other").exists()
+
+
+def captions(feed, count):
+    return [sample.caption for number in range(count) for sample in feed.batch(number).samples]
+
+
+def test_an_epoch_gives_every_sample_once_over_ranks_and_workers(shards):
+    names = find_shards([str(shards)])
+    read = lambda raw, rng: Sample("image", torch.zeros(1, 768), dense_coords((1, 1, 1, 1)), (1, 1, 1, 1), raw["txt"])  # noqa: E731
+    seen = []
+    for index in range(4):
+        for sample, cursor in stream(names, index, 4, 0, 4, Cursor(), read):
+            if cursor["epoch"]:
+                break
+            seen.append(sample.caption)
+    assert sorted(seen) == sorted(f"number {number}\n".encode() for number in range(12))
+
+
+def test_a_feed_goes_on_exactly_where_it_stood(shards):
+    config = ShardsConfig((str(shards),), resolution=(16, 48), buffer=4, workers=0)
+    whole = ShardFeed(config, 20, seed=3)
+    batches = [whole.batch(number) for number in range(12)]
+    assert max(len(batch.packed.coords) for batch in batches) <= 20
+    for at in (1, 5, 8):
+        later = ShardFeed(config, 20, seed=3, cursor=batches[at - 1].cursor)
+        for expected in batches[at : at + 3]:
+            found = later.batch(0)
+            assert torch.equal(found.packed.feats, expected.packed.feats)
+            assert found.seed == expected.seed
+            assert found.captions == expected.captions
+            assert found.cursor == expected.cursor
+
+
+def test_workers_read_the_same_as_their_streams(shards):
+    config = ShardsConfig((str(shards),), resolution=(16, 48), workers=2)
+    feed = ShardFeed(config, 40, seed=3)
+    first = [feed.batch(number) for number in range(5)]
+    resumed = ShardFeed(config, 40, seed=3, cursor=first[2].cursor)
+    for expected in first[3:]:
+        assert torch.equal(resumed.batch(0).packed.feats, expected.packed.feats)
+    streams = [islice(ShardFeed(config, 40, seed=3).batches(worker), 2) for worker in (0, 1)]
+    for expected, found in zip(first, [next(streams[0]), next(streams[1]), next(streams[0])], strict=False):
+        assert found.captions == expected.captions
+
+
+def test_another_number_of_ranks_begins_the_epoch_anew(shards):
+    config = ShardsConfig((str(shards),), resolution=(16, 48), workers=0)
+    feed = ShardFeed(config, 40, seed=0, rank=1, world=2)
+    cursor = feed.batch(0).cursor
+    assert ShardFeed(config, 40, seed=0, cursor=cursor).cursors == [Cursor(epoch=cursor["streams"][0]["epoch"])]
+
+
+def test_missing_and_too_few_shards(shards, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no shards at"):
+        find_shards([str(tmp_path / "none")])
+    with pytest.raises(ValueError, match="cannot be divided among 64 ranks with 2 workers"):
+        ShardFeed(ShardsConfig((str(shards),)), 40, seed=0, world=64)
+    assert find_shards(["http://host/shard-{00..02}.tar"]) == [f"http://host/shard-0{n}.tar" for n in range(3)]
+
+
+def test_pictures_only_shrink_and_fit_the_budget():
+    rng = np.random.default_rng(0)
+    scales = [draw_scale(200, 400, (64, 128), 10_000, rng) for _ in range(200)]
+    assert 64 / 200 <= min(scales) < 0.36
+    assert 0.6 < max(scales) <= 128 / 200
+    assert all(draw_scale(50, 80, (64, 128), 10_000, rng) == 1.0 for _ in range(5))
+    picture = rng.integers(0, 256, (300, 500, 3), dtype=np.uint8)
+    for _ in range(5):
+        sample = picture_sample(picture, (256, 512), 30, rng, None)
+        assert len(sample.coords) == sample.grid[1] * sample.grid[2] <= 30
+
+
+def test_voxels_come_from_their_views(tmp_path):
+    views = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), dtype=np.uint8)
+    voxels, patch = np.array([[1, 2, 3], [4, 5, 6]], np.uint8), np.array([[1, 1, 2], [0, 0, 1]], np.uint8)
+    stream = io.BytesIO()
+    np.savez(stream, views=views, voxels32=voxels, patch32=patch)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/chair.npz").write_bytes(stream.getvalue())
+    pack_folder(tmp_path / "in", tmp_path / "out")
+    batch = ShardFeed(ShardsConfig((str(tmp_path / "out"),), voxels=32, workers=0), 2, seed=0).batch(0)
+    assert batch.packed.coords.tolist() == [[0, 0, 1, 2, 3], [0, 0, 4, 5, 6]]
+    expected = torch.from_numpy(views[1, 16:32, 32:48].reshape(-1)).float() / 127.5 - 1
+    assert torch.equal(batch.packed.feats[0], expected)
+    assert batch.samples[0].modality == "3d"
+
+
+def test_modalities_share_a_batch():
+    still = Sample("image", torch.randn(4, 768), dense_coords((1, 2, 2, 1)), (1, 2, 2, 1))
+    moving = Sample("video", torch.randn(8, 3072), dense_coords((2, 2, 2, 1)), (2, 2, 2, 1))
+    batch = pack([still, moving, still])
+    assert batch.packed.feats.shape == (16, 3072)
+    assert batch.packed.lengths == [4, 8, 4]
+    assert len(batch.pictures(batch.packed.feats)) == 2
+    valid = batch.valid(batch.packed.feats)
+    assert valid.sum(1).tolist() == [768] * 4 + [3072] * 8 + [768] * 4
+    assert pack([still, still]).valid(torch.zeros(8, 768)) is None
+    assert not bool(batch.packed.feats[:4, 768:].any())
+
+
+def test_filling_keeps_the_order_and_loses_nothing():
+    def sample(n):
+        return Sample("image", torch.zeros(n, 768), dense_coords((1, 1, n, 1)), (1, 1, n, 1)), {"n": n}
+
+    groups = list(fill((sample(n) for n in (3, 4, 2, 5, 1)), 7))
+    assert [[len(s.coords) for s in group] for group, _ in groups] == [[3, 4], [2, 5], [1]]
+    assert [cursor["n"] for _, cursor in groups] == [4, 5, 1]
+    with pytest.raises(ValueError, match="9 tokens, and the task's budget is 7"):
+        list(fill([sample(9)], 7))
+
+
+def test_a_run_on_shards_resumes_exactly(config, shards, tmp_path):
+    source = ShardsConfig((str(shards),), resolution=(16, 48), buffer=4, workers=0)
+    task = TaskConfig("image-reconstruction", tokens=20, ratio=1.0, shards=source)
+    run = replace(config, tasks=(task,), start=None, log=replace(config.log, every=1))
+    train(run, tmp_path / "whole")
+    train(run, tmp_path / "parts", stop_after=2)
+    train(run, tmp_path / "parts")
+    assert terms(tmp_path / "whole") == terms(tmp_path / "parts")

@@ -1,0 +1,177 @@
+"""The loop: it learns, goes on exactly, survives bad steps and ends in good order."""
+
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from atoken import PRESETS, AToken, Packed, load, write_image
+from atoken.tokens import dense_coords
+from atoken.training import trainer
+from atoken.training.start import with_latents
+from atoken.training.trainer import train
+
+from .conftest import SMALL, records, terms
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(config, tmp_path):
+    whole = train(config, tmp_path / "whole")
+    assert train(config, tmp_path / "parts", stop_after=1) is None
+    train(config, tmp_path / "parts", stop_after=4)
+    parts = train(config, tmp_path / "parts")
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, parts.state_dict()[name]), name
+    one, other = terms(tmp_path / "whole"), terms(tmp_path / "parts")
+    assert {step: one[step] for step in (2, 4, 6)}[6] == other[6]
+    assert one[4]["norm"] == other[4]["norm"]
+    assert load(tmp_path / "whole/model").config == SMALL
+
+
+def test_one_batch_is_learnt_by_heart(config, folder, tmp_path):
+    crops = replace(config.tasks[0].crops, sizes=(32,), shares=(1.0,), flat_below=0.0)
+    task = replace(config.tasks[0], tokens=4, crops=crops)
+    optimizer = replace(config.optimizer, lr=3e-3, muon_lr=0.02, warmup=5, decay=120)
+    run = replace(config, steps=150, tasks=(task,), start=None, optimizer=optimizer, log=replace(config.log, every=10))
+
+    class Same:
+        def __init__(self, feed):
+            self.feed = feed
+
+        def batch(self, number):
+            return self.feed.batch(0)
+
+    build = trainer.build_feed
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "build_feed", lambda *args: Same(build(*args)))
+        train(run, tmp_path / "run")
+    losses = [record["image-reconstruction/l1"] for record in records(tmp_path / "run") if "norm" in record]
+    assert losses[-1] < 0.05 * losses[0]
+
+
+def test_what_a_record_holds(config, tmp_path):
+    train(replace(config, steps=4), tmp_path / "run")
+    record = records(tmp_path / "run")[0]
+    assert set(record) == {
+        *("step", "rate", "norm", "skipped", "tokens_per_s", "peak_share"),
+        *(f"image-reconstruction/{term}" for term in ("l1", "log_mse", "kl")),
+    }
+    assert 0 < record["peak_share"] < 1
+    assert record["image-reconstruction/kl"] < 1e-5  # weighted
+
+
+def test_a_checkpoint_of_another_model_is_refused(config, tmp_path):
+    train(config, tmp_path / "run", stop_after=1)
+    with pytest.raises(ValueError, match="is of a run with another model"):
+        train(replace(config, model="tiny", start=None), tmp_path / "run")
+
+
+def test_steps_without_a_finite_gradient_change_nothing_and_end_the_run(config, tmp_path, monkeypatch):
+    run = replace(
+        config, steps=6, optimizer=replace(config.optimizer, most_skipped=2), log=replace(config.log, every=1)
+    )
+    forward, calls = trainer.Learner.forward, []
+
+    def broken(self, task, batch):
+        calls.append(task)
+        found = forward(self, task, batch)
+        bad = len(calls) in bad_calls
+        return {name: value * (float("nan") if bad else 1.0) for name, value in found.items()}
+
+    monkeypatch.setattr(trainer.Learner, "forward", broken)
+    bad_calls = {2, 3}
+    model = train(run, tmp_path / "two")
+    assert records(tmp_path / "two")[-1]["skipped"] == 2
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values())
+    calls.clear()
+    bad_calls = {1, 2, 4}
+    with pytest.raises(ValueError, match="3 steps had no finite gradient, the last of them step 4"):
+        train(run, tmp_path / "three")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_ends_the_run(config, tmp_path, monkeypatch, number):
+    add, steps = trainer.Meter.add, []
+
+    def interrupted(self, *args):
+        steps.append(args)
+        if len(steps) == 3:
+            os.kill(os.getpid(), number)
+        add(self, *args)
+
+    monkeypatch.setattr(trainer.Meter, "add", interrupted)
+    before = signal.getsignal(number)
+    assert train(config, tmp_path / "run") is None
+    assert signal.getsignal(number) is before
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step-0000003"]
+    monkeypatch.setattr(trainer.Meter, "add", add)
+    model = train(config, tmp_path / "run")
+    assert torch.equal(model.proj.weight, train(config, tmp_path / "whole").proj.weight)
+
+
+def test_pictures_and_psnr_come_with_checkpoints(config, tmp_path):
+    photographs = tmp_path / "eval"
+    write_image(photographs / "a.png", np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    log = replace(config.log, eval_path=str(photographs), tensorboard=True)
+    train(replace(config, steps=4, log=log), tmp_path / "run")
+    assert {"psnr", "psnr_ema"} <= set(records(tmp_path / "run")[-1])
+    assert (tmp_path / "run/pictures/step-0000004.png").is_file()
+    assert list((tmp_path / "run/tensorboard").iterdir())
+
+
+def test_only_the_last_checkpoints_stay(config, tmp_path):
+    train(replace(config, log=replace(config.log, checkpoint_every=1)), tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["step-0000005", "step-0000006"]
+
+
+def test_frozen_weights_stay(config, tmp_path):
+    torch.manual_seed(0)
+    AToken(SMALL).save_pretrained(tmp_path / "first")
+    run = replace(config, start=None, init_from=str(tmp_path / "first"), frozen=("encoder.", "proj."))
+    model, first = train(run, tmp_path / "run"), load(tmp_path / "first")
+    assert torch.equal(model.encoder.input_layer.weight, first.encoder.input_layer.weight)
+    assert torch.equal(model.proj.weight, first.proj.weight)
+    assert not torch.equal(model.decoder.out_layer.weight, first.decoder.out_layer.weight)
+
+
+# Stages
+
+
+def decoded(model, patches):
+    packed = Packed.cat([(patches, dense_coords((1, 4, 4, 1)))])
+    with torch.no_grad():
+        latents = model.encode_packed(packed).posterior.mode()
+        return model.decode_packed(Packed(latents, packed.coords))
+
+
+def test_more_latents_change_nothing_at_first_and_learn_at_once():
+    torch.manual_seed(0)
+    narrow = AToken(replace(SMALL, latent_channels=32))
+    wide = with_latents(narrow, 48, ("continuous",))
+    patches = torch.randn(16, 768)
+    torch.testing.assert_close(decoded(wide, patches), decoded(narrow, patches))
+    packed = Packed.cat([(patches, dense_coords((1, 4, 4, 1)))])
+    latents = wide.encode_packed(packed).posterior.mode()
+    assert latents[:, 32:].std() > 0.3 * latents[:, :32].std()
+    wide.decode_packed(Packed(latents, packed.coords)).square().sum().backward()
+    assert wide.decoder.input_layer.weight.grad[:, 32:].abs().max() > 0
+    with pytest.raises(ValueError, match="48 latent channels, which cannot become 32"):
+        with_latents(wide, 32, ("continuous",))
+
+
+def test_a_stage_starts_from_the_one_before_and_may_round(config, tmp_path, monkeypatch):
+    monkeypatch.setitem(PRESETS, "small", replace(SMALL, latent_channels=32))
+    train(replace(config, steps=4), tmp_path / "one")
+    later = replace(config, steps=4, start=None, init_from=str(tmp_path / "one/model"), latent_channels=48)
+    second = train(later, tmp_path / "two")
+    assert second.config.latent_channels == 48
+    rounding = replace(later, init_from=str(tmp_path / "two/model"), quantize=True)
+    third = train(rounding, tmp_path / "three")
+    assert third.config.kinds == ("discrete",)
+    assert set(terms(tmp_path / "three")[4]) >= {"image-reconstruction/l1"}
+    assert "image-reconstruction/kl" not in terms(tmp_path / "three")[4]
+    assert not torch.equal(third.encoder.input_layer.weight, second.encoder.input_layer.weight)
+    with pytest.raises(ValueError, match="has width 64, and 'nano' has 256"):
+        train(replace(later, model="nano"), tmp_path / "four")
