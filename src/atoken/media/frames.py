@@ -6,6 +6,7 @@ A video source is anything that yields ``Frame``; it may be read more than once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -50,7 +51,7 @@ class Clip:
             raise ValueError(f"fps is {fps}: give a positive number of frames a second")
         if isinstance(frames, np.ndarray) and (frames.ndim != 4 or frames.shape[-1] != 3 or frames.size == 0):
             raise ValueError(f"a clip of shape {list(frames.shape)} is not uint8 [T, H, W, 3]")
-        if times is not None and any(b <= a for a, b in zip(times[:-1], times[1:], strict=True)):
+        if times is not None and any(b <= a for a, b in pairwise(times)):
             raise ValueError("the times of a clip must ascend")
         self.frames, self.fps, self.times = frames, fps, times
 

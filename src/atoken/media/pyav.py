@@ -7,7 +7,7 @@ arrives is held against the number of packets or the duration that the container
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +19,6 @@ from .facts import Damaged, VideoFacts
 from .frames import Frame
 
 if TYPE_CHECKING:
-    import av
     from av.container import InputContainer
     from av.video.frame import VideoFrame
 
@@ -214,9 +213,7 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, Any]]:
         yield container, streams[0]
 
 
-def _facts(
-    path: Path, container: InputContainer, stream: Any, frame: VideoFrame, max_pixels: int
-) -> VideoFacts:
+def _facts(path: Path, container: InputContainer, stream: Any, frame: VideoFrame, max_pixels: int) -> VideoFacts:
     if frame.width * frame.height > max_pixels:
         raise ValueError(
             f"{path} has {frame.width * frame.height} pixels a frame, more than the limit of {max_pixels}: "
@@ -270,7 +267,8 @@ def _turn(frame: VideoFrame) -> tuple[int, int, int, int]:
 
     Angles other than quarter turns count as none.
     """
-    for data in iter(frame.side_data):  # a mapping whose iterator gives the values
+    side_data: Iterable[Any] = frame.side_data  # a mapping whose iterator gives the values
+    for data in side_data:
         if data.type.name == "DISPLAYMATRIX":
             values = struct.unpack("=9i", bytes(data)[:36])
             a, b, c, d = (round(values[i] / 65536) for i in (0, 1, 3, 4))

@@ -25,7 +25,9 @@ class Damage:
     reason: str
 
     def __str__(self) -> str:
-        lost = "an unknown number of frames" if self.lost is None else f"{self.lost} of {self.frames + self.lost} frames"
+        lost = (
+            "an unknown number of frames" if self.lost is None else f"{self.lost} of {self.frames + self.lost} frames"
+        )
         return f"damaged after {self.frames} frames ({self.reason}): {lost} lost"
 
 

@@ -176,7 +176,8 @@ class _PaletteGraph:
         import av
 
         self.graph = av.filter.Graph()
-        source = self.graph.add_buffer(width=width, height=height, format="rgb24", time_base=Fraction(1, 100))
+        rgb = av.VideoFormat("rgb24", width, height)
+        source = self.graph.add_buffer(width=width, height=height, format=rgb, time_base=Fraction(1, 100))
         split = self.graph.add("split")
         palette = self.graph.add("palettegen", "stats_mode=single:reserve_transparent=0")
         use = self.graph.add("paletteuse", "new=1")
@@ -192,7 +193,7 @@ class _PaletteGraph:
         picture.pts, picture.time_base = self.count, Fraction(1, 100)
         self.count += 1
         self.graph.push(picture)
-        return self.graph.pull()
+        return self.graph.vpull()
 
 
 def write_video(
