@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..media.kinds import modality_of
 from ..tokens import Tokens
-from . import images
+from . import images, videos
 
 if TYPE_CHECKING:
     from ..model.tokenizer import AToken
@@ -33,13 +33,13 @@ class EncodeOptions:
     token_budget: int = TOKEN_BUDGET
 
 
-_MODULES = {"image": images}
-_PLANNED = {"video": "video", "3d": "3D"}
+_MODULES = {"image": images, "video": videos}
+_PLANNED = {"3d": "3D"}
 
 
 def _module(modality: str) -> Any:
     if modality not in _MODULES:
-        raise ValueError(f"{_PLANNED[modality]} is not built yet: pictures only")
+        raise ValueError(f"{_PLANNED[modality]} is not built yet: pictures and videos only")
     return _MODULES[modality]
 
 

@@ -5,9 +5,10 @@ A video source is anything that yields ``Frame``; it may be read more than once.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -24,13 +25,14 @@ class Frame(NamedTuple):
     """How long it stays, in seconds; 0 where nothing tells."""
 
 
-class FrameSource(Protocol):
-    """A video that can be read from its start, frame after frame, all of one size, times ascending."""
+class FrameSource(ABC):
+    """A video that is read from its start, frame after frame, all of one size, times ascending."""
 
+    @abstractmethod
     def __iter__(self) -> Iterator[Frame]: ...
 
 
-class Clip:
+class Clip(FrameSource):
     """Frames in memory, or made one by one, with their times.
 
     ``frames`` is uint8 [T, H, W, 3], or an iterable of uint8 [H, W, 3] (a list may be read often, a generator once).

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from . import animation, pyav
 from .facts import Damaged, VideoFacts
-from .frames import Frame, at_rate, between, resized, target_size
+from .frames import Frame, FrameSource, at_rate, between, resized, target_size
 from .image import DEFAULT_MAX_PIXELS
 
 
@@ -31,7 +31,7 @@ class Damage:
         return f"damaged after {self.frames} frames ({self.reason}): {lost} lost"
 
 
-class Video:
+class Video(FrameSource):
     """A video file that yields ``Frame`` in order, from the beginning each time; only a few frames are in memory.
 
     Times count from the first frame of the file, also with ``start``. Frames are sRGB-like RGB as the file's matrix
