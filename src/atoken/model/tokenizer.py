@@ -117,7 +117,7 @@ class AToken(nn.Module):
         if self.gaussians is None:
             raise ValueError(
                 f"{self.config.name!r} has no Gaussian head, which 3D needs: load one with the model, "
-                'as in load("atoken-soc.pt", gaussians="3d_decode_gs.pt")'
+                'as in load("atoken-soc.pt", gaussians="3d_decode_gs.pt") or atoken convert --gaussians'
             )
         patches = self.decode_packed(packed, features=FRAME_FEATURES)
         return self.gaussians(patches, packed.coords[:, [0, 2, 3, 4]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import Any
 
 import numba
@@ -13,6 +14,8 @@ from torch import Tensor
 from .blend import ALPHA_MAX, TILE, TRANSMITTANCE_MIN
 from .project import ALPHA_MIN, Splats
 
+ONE_AT_A_TIME = threading.Lock()
+"""Not every threading layer of numba bears two parallel loops at once."""
 KERNEL: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
@@ -30,7 +33,8 @@ class _Blend(torch.autograd.Function):
         arrays = [tensor.detach().numpy() for tensor in tensors]
         starts, lists = _sort_into_tiles(arrays[0], arrays[4], height, width)
         picture = np.zeros((height, width, colours.shape[1]))
-        _blend_tiles(*arrays, starts, lists, picture)
+        with ONE_AT_A_TIME:
+            _blend_tiles(*arrays, starts, lists, picture)
         ctx.save_for_backward(*tensors)
         ctx.tiles, ctx.picture = (starts, lists), picture
         return torch.from_numpy(picture).to(means.dtype)
@@ -42,7 +46,8 @@ class _Blend(torch.autograd.Function):
         starts, lists = ctx.tiles
         channels = arrays[3].shape[1]
         parts = np.zeros((len(lists), 6 + channels))
-        _blend_tiles_backward(*arrays, starts, lists, ctx.picture, gradients[0].contiguous().numpy(), parts)
+        with ONE_AT_A_TIME:
+            _blend_tiles_backward(*arrays, starts, lists, ctx.picture, gradients[0].contiguous().numpy(), parts)
         sums = np.zeros((len(arrays[0]), 6 + channels))
         _gather(lists, parts, sums)
         result = torch.from_numpy(sums).to(gradients[0].dtype)
