@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -33,6 +34,7 @@ class VideoCodec(Method):
             import av
         except ImportError:
             raise ValueError(f"{codec} needs PyAV: pip install 'atoken[video]'") from None
+        os.environ.setdefault("SVT_LOG", "1")  # else it writes its settings to stderr for every stream
         self._av = av
         self.family, self.limit, self.rate = codec, limit, rate
         self.name = codec if rate == 1 else f"{codec} × {rate:g}"
