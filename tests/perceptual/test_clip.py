@@ -86,6 +86,9 @@ def test_feature_maps_are_rows_by_columns(folder):
 def test_what_is_missing_or_wrong_is_said(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="no CLIP or SigLIP model at"):
         clip(tmp_path / "none")
+    transformers.SiglipConfig().save_pretrained(tmp_path / "empty")
+    with pytest.raises(FileNotFoundError, match="no vision weights at"):
+        clip(tmp_path / "empty")
     path = tmp_path / "bert"
     transformers.BertConfig().save_pretrained(path)
     with pytest.raises(ValueError, match="clip, siglip, siglip2, not 'bert'"):

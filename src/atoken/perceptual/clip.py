@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..model.tokenizer import fingerprint
 from .network import FrozenNetwork
-from .transformers import quiet, read_config, transformers_class
+from .transformers import pretrained, read_config
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIGLIP_MEAN = SIGLIP_STD = (0.5, 0.5, 0.5)
@@ -76,8 +76,7 @@ def clip(source: str | Path, *, device: str | torch.device = "cpu", dtype: torch
     where there is no such model.
     """
     config = read_config(source, "CLIP or SigLIP model")
-    with quiet():
-        model = transformers_class(TOWERS[_family(config)]).from_pretrained(source, dtype=dtype)
+    model = pretrained(TOWERS[_family(config)], source, "vision weights", dtype=dtype)
     return VisionTower(model, str(source)).to(device)
 
 

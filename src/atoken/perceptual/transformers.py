@@ -27,6 +27,17 @@ def read_config(source: str | Path, what: str) -> Any:
         raise FileNotFoundError(f"no {what} at {source}: {reason}") from None
 
 
+def pretrained(name: str, source: str | Path, what: str, **options: Any) -> Any:
+    """An object of that class from a folder or the hub. Raises ``FileNotFoundError`` where a file is missing."""
+    cls = transformers_class(name)
+    try:
+        with quiet():
+            return cls.from_pretrained(source, **options)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise FileNotFoundError(f"no {what} at {source}: {reason}") from None
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the report that the other side of a model was left out, which is what is wanted."""

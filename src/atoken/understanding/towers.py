@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..model.tokenizer import fingerprint
-from ..perceptual.transformers import quiet, read_config, transformers_class
+from ..perceptual.transformers import pretrained, read_config
 from ..weights.files import read_safetensors
 
 if TYPE_CHECKING:
@@ -96,9 +96,8 @@ class SigLIPText:
         classes = {"siglip": "SiglipTextModel", "siglip2": "Siglip2TextModel"}
         if config.model_type not in classes:
             raise ValueError(f"a text tower must be siglip or siglip2, not {config.model_type!r}")
-        with quiet():
-            model = transformers_class(classes[config.model_type]).from_pretrained(source)
-        self.tokenizer = transformers_class("AutoTokenizer").from_pretrained(source)
+        model = pretrained(classes[config.model_type], source, "text weights")
+        self.tokenizer = pretrained("AutoTokenizer", source, "tokenizer")
         self.tokenizer.padding_side = "right"  # the tower reads its last position, where training put the padding
         self.model = model.eval().requires_grad_(False).to(device)
         self.name, self.device = source, device

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..config import FRAME_FEATURES, ModelConfig
 from ..model.tokenizer import AToken
-from ..perceptual.transformers import quiet, read_config, transformers_class
+from ..perceptual.transformers import pretrained, read_config
 
 
 def siglip2_encoder(source: str | Path) -> dict[str, Tensor]:
@@ -24,8 +24,7 @@ def siglip2_encoder(source: str | Path) -> dict[str, Tensor]:
     config = read_config(source, "SigLIP2 model")
     if config.model_type not in ("siglip2", "siglip2_vision_model"):
         raise ValueError(f"{source} is a {config.model_type!r}: the encoder starts from a siglip2 (naflex) model")
-    with quiet():
-        model = transformers_class("Siglip2VisionModel").from_pretrained(source)
+    model = pretrained("Siglip2VisionModel", source, "vision weights")
     return translate({name.removeprefix("vision_model."): t for name, t in model.state_dict().items()}, model.config)
 
 
