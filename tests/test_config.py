@@ -67,19 +67,19 @@ def test_a_missing_key_and_no_table_at_all():
         ModelConfig.from_dict([1, 2])
 
 
+@dataclass(frozen=True)
+class Inner:
+    rate: float = 0.5
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = field(default_factory=Inner)
+    pair: tuple[float, float] = (0.0, 1.0)
+
+
 def test_nested_configs_name_the_place():
-    @dataclass(frozen=True)
-    class Inner:
-        rate: float = 0.5
-        path: str | None = None
-
-    @dataclass(frozen=True)
-    class Outer:
-        inner: Inner = field(default_factory=Inner)
-        pair: tuple[float, float] = (0.0, 1.0)
-
-    # `get_type_hints` resolves the names of a local class in its module only
-    globals().update(Inner=Inner)
     built = from_mapping(Outer, {"inner": {"rate": 1, "path": None}, "pair": [1, 2.5]}, "here")
     assert built == Outer(Inner(1.0, None), (1.0, 2.5))
     assert isinstance(built.inner.rate, float)

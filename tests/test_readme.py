@@ -10,8 +10,11 @@ ROOT = Path(__file__).parents[1]
 PHOTO = ROOT / "src/atoken/assets/photos/chelsea.jpg"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tokens.md"])
-def test_snippets(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("page", "written"),
+    [("README.md", "photo.atok"), ("docs/tokens.md", "photo.atok"), ("docs/evaluation.md", "eval-halves/items.jsonl")],
+)
+def test_snippets(page: str, written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("photo.jpg", "a.jpg", "b.jpg"):
         shutil.copy(PHOTO, tmp_path / name)
     monkeypatch.chdir(tmp_path)
@@ -20,7 +23,7 @@ def test_snippets(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, page, "exec"), names)
-    assert (tmp_path / "photo.atok").stat().st_size > 0
+    assert (tmp_path / written).stat().st_size > 0
 
 
 @pytest.mark.parametrize("page", ["README.md", *(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/*.md"))])

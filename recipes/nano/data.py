@@ -292,12 +292,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("data/nano"), help="folder of the training set")
     parser.add_argument("--eval-out", type=Path, default=Path("data/eval"), help="folder of the evaluation set")
+    parser.add_argument("--only-eval", action="store_true", help="fetch nothing but the evaluation set")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes that decode and resize")
     args = parser.parse_args()
     packages = args.out / "packages"
     packages.mkdir(parents=True, exist_ok=True)
     write_evaluation(packages, args.eval_out)
+    if args.only_eval:
+        return
     with ProcessPoolExecutor(args.workers) as pool:
         apart = [scene for source in (*EVALUATION, DEMO) for scene in find_scenes(source, packages)]
         found = [scene for source in TRAINING for scene in find_scenes(source, packages)]

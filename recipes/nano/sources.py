@@ -93,6 +93,9 @@ EVALUATION = (
 DEMO = Source("scikit-image", "pypi", "0.26.0", "CC0-1.0 or public domain", "photo", tuple(
     f"skimage/data/{name}" for name in ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")))
 
+# What nano learns 3D from (recipes/nano/furniture.py).
+FURNITURE = Source("sweethome3d-furniture", "debian", "", "CC-BY-3.0, CC0-1.0, per catalogue", "3d", ("*.sh3f",))
+
 
 def kind_of(source: Source, file: str) -> str:
     """The kind of one file: its package's, unless KIND_BY_FILE says otherwise."""

@@ -20,6 +20,7 @@ from .tokens import Tokens, dense_coords
 
 VERSION = 1
 MODALITIES = ("image", "video", "3d")
+LONGEST_HEADER = 1 << 20
 _CHECKSUM = b'"checksum":"'
 _BLANK = b"0" * 64
 
@@ -52,6 +53,17 @@ def read_tokens(path: Path) -> Tokens:
         return from_bytes(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def read_modality(path: Path) -> str | None:
+    """The modality that the header of a token file names, without reading the rest; None where there is no header."""
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, LONGEST_HEADER)))
+        return str(header["__metadata__"]["modality"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def to_bytes(tokens: Tokens) -> bytes:

@@ -27,7 +27,7 @@ def test_the_demo_shows_every_photograph_on_a_page_that_stands_alone(atoken, tin
 
     page = (tmp_path / "out/index.html").read_text()
     sources = re.findall(r"""(?:src|href)=['"]([^'"]+)""", page)
-    assert len(sources) == 3 + 4 * len(PHOTOGRAPHS)
+    assert len(sources) == 3 + 4 * len(PHOTOGRAPHS) + 1
     assert all(source.startswith("data:image/webp;base64,") for source in sources)
     assert not re.search(r"https?://|@import|url\(|fetch\(", page)
     assert "<!-- sections -->" not in page

@@ -170,7 +170,11 @@ def test_ctrl_c_says_that_one_can_go_on(atoken, tiny, picture, tmp_path, monkeyp
         time.sleep(5)
 
     monkeypatch.setattr("atoken.model.tokenizer.AToken.encode", interrupted)
-    result = atoken("encode", picture(tmp_path / "a.png"), "--model", tiny, "--out", tmp_path / "out")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it otherwise
+    try:
+        result = atoken("encode", picture(tmp_path / "a.png"), "--model", tiny, "--out", tmp_path / "out")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert result.exit_code == 130
     assert result.stderr == "interrupted: running the same command again continues\n"
 

@@ -191,12 +191,16 @@ def convert(
         str | None,
         typer.Option(metavar=options.DTYPE_NAMES, show_default="as stored", help="Precision of the written weights."),
     ] = None,
+    gaussians: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The released Gaussian decoder (3d_decode_gs.pt), which 3D needs."),
+    ] = None,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Turn a released checkpoint into a model folder (config.json and model.safetensors)."""
     from .convert import convert_checkpoint
 
-    convert_checkpoint(checkpoint, out, kind, dtype, overwrite)
+    convert_checkpoint(checkpoint, out, kind, dtype, overwrite, gaussians)
 
 
 @app.command()

@@ -10,18 +10,20 @@ import typer
 
 from .. import __version__
 from ..bench import CASES, Result, matmul_peak, run_bench
+from ..bench_3d import run_bench_3d
 from ..files import atomic_write
 from . import options, paths
 from .report import bytes_text, say, show_table
 
-DEFAULT = ("nano", "base", "so400m")
+DEFAULT = ("nano", "base", "so400m", "3d")
+HEADER_3D = ("3D on the CPU", "by", "seconds")
 HEADER = ("preset", "size", "weights", "encode", "decode", "encode tokens/s", "decode tokens/s", "of peak", "memory")
 
 
 def bench_presets(presets: list[str] | None, device: str | None, json_file: Path | None) -> None:
     """Measure, print the table, and write ``json_file`` where one is given. Raises ``ValueError`` or ``OSError``."""
     options.check_device(device)
-    known = tuple(dict.fromkeys(case.preset for case in CASES))
+    known = (*dict.fromkeys(case.preset for case in CASES), "3d")
     for preset in presets or ():
         options.check_choice("--preset", preset, known)
     if json_file is not None:
@@ -39,17 +41,21 @@ def bench_presets(presets: list[str] | None, device: str | None, json_file: Path
         f"matrix products on {machine['device']}, {machine['threads']} threads, torch {machine['torch']}: "
         f"bf16 {_speed(machine['matmul_bfloat16'])}, fp32 {_speed(machine['matmul_float32'])}"
     )
-    results: list[Result] = []
-    for result in run_bench(presets or DEFAULT, device):
+    chosen, results = presets or list(DEFAULT), []
+    for result in run_bench(chosen, device):
         results.append(result)
         say(f"{result.case.preset} at {result.case.size}: {result.share:.0%} of {_speed(result.matmul_flops)}")
-    show_table(HEADER, [_row(result) for result in results], words=("size", "weights"))
-    typer.echo(
-        "All in bf16, pictures in memory to tokens in memory and back, best of several runs. Of peak: operations of\n"
-        "the network alone in that time, as a share of the fastest bf16 matrix product beside it."
-    )
+    if results:
+        show_table(HEADER, [_row(result) for result in results], words=("size", "weights"))
+        typer.echo(
+            "All in bf16, pictures in memory to tokens in memory and back, best of several runs. Of peak: operations\n"
+            "of the network alone in that time, as a share of the fastest bf16 matrix product beside it."
+        )
+    rows_3d = list(run_bench_3d()) if "3d" in chosen else []
+    if rows_3d:
+        show_table(HEADER_3D, [(what, by, f"{seconds:.3f}") for what, by, seconds in rows_3d], words=("by",))
     if json_file is not None:
-        report = {**machine, "results": [result.to_dict() for result in results]}
+        report = {**machine, "results": [result.to_dict() for result in results], "3d": rows_3d}
         with atomic_write(json_file) as temporary:
             temporary.write_text(json.dumps(report, indent=1) + "\n")
 

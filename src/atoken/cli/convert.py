@@ -14,12 +14,14 @@ from ..config import KINDS, ModelConfig
 from ..model.tokenizer import fingerprint, without_head
 from ..weights.files import CONFIG, WEIGHTS
 from ..weights.load import CHECKPOINTS, build, load
-from ..weights.released import read_released
+from ..weights.released import read_released, with_gaussians
 from . import options, paths
 from .report import bytes_text, clean, say
 
 
-def convert_checkpoint(checkpoint: Path, out: Path, kind: str | None, dtype: str | None, overwrite: bool) -> None:
+def convert_checkpoint(
+    checkpoint: Path, out: Path, kind: str | None, dtype: str | None, overwrite: bool, gaussians: Path | None = None
+) -> None:
     """Write ``out`` and read it back. Raises ``ValueError`` or ``OSError`` with one sentence."""
     options.check_choice("--kind", kind, KINDS)
     options.check_choice("--dtype", dtype, options.DTYPES)
@@ -27,6 +29,8 @@ def convert_checkpoint(checkpoint: Path, out: Path, kind: str | None, dtype: str
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not say whether it was trained for")  # said below
         config, state = read_released(checkpoint)
+    if gaussians is not None:
+        config, state = with_gaussians(config, state, gaussians)
     stored = reduce(torch.promote_types, {tensor.dtype for tensor in state.values()})
     wanted = options.parse_dtype(dtype) if dtype else stored
     if kind is None and len(config.kinds) > 1:

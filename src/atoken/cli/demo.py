@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from ..demo import images
+from ..demo import assets, images
 from ..demo.page import write_page
 from ..weights.load import load
 from . import options, paths
@@ -27,6 +27,6 @@ def write_demo(out: Path, model: str, device: str | None) -> None:
         f"Made by atoken demo with the model {name} (weights {weights}). "
         "The photographs are in the public domain or under CC0 1.0."
     )
-    write_page(out / PAGE, [images.section(photographs)], footer)
+    write_page(out / PAGE, [images.section(photographs), assets.section()], footer)
     show_table(images.HEADER, [photograph.row for photograph in photographs], words=("pixels",))
     typer.echo(clean(f"open {out / PAGE} to see them"))

@@ -10,18 +10,25 @@ from typing import Any
 
 import numpy as np
 
+from ..atok import read_modality
 from ..codec import TOKEN_BUDGET
+from ..codec.assets import read_any
 from ..config import KINDS, PATCH
 from ..evaluation.psnr import psnr
 from ..media.image import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, read_image, write_image
+from ..media.kinds import ASSET_SUFFIXES, modality_of
+from ..media.views import Views
 from ..model.tokenizer import AToken
+from ..render.gaussians import Gaussians
 from ..tokens import Tokens
 from ..weights.load import load
 from . import options, paths
+from .assets import count_voxels, write_comparison, write_gaussians
 from .batches import Task, process
 from .report import Report, show_table
 
 TOKEN_SUFFIXES = frozenset({".atok"})
+VIEWS_FILE = "transforms.json"
 RECONSTRUCTED = ".reconstructed"
 
 
@@ -96,7 +103,7 @@ class Encode(Command):
     @classmethod
     def wants(cls, path: Path) -> bool:
         """Whether a file in a folder is an input."""
-        return path.suffix.lower() in IMAGE_SUFFIXES
+        return path.suffix.lower() in IMAGE_SUFFIXES | ASSET_SUFFIXES or path.name == VIEWS_FILE
 
     @classmethod
     def name(cls, source: paths.Source, settings: Settings) -> Path:
@@ -119,30 +126,32 @@ class Encode(Command):
             )
         return True
 
-    def read(self, path: Path) -> np.ndarray:
-        """The picture, uint8 HWC."""
-        return self.settings.read_picture(path)
+    def read(self, path: Path) -> np.ndarray | Views:
+        """The picture, uint8 HWC, or the views of a 3D asset."""
+        return read_any(path) if modality_of(path) == "3d" else self.settings.read_picture(path)
 
-    def count(self, item: np.ndarray) -> int:
-        """Patches of the picture."""
+    def count(self, item: np.ndarray | Views) -> int:
+        """Patches of the picture, or voxels of the asset."""
+        if isinstance(item, Views):
+            return count_voxels(item, self.model)
         height, width, _ = item.shape
         return -(-height // PATCH[1]) * -(-width // PATCH[2])
 
-    def compute(self, items: Sequence[np.ndarray]) -> Sequence[Any]:
-        """Tokens of each picture."""
+    def compute(self, items: Sequence[np.ndarray | Views]) -> Sequence[Any]:
+        """Tokens of each source."""
         tokens: list[Tokens] = self.model.encode(list(items), kind=self.kind, token_budget=self.budget)
         return tokens
 
-    def write(self, target: Path, item: np.ndarray, result: Any) -> None:
+    def write(self, target: Path, item: np.ndarray | Views, result: Any) -> None:
         """Write the token file."""
         result.save(target)
 
 
 class Decode(Command):
-    """Token files to pictures."""
+    """Token files to pictures and splats."""
 
     what = "token file"
-    result_suffixes = IMAGE_SUFFIXES
+    result_suffixes = IMAGE_SUFFIXES | {".ply"}
 
     @classmethod
     def wants(cls, path: Path) -> bool:
@@ -152,7 +161,8 @@ class Decode(Command):
     @classmethod
     def name(cls, source: paths.Source, settings: Settings) -> Path:
         """The result's name below the output folder."""
-        return source.below.with_name(f"{source.below.stem}.{settings.image_format or 'png'}")
+        suffix = "ply" if read_modality(source.path) == "3d" else settings.image_format or "png"
+        return source.below.with_name(f"{source.below.stem}.{suffix}")
 
     def read(self, path: Path) -> Tokens:
         """The tokens."""
@@ -162,14 +172,17 @@ class Decode(Command):
         """Number of tokens."""
         return len(item)
 
-    def compute(self, items: Sequence[Tokens]) -> Sequence[np.ndarray]:
-        """The pictures, uint8 HWC."""
-        pictures: list[np.ndarray] = self.model.decode(items, token_budget=self.budget)
-        return pictures
+    def compute(self, items: Sequence[Tokens]) -> Sequence[np.ndarray | Gaussians]:
+        """The pictures, uint8 HWC, or Gaussians."""
+        results: list[np.ndarray | Gaussians] = self.model.decode(items, token_budget=self.budget)
+        return results
 
-    def write(self, target: Path, item: Tokens, result: np.ndarray) -> None:
-        """Write the picture."""
-        write_image(target, result)
+    def write(self, target: Path, item: Tokens, result: np.ndarray | Gaussians) -> None:
+        """Write the picture, or the splat file with views beside it."""
+        if isinstance(result, Gaussians):
+            write_gaussians(target, result)
+        else:
+            write_image(target, result)
 
 
 class Reconstruct(Encode):
@@ -195,16 +208,19 @@ class Reconstruct(Encode):
         """Whether the result is there."""
         return target.exists()
 
-    def compute(self, items: Sequence[np.ndarray]) -> Sequence[Any]:
-        """The reconstructions, uint8 HWC."""
-        pictures: list[np.ndarray] = self.model.decode(super().compute(items), token_budget=self.budget)
-        return pictures
+    def compute(self, items: Sequence[np.ndarray | Views]) -> Sequence[Any]:
+        """The reconstructions: uint8 HWC, or Gaussians."""
+        results: list[Any] = self.model.decode(super().compute(items), token_budget=self.budget)
+        return results
 
-    def write(self, target: Path, item: np.ndarray, result: Any) -> None:
-        """Write the picture and keep its row of the table."""
-        write_image(target, result)
-        height, width, _ = item.shape
-        self.rows.append((str(target), f"{width}x{height}", self.count(item), psnr(result, item)))
+    def write(self, target: Path, item: np.ndarray | Views, result: Any) -> None:
+        """Write the picture, or views of an asset beside those of its Gaussians, and keep its row of the table."""
+        if isinstance(item, Views):
+            size, score = f"{len(item.cameras)} views", write_comparison(target, item, result)
+        else:
+            write_image(target, result)
+            size, score = f"{item.shape[1]}x{item.shape[0]}", psnr(result, item)
+        self.rows.append((str(target), size, self.count(item), score))
 
     def conclude(self) -> None:
         """Print the table of PSNR, with the mean where there are several."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..media.kinds import modality_of
 from ..tokens import Tokens
-from . import images
+from . import assets, images
 
 if TYPE_CHECKING:
     from ..model.tokenizer import AToken
@@ -33,8 +33,8 @@ class EncodeOptions:
     token_budget: int = TOKEN_BUDGET
 
 
-_MODULES = {"image": images}
-_PLANNED = {"video": "video", "3d": "3D"}
+_MODULES = {"image": images, "3d": assets}
+_PLANNED = {"video": "video"}
 
 
 def _module(modality: str) -> Any:

@@ -16,7 +16,7 @@ from .methods import Method, Outcome
 OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"optimize": True, "subsampling": "4:2:0"},
     "WebP": {"method": 6},
-    "AVIF": {"speed": 6, "subsampling": "4:2:0"},
+    "AVIF": {"speed": 4, "subsampling": "4:2:0"},
 }
 LIBRARIES = {"JPEG": "libjpeg_turbo", "WebP": "webp", "AVIF": "avif"}
 

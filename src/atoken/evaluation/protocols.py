@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -103,8 +103,3 @@ def find_metrics(names: str | None, protocol: Protocol) -> tuple[str, ...]:
     if "rfvd" in chosen and protocol.modality != "video":
         raise ValueError(f"rfvd is for videos, and the protocol {protocol.name!r} is for pictures")
     return chosen
-
-
-def describe_metric(metric: Metric) -> dict[str, Any]:
-    """A metric as JSON-ready values."""
-    return asdict(metric)

@@ -30,7 +30,7 @@ LARGEST = 512
 """Longest side of a shown picture."""
 STYLE = """
 :root{color-scheme:light dark;--line:#8884;--soft:#8881}
-body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2rem auto;padding:0 1rem}
+body{font:15px/1.5 system-ui,sans-serif;max-width:1240px;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem}
 table{border-collapse:collapse}th,td{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:right}
 th:first-child,td:first-child{text-align:left}tbody tr:hover{background:var(--soft)}
@@ -40,7 +40,7 @@ svg{width:100%}svg text{fill:currentColor;font-size:12px;stroke:none}.grid{strok
 .legend i{display:inline-block;width:.8em;height:.8em;margin-right:.4em}
 .bars td.bar{width:22rem}.bars i{display:block;height:.9em;background:#0b5fa5}
 .grid-of-pictures td,.grid-of-pictures th{padding:.2rem .3rem;text-align:left;vertical-align:top;border:0}
-.grid-of-pictures img{display:block;width:200px;image-rendering:auto}
+.grid-of-pictures img{display:block;width:188px;image-rendering:auto}
 small,figcaption,.note{color:color-mix(in srgb,currentColor 70%,transparent);font-size:.85rem}
 pre{overflow-x:auto;background:var(--soft);padding:.8rem}
 """

@@ -14,14 +14,17 @@ ASSET_SUFFIXES = frozenset({".glb", ".gltf", ".obj", ".ply", ".stl", ".off", ".d
 
 
 def modality_of(source: Any) -> str:
-    """ "image", "video" or "3d": by suffix for a path, by the number of axes for an array or tensor.
+    """ "image", "video" or "3d": by suffix for a path, by the number of axes for an array or tensor,
+    by its attribute ``modality`` for anything else that has one.
 
     Raises ``ValueError`` where neither tells.
     """
     if isinstance(source, np.ndarray | Tensor):
         return "video" if source.ndim == 4 else "image"
     if not isinstance(source, str | os.PathLike):
-        return "image"
+        return getattr(source, "modality", "image")
+    if Path(source).name == "transforms.json":
+        return "3d"
     suffix = Path(source).suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         return "video"

@@ -46,7 +46,7 @@ def _normalised(pixels: Tensor, value_range: tuple[float, float] | None) -> Tens
     if pixels.dtype == torch.uint8:
         if value_range not in (None, (0, 255)):
             raise ValueError(f"uint8 pixels have the range (0, 255), not {value_range}")
-        return pixels.float() / 127.5 - 1
+        return pixels.float().div_(127.5).sub_(1)
     if not pixels.is_floating_point():
         raise ValueError(f"pixels must be uint8 or float, not {pixels.dtype}")
     if value_range is None:
@@ -71,8 +71,9 @@ def image_to_patches(pixels: Tensor) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """
     _, height, width = pixels.shape
     rows, columns = -(-height // ROWS), -(-width // COLUMNS)
-    padded = F.pad(pixels[None], (0, columns * COLUMNS - width, 0, rows * ROWS - height), mode="replicate")[0]
-    blocks = padded.view(3, rows, ROWS, columns, COLUMNS)  # [3, R, 16, C, 16]
+    padding = (0, columns * COLUMNS - width, 0, rows * ROWS - height)
+    padded = F.pad(pixels[None], padding, mode="replicate")[0] if any(padding) else pixels
+    blocks = padded.unflatten(1, (rows, ROWS)).unflatten(3, (columns, COLUMNS))  # [3, R, 16, C, 16]
     patches = blocks.permute(1, 3, 2, 4, 0).reshape(rows * columns, -1)  # [R * C, 16 * 16 * 3]
     grid = (1, rows, columns, 1)
     geometry = {"grid": grid, "size": (height, width), "box": (0, 0, height, width)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ class Gaussians:
 
     Raises ``ValueError`` where shapes do not fit or where there is none.
     """
+
+    modality: ClassVar[str] = "3d"
 
     means: Tensor
     """Float [K, 3]; decoded ones lie about the cube [-0.5, 0.5]^3."""

@@ -46,6 +46,13 @@ def write_ply(gaussians: Gaussians, path: str | Path) -> None:
     """
     if Path(path).suffix.lower() != ".ply":
         raise ValueError(f"{path}: Gaussians are written as .ply")
+    data = to_bytes(gaussians)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def to_bytes(gaussians: Gaussians) -> bytes:
+    """The file's bytes. Raises ``ValueError`` for numbers that are not finite."""
     gaussians = gaussians.in_asset_frame().cpu()
     gaussians.check_finite()
     columns = [
@@ -58,8 +65,7 @@ def write_ply(gaussians: Gaussians, path: str | Path) -> None:
     ]
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(gaussians)}"]
     header += [*(f"property float {name}" for name in PROPERTIES), "end_header", ""]
-    with atomic_write(path) as temporary:
-        temporary.write_bytes("\n".join(header).encode() + torch.cat(columns, 1).numpy().astype("<f4").tobytes())
+    return "\n".join(header).encode() + torch.cat(columns, 1).numpy().astype("<f4").tobytes()
 
 
 def read_ply(path: str | Path) -> Gaussians:

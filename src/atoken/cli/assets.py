@@ -1,0 +1,43 @@
+"""3D on the command line: what ``encode``, ``decode`` and ``reconstruct`` read and write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..evaluation.psnr import psnr
+from ..media.image import write_image
+from ..media.views import Views
+from ..media.voxels import RESOLUTION, occupied_voxels
+from ..model.tokenizer import AToken
+from ..render.cameras import hammersley_sphere
+from ..render.gaussians import Gaussians
+from ..render.rasterize import render
+from ..render.show import contact_sheet, side_by_side
+
+SHEET = ".views.png"
+"""What takes the place of the suffix for the pictures beside a splat file."""
+COMPARED = 8
+"""Views that a comparison shows."""
+
+
+def count_voxels(views: Views, model: AToken) -> int:
+    """Tokens of an asset."""
+    head = model.config.gaussians
+    return len(occupied_voxels(views, resolution=head.resolution if head else RESOLUTION)[0])
+
+
+def write_gaussians(target: Path, gaussians: Gaussians) -> None:
+    """Write the splat file and, beside it, eight views of it."""
+    gaussians.save(target)
+    pictures = render(gaussians, hammersley_sphere(8), background=(1.0, 1.0, 1.0)).to_uint8()
+    write_image(target.with_suffix(SHEET), contact_sheet(pictures, 4))
+
+
+def write_comparison(target: Path, views: Views, gaussians: Gaussians) -> float:
+    """Write views of the asset, each beside that of its Gaussians; the PSNR in dB over all views is returned."""
+    pictures = render(gaussians, views.cameras).to_uint8()
+    shown = np.linspace(0, len(pictures) - 1, min(COMPARED, len(pictures))).round().astype(int)
+    write_image(target, side_by_side(views.colour[shown], pictures[shown]))
+    return psnr(pictures, views.colour)

@@ -1,0 +1,75 @@
+"""3D assets to tokens and back, as Gaussians."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ..media.voxels import RESOLUTION, views_to_patches
+from ..render.gaussians import Gaussians
+from ..render.ply import is_splat
+from ..tokens import Packed, Tokens
+from .quantize import quantize
+
+if TYPE_CHECKING:
+    from ..media.views import Views
+    from ..model.tokenizer import AToken
+    from . import EncodeOptions
+
+
+def encode(model: AToken, assets: Sequence[Any], options: EncodeOptions) -> list[Tokens]:
+    """Tokens of each asset: a path, an ``Asset`` or ``Views``."""
+    tokens = []
+    for feats, coords, geometry in _voxels(model, assets):
+        packed = Packed.cat([(feats, coords)])
+        values = quantize(model, model.encode_packed(packed, pool=False).posterior, options)
+        tokens.append(model.stamp(options.kind, values, coords, **geometry))
+    return tokens
+
+
+def decode(model: AToken, tokens: Sequence[Tokens], token_budget: int) -> list[Gaussians]:
+    """The Gaussians of each ``Tokens``, in the unit cube and with the way to the asset's own frame."""
+    results = []
+    for item in tokens:
+        gaussians = model.decode_gaussians(Packed.cat([(item.latents.float(), item.coords)]))
+        results.append(replace(gaussians.cpu(), transform=item.transform))
+    return results
+
+
+def embed(model: AToken, assets: Sequence[Any], options: EncodeOptions) -> list[Tensor]:
+    """Embeddings of the assets, each fp32 [1, W] on the CPU."""
+    pooled = (model.encode_packed(Packed.cat([(feats, coords)])).pooled for feats, coords, _ in _voxels(model, assets))
+    return [vector.cpu() for vector in pooled if vector is not None]
+
+
+def read_any(source: Any) -> Views:
+    """Views of a 3D source: a mesh, point or splat file, a folder or file of posed RGB-D views, or what they hold."""
+    from ..media.mesh import Asset, read_asset
+    from ..media.splats import splat_views
+    from ..media.views import Views, read_views, render_views
+
+    if isinstance(source, Views):
+        return source
+    if isinstance(source, Asset):
+        return render_views(source)
+    if isinstance(source, Gaussians):
+        return splat_views(source)
+    if not isinstance(source, str | os.PathLike):
+        raise ValueError(f"a 3D source is a path, an Asset, Gaussians or Views, not a {type(source).__name__}")
+    path = Path(source)
+    if path.name == "transforms.json" or path.is_dir():
+        return read_views(path if path.is_dir() else path.parent)
+    if path.suffix.lower() == ".ply" and is_splat(path):
+        return splat_views(Gaussians.load(path))
+    return render_views(read_asset(path))
+
+
+def _voxels(model: AToken, assets: Sequence[Any]) -> Iterator[tuple[Tensor, Tensor, dict[str, Any]]]:
+    head = model.config.gaussians
+    for asset in assets:
+        yield views_to_patches(read_any(asset), resolution=head.resolution if head else RESOLUTION)

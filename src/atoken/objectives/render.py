@@ -1,0 +1,29 @@
+"""What the Gaussian head is trained with: pictures of its Gaussians against pictures of the asset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from .ms_ssim import ms_ssim
+
+L1, PERCEPTUAL, STRUCTURE = 1.0, 0.2, 0.2
+"""Weights of the released head's training."""
+
+Perceptual = Callable[[Tensor, Tensor], Tensor]
+"""A distance of RGB pictures [B, 3, H, W] in [-1, 1], such as ``perceptual.lpips``, as a scalar or [B]."""
+
+
+def render_loss(pictures: Tensor, references: Tensor, perceptual: Perceptual | None = None) -> dict[str, Tensor]:
+    """The weighted terms by name, scalars to be added: ``l1``, ``structure`` (1 - MS-SSIM), and ``perceptual``.
+
+    pictures, references [B, 3, H, W] in [0, 1]; without a ``perceptual`` distance that term is missing.
+    """
+    terms = {
+        "l1": L1 * (pictures - references).abs().mean(),
+        "structure": STRUCTURE * (1 - ms_ssim(pictures, references)).mean(),
+    }
+    if perceptual is not None:
+        terms["perceptual"] = PERCEPTUAL * perceptual(pictures * 2 - 1, references * 2 - 1).mean()
+    return terms

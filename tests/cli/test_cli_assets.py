@@ -1,0 +1,112 @@
+"""3D on the command line: an asset to tokens, to a splat file with views, and beside its reconstruction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from atoken import PRESETS, AToken, GaussianConfig, Gaussians, Tokens, load, read_image
+from atoken.model.gaussians import GaussianDecoder
+
+HEAD = GaussianConfig(64, 1, 2, 64, per_voxel=2, resolution=16, scale=0.02)
+
+
+@pytest.fixture(scope="module")
+def solid(tmp_path_factory):
+    """A tiny model with a Gaussian head, both random."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "solid"
+    AToken(replace(PRESETS["tiny"], gaussians=HEAD)).save_pretrained(folder)
+    return folder
+
+
+def write_tower(path):
+    """An upright box, 2 x 6 x 1 units about (10, 3, 0), as OBJ."""
+    corners = [(x, y, z) for x in (9, 11) for y in (0, 6) for z in (-0.5, 0.5)]
+    faces = [(1, 2, 4, 3), (5, 7, 8, 6), (1, 5, 6, 2), (3, 4, 8, 7), (1, 3, 7, 5), (2, 6, 8, 4)]
+    lines = [f"v {x} {y} {z}" for x, y, z in corners] + ["f " + " ".join(map(str, face)) for face in faces]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def tower(tmp_path):
+    return write_tower(tmp_path / "in/tower.obj")
+
+
+@pytest.fixture(scope="module")
+def encoded(solid, tmp_path_factory):
+    """The tokens of the box, in a folder of their own."""
+    folder = tmp_path_factory.mktemp("tokens")
+    write_tower(folder / "tower.obj")
+    load(solid).encode(folder / "tower.obj").save(folder / "tower.atok")
+    return folder
+
+
+def test_there_and_back(atoken, solid, tower, encoded, tmp_path):
+    assert atoken("encode", tower.parent, "--model", solid, "--out", tmp_path / "tokens").exit_code == 0
+    tokens = Tokens.load(tmp_path / "tokens/tower.atok")
+    assert torch.equal(tokens.values, Tokens.load(encoded / "tower.atok").values)
+    assert (tokens.modality, tokens.grid) == ("3d", (1, 16, 16, 16))
+    result = atoken("decode", tmp_path / "tokens", "--model", solid, "--out", tmp_path / "back")
+    assert result.exit_code == 0
+    assert f"{len(tokens)} tokens" in result.stdout
+    found = Gaussians.load(tmp_path / "back/tower.ply")
+    assert len(found) == 2 * len(tokens)
+    sides = found.means.amax(0) - found.means.amin(0)
+    torch.testing.assert_close(found.means.mean(0), torch.tensor([10.0, 3.0, 0.0]), atol=0.3, rtol=0)
+    torch.testing.assert_close(sides, torch.tensor([2.0, 6.0, 1.0]), atol=0.9, rtol=0)
+    assert read_image(tmp_path / "back/tower.views.png").shape == (2 * 256 + 4, 4 * 256 + 12, 3)
+
+
+def test_both_side_by_side(atoken, solid, tower, tmp_path):
+    result = atoken("reconstruct", tower, "--model", solid, "--out", tmp_path / "out")
+    assert result.exit_code == 0
+    assert "16 views" in result.stdout
+    sheet = read_image(tmp_path / "out/tower.reconstructed.png")
+    assert sheet.shape == (4 * 256 + 36, 2 * 516 + 12, 3)
+    assert sheet[:256, :256].any(), "the asset, on black"
+
+
+def test_a_splat_file_is_an_asset_too(atoken, solid, encoded, tmp_path):
+    gaussians = load(solid).decode(Tokens.load(encoded / "tower.atok")).in_asset_frame()
+    replace(gaussians, logits=gaussians.logits + 5).save(tmp_path / "b.ply")
+    assert atoken("encode", tmp_path / "b.ply", "--model", solid, "--out", tmp_path / "b.atok").exit_code == 0
+    moved = np.array(Tokens.load(tmp_path / "b.atok").transform)
+    np.testing.assert_allclose(moved[:3, 3], [10, 3, 0], atol=0.4)
+    assert moved[0, 0] == pytest.approx(6, abs=0.9)
+
+
+def test_a_model_without_a_head(atoken, tiny, tower, tmp_path):
+    assert atoken("encode", tower, "--model", tiny, "--out", tmp_path / "a.atok").exit_code == 0
+    result = atoken("decode", tmp_path / "a.atok", "--model", tiny, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "'tiny' has no Gaussian head" in result.stderr
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_a_picture_name_for_a_splat(atoken, solid, encoded, tmp_path):
+    result = atoken("decode", encoded / "tower.atok", "--model", solid, "--out", tmp_path / "a.png")
+    assert result.exit_code == 2
+    assert "Gaussians are written as .ply" in result.stderr
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_converting_both_released_files_into_one_model(atoken, tmp_path):
+    torch.manual_seed(0)
+    config = replace(PRESETS["tiny"], kinds=("continuous",))
+    torch.save(AToken(config).state_dict(), tmp_path / "atoken-soc.pt")
+    head = GaussianDecoder(replace(HEAD, resolution=64, scale=4e-3))
+    torch.save(head.state_dict(), tmp_path / "3d_decode_gs.pt")
+    result = atoken(
+        *("convert", tmp_path / "atoken-soc.pt", "--gaussians", tmp_path / "3d_decode_gs.pt"),
+        *("--out", tmp_path / "soc"),
+    )
+    assert result.exit_code == 0
+    model = load(tmp_path / "soc")
+    assert model.config.gaussians == head.config
+    assert model.weights_hash == load(tmp_path / "atoken-soc.pt").weights_hash
