@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 
-from atoken import AToken, ModelConfig
+from atoken import AToken, ModelConfig, read_image
 from atoken.weights.load import build
 
 DATA = Path(__file__).parent / "data"
@@ -50,3 +53,79 @@ class Golden:
 @pytest.fixture(scope="session")
 def golden() -> Golden:
     return Golden(DATA / "atoken_tiny.safetensors")
+
+
+class Film:
+    """Short clips out of a bundled photograph, written with PyAV."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        photos = Path(__file__).parents[1] / "src" / "atoken" / "assets" / "photos"
+        self.photo = read_image(photos / "chelsea.jpg")
+
+    def frames(
+        self, count: int = 10, height: int = 48, width: int = 64, *, left: int = 150, top: int = 60
+    ) -> np.ndarray:
+        """A pan over the photograph: uint8 [count, height, width, 3]."""
+        steps = [i % 64 for i in range(count)]
+        shown = [self.photo[top + i : top + i + height, left + 2 * i : left + 2 * i + width] for i in steps]
+        return np.stack(shown)
+
+    def write(
+        self,
+        name: str,
+        codec: str,
+        frames: np.ndarray | None = None,
+        *,
+        pixel_format: str = "yuv420p",
+        times: list[int] | None = None,
+        rotation: int = 0,
+        mirrored: bool = False,
+        interlaced: bool = False,
+        options: dict[str, str] | None = None,
+        container: dict[str, str] | None = None,
+        audio: str | None = None,
+    ) -> Path:
+        """A file of ``frames`` at 25 a second, or at ``times`` in milliseconds, with a sound of that codec."""
+        av = pytest.importorskip("av")
+        frames = self.frames() if frames is None else frames
+        quiet = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+        flags = {"flags": "+ildct+ilme"} if interlaced else {}
+        path = self.folder / name
+        with av.open(str(path), "w", options=container or {}) as output:
+            stream = output.add_stream(codec, rate=25, options={**quiet, **flags, **(options or {})})
+            stream.height, stream.width = frames.shape[1:3]
+            stream.pix_fmt = pixel_format
+            if rotation or mirrored:
+                stream.set_display_rotation(rotation, hflip=mirrored)
+            if times:
+                stream.codec_context.time_base = Fraction(1, 1000)
+            sound = output.add_stream(audio, rate=48000) if audio else None
+            for index, pixels in enumerate(frames):
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels))
+                frame.pts, frame.time_base = (times[index], Fraction(1, 1000)) if times else (index, Fraction(1, 25))
+                output.mux(stream.encode(frame))
+            if sound:
+                output.mux(_tone(sound, len(frames) / 25))
+                output.mux(sound.encode())
+            output.mux(stream.encode())
+        return path
+
+
+def _tone(stream: Any, seconds: float) -> list[Any]:
+    import av
+
+    samples = np.sin(np.arange(int(48000 * seconds)) * 0.05, dtype=np.float32)[None].repeat(2, 0)
+    resampler = av.AudioResampler(stream.format.name, stream.layout.name, 48000)
+    packets: list[Any] = []
+    for start in range(0, samples.shape[1] - 960, 960):
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[:, start : start + 960]), "fltp", "stereo")
+        frame.rate, frame.pts, frame.time_base = 48000, start, Fraction(1, 48000)
+        for converted in resampler.resample(frame):
+            packets += stream.encode(converted)
+    return packets
+
+
+@pytest.fixture
+def film(tmp_path) -> Film:
+    return Film(tmp_path)

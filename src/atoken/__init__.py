@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import PRESETS, GaussianConfig, ModelConfig
+    from .media.frames import Clip
     from .media.image import read_image, write_image
+    from .media.video import open_video
+    from .media.video_writer import write_video
     from .model.tokenizer import AToken
     from .render.gaussians import Gaussians
+    from .token_file import TokenFile, TokenWriter
     from .tokens import Packed, Tokens
     from .understanding.towers import text
     from .weights.load import list_models, load
@@ -18,16 +22,21 @@ __version__ = "0.1.0"
 __all__ = [
     "PRESETS",
     "AToken",
+    "Clip",
     "GaussianConfig",
     "Gaussians",
     "ModelConfig",
     "Packed",
+    "TokenFile",
+    "TokenWriter",
     "Tokens",
     "list_models",
     "load",
+    "open_video",
     "read_image",
     "text",
     "write_image",
+    "write_video",
 ]
 
 _HOMES = {
@@ -43,6 +52,11 @@ _HOMES = {
     "read_image": "media.image",
     "text": "understanding.towers",
     "write_image": "media.image",
+    "write_video": "media.video_writer",
+    "open_video": "media.video",
+    "TokenWriter": "token_file",
+    "TokenFile": "token_file",
+    "Clip": "media.frames",
 }
 
 

@@ -21,8 +21,9 @@ from .tokens import Tokens, dense_coords
 VERSION = 1
 MODALITIES = ("image", "video", "3d")
 LONGEST_HEADER = 1 << 20
-_CHECKSUM = b'"checksum":"'
-_BLANK = b"0" * 64
+CHECKSUM = b'"checksum":"'
+BLANK = b"0" * 64
+MISMATCH = "the file is damaged: its checksum does not match its contents"
 
 
 def pack_12bit(codes: Tensor) -> Tensor:
@@ -68,6 +69,16 @@ def read_modality(path: Path) -> str | None:
 
 def to_bytes(tokens: Tokens) -> bytes:
     """The file's bytes. Coordinates are stored only where they are not the full grid in row-major order."""
+    tensors = {values_name(tokens): stored_values(tokens)}
+    if not torch.equal(tokens.coords, dense_coords(tokens.grid)):
+        tensors["coords"] = tokens.coords.to(torch.int32).contiguous()
+    if tokens.times is not None:
+        tensors["times"] = tokens.times.to(torch.float64).contiguous()
+    return sealed(safetensors.torch.save(tensors, metadata_of(tokens)))
+
+
+def metadata_of(tokens: Tokens) -> dict[str, str]:
+    """The header, with a blank checksum."""
     header = {
         "format": "atok",
         "version": VERSION,
@@ -79,36 +90,55 @@ def to_bytes(tokens: Tokens) -> bytes:
         "size": tokens.size,
         "box": tokens.box,
         "value_range": tokens.value_range,
-        "checksum": _BLANK.decode(),
+        "checksum": BLANK.decode(),
     }
-    tensors = {}
     if tokens.kind == "discrete":
         header["fsq"] = tokens.fsq
-        packed = len(tokens.fsq) % 2 == 0 and all(math.prod(group) <= 4096 for group in tokens.fsq)
-        tensors["codes"] = pack_12bit(tokens.values) if packed else tokens.values.contiguous()
-    else:
-        tensors["latents"] = tokens.values.cpu().contiguous()
-    if not torch.equal(tokens.coords, dense_coords(tokens.grid)):
-        tensors["coords"] = tokens.coords.to(torch.int32).contiguous()
-    if tokens.times is not None:
-        tensors["times"] = tokens.times.to(torch.float64).contiguous()
+    if tokens.first_frame:
+        header["first_frame"] = tokens.first_frame
     if tokens.transform is not None:
         header["transform"] = tokens.transform
-    metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in header.items()}
-    data = safetensors.torch.save(tensors, metadata)
-    at = data.index(_CHECKSUM) + len(_CHECKSUM)
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in header.items()}
+
+
+def values_name(tokens: Tokens) -> str:
+    """Name of the tensor that holds the values."""
+    return "codes" if tokens.kind == "discrete" else "latents"
+
+
+def stored_values(tokens: Tokens) -> Tensor:
+    """The values as they are stored: latents, codes in 12 bits where all fit and are even in number, or uint16."""
+    if tokens.kind != "discrete":
+        return tokens.values.cpu().contiguous()
+    packed = len(tokens.fsq) % 2 == 0 and all(math.prod(group) <= 4096 for group in tokens.fsq)
+    return pack_12bit(tokens.values) if packed else tokens.values.contiguous()
+
+
+def sealed(data: bytes) -> bytes:
+    """The file with its checksum in place of the blank one."""
+    at = data.index(CHECKSUM) + len(CHECKSUM)
     return data[:at] + hashlib.sha256(data).hexdigest().encode() + data[at + 64 :]
 
 
 def from_bytes(data: bytes) -> Tokens:
     """The inverse of ``to_bytes``. Raises ``ValueError``."""
     header, tensors = _parse(data)
+    check_version(header)
+    _verify(data)
+    return tokens_of(header, tensors)
+
+
+def check_version(header: dict[str, str]) -> None:
+    """Raise ``ValueError`` where the header is not that of a token file, or of a newer one."""
     version = header.get("version", "")
     if header.get("format") != "atok":
         raise ValueError("not a token file: a safetensors file without the atok header")
     if version.isdecimal() and int(version) > VERSION:
         raise ValueError(f"written by a newer version of the format ({version}; this one reads up to {VERSION})")
-    _verify(data)
+
+
+def tokens_of(header: dict[str, str], tensors: dict[str, Tensor]) -> Tokens:
+    """Tokens out of the metadata and the stored tensors. Raises ``ValueError``."""
     try:
         return _tokens(header, tensors)
     except (KeyError, TypeError, json.JSONDecodeError) as error:
@@ -128,10 +158,10 @@ def _parse(data: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 def _verify(data: bytes) -> None:
     """The checksum covers every byte of the file, with its own 64 digits read as zeros."""
-    at = data.find(_CHECKSUM) + len(_CHECKSUM)
+    at = data.find(CHECKSUM) + len(CHECKSUM)
     digest = data[at : at + 64]
-    if at < len(_CHECKSUM) or hashlib.sha256(data[:at] + _BLANK + data[at + 64 :]).hexdigest().encode() != digest:
-        raise ValueError("the file is damaged: its checksum does not match its contents")
+    if at < len(CHECKSUM) or hashlib.sha256(data[:at] + BLANK + data[at + 64 :]).hexdigest().encode() != digest:
+        raise ValueError(MISMATCH)
 
 
 def _tokens(header: dict[str, str], tensors: dict[str, Tensor]) -> Tokens:
@@ -161,5 +191,6 @@ def _tokens(header: dict[str, str], tensors: dict[str, Tensor]) -> Tokens:
         value_range=numbers("value_range"),
         **fsq,
         times=tensors.get("times"),
+        first_frame=json.loads(header.get("first_frame", "0")),
         transform=tuple(map(tuple, numbers("transform"))) if "transform" in header else None,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -60,6 +61,11 @@ def dense_coords(grid: Sequence[int]) -> Tensor:
     return torch.cartesian_prod(*(torch.arange(n, dtype=torch.int32) for n in grid)).view(-1, 4)
 
 
+def as_latents(kind: str, values: Tensor, fsq: tuple[tuple[int, ...], ...]) -> Tensor:
+    """The numbers [N, C] behind stored values: latents themselves, or FSQ codes [N, G]."""
+    return FSQ(fsq).indices_to_codes(values) if kind == "discrete" else values
+
+
 @dataclass(frozen=True)
 class Tokens:
     """The tokens of one source, with all that is needed to decode them; ``save`` and ``load`` are exact inverses.
@@ -90,6 +96,8 @@ class Tokens:
     """Levels of each quantized number, one tuple for each code (kind "discrete")."""
     times: Tensor | None = None
     """Video: when each real frame is shown, float64 [F] in seconds."""
+    first_frame: int = 0
+    """Video: place of the first of these frames on the padded time axis; ``frames`` moves it."""
     transform: tuple[tuple[float, ...], ...] | None = None
     """3D: 4 x 4 matrix from the unit cube [-0.5, 0.5]^3 to the asset's own frame."""
 
@@ -103,10 +111,30 @@ class Tokens:
     @property
     def latents(self) -> Tensor:
         """What the decoder reads, float [N, C]: the latents themselves, or the quantized numbers behind the codes."""
-        return FSQ(self.fsq).indices_to_codes(self.values) if self.kind == "discrete" else self.values
+        return as_latents(self.kind, self.values, self.fsq)
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def frames(self, start: int, stop: int) -> Tokens:
+        """The same tokens, standing for the frames ``start`` ... ``stop - 1`` of a video alone.
+
+        Decoding them computes only the tiles that hold these frames. Raises ``ValueError`` for tokens of no video and
+        for frames that are not there.
+        """
+        if self.times is None:
+            raise ValueError(f"only a video has frames, and these are tokens of modality {self.modality!r}")
+        if not 0 <= start < stop <= len(self.times):
+            raise ValueError(f"frames {start} ... {stop} are not among the {len(self.times)} of the video")
+        return replace(self, times=self.times[start:stop], first_frame=self.first_frame + start)
+
+    def latent_steps(self, first: int = 0) -> Iterator[Tensor]:
+        """Latents of each step in time from ``first`` on, float [x * y * z, C]."""
+        steps, size = self.grid[0], math.prod(self.grid[1:])
+        if len(self) != steps * size:
+            raise ValueError(f"{len(self)} tokens do not fill the grid {self.grid}: only whole grids go step by step")
+        for index in range(first, steps):
+            yield as_latents(self.kind, self.values[index * size : (index + 1) * size], self.fsq).float()
 
     def save(self, path: str | Path) -> None:
         """Write a ``.atok`` file (docs/tokens.md), atomically. Raises ``OSError`` where it cannot be written."""

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from atoken.media.patchify import image_to_patches, patches_to_image, to_pixels, to_uint8
+from atoken.media.patchify import (
+    frames_to_patches,
+    image_to_patches,
+    patches_to_frames,
+    patches_to_image,
+    to_pixels,
+    to_uint8,
+)
 
 SIZES = [(1, 1), (1, 40), (40, 1), (15, 17), (16, 16), (17, 31), (33, 20), (64, 48)]
 
@@ -105,3 +112,26 @@ def test_what_cannot_be_read_is_one_sentence(picture, options, words):
         to_pixels(picture, **options)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 16])
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 31), (1, 40)])
+def test_frames_come_back_exactly(count, height, width):
+    frames = np.random.default_rng(count).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+    patches, coords, grid = frames_to_patches(frames)
+    steps, rows, columns = -(-count // 4), -(-height // 16), -(-width // 16)
+    assert grid == (steps, rows, columns, 1)
+    assert (patches.shape, coords.shape) == ((steps * rows * columns, 3072), (steps * rows * columns, 4))
+    back = patches_to_frames(patches, grid, (0, 0, height, width))
+    assert np.array_equal(back[:count], frames)
+    assert all(np.array_equal(frame, frames[-1]) for frame in back[count:])  # missing frames repeat the last
+
+
+def test_a_patch_over_time_is_frame_row_column_rgb():
+    frames = np.random.default_rng(0).integers(0, 256, (8, 32, 48, 3), dtype=np.uint8)
+    patches, coords, _ = frames_to_patches(frames)
+    t, x, y, _ = coords[9].tolist()
+    assert (t, x, y) == (1, 1, 0)
+    expected = frames[4:8, 16:32, 0:16].reshape(-1) / 127.5 - 1
+    assert patches[9].numpy() == pytest.approx(expected, abs=1e-6)
+    assert torch.equal(patches[9, :768], image_to_patches(to_pixels(frames[4]))[0][3])  # frame 0, as a picture has it

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..media.kinds import modality_of
 from ..tokens import Tokens
-from . import assets, images
+from . import assets, images, videos
 
 if TYPE_CHECKING:
     from ..model.tokenizer import AToken
@@ -33,21 +33,14 @@ class EncodeOptions:
     token_budget: int = TOKEN_BUDGET
 
 
-_MODULES = {"image": images, "3d": assets}
-_PLANNED = {"video": "video"}
-
-
-def _module(modality: str) -> Any:
-    if modality not in _MODULES:
-        raise ValueError(f"{_PLANNED[modality]} is not built yet: pictures only")
-    return _MODULES[modality]
+_MODULES = {"image": images, "video": videos, "3d": assets}
 
 
 def encode(model: AToken, sources: Sequence[Any], options: EncodeOptions) -> list[Tokens]:
     """Tokens of each source, neighbours of one modality together."""
     tokens: list[Tokens] = []
     for modality, group in groupby(sources, modality_of):
-        tokens += _module(modality).encode(model, list(group), options)
+        tokens += _MODULES[modality].encode(model, list(group), options)
     return tokens
 
 
@@ -55,7 +48,7 @@ def decode(model: AToken, tokens: Sequence[Tokens], token_budget: int) -> list[A
     """What each ``Tokens`` stands for, neighbours of one modality together."""
     results: list[Any] = []
     for modality, group in groupby(tokens, lambda item: item.modality):
-        results += _module(modality).decode(model, list(group), token_budget)
+        results += _MODULES[modality].decode(model, list(group), token_budget)
     return results
 
 
@@ -63,5 +56,5 @@ def embed(model: AToken, sources: Sequence[Any], options: EncodeOptions) -> Tens
     """Embeddings of the sources, fp32 [B, W] of unit length on the CPU."""
     vectors: list[Tensor] = []
     for modality, group in groupby(sources, modality_of):
-        vectors += _module(modality).embed(model, list(group), options)
+        vectors += _MODULES[modality].embed(model, list(group), options)
     return torch.cat(vectors)

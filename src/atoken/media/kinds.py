@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"})
+from .animation import ANIMATION_SUFFIXES, is_animation
+from .frames import FrameSource
+
+VIDEO_SUFFIXES = frozenset(
+    (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv")
+)
 ASSET_SUFFIXES = frozenset({".glb", ".gltf", ".obj", ".ply", ".stl", ".off", ".dae"})
 
 
@@ -17,8 +22,11 @@ def modality_of(source: Any) -> str:
     """ "image", "video" or "3d": by suffix for a path, by the number of axes for an array or tensor,
     by its attribute ``modality`` for anything else that has one.
 
-    Raises ``ValueError`` where neither tells.
+    A GIF, WebP or AVIF file is a video where it holds more than one frame. Everything else is taken for an image,
+    whose reader says what is wrong with it.
     """
+    if isinstance(source, FrameSource):
+        return "video"
     if isinstance(source, np.ndarray | Tensor):
         return "video" if source.ndim == 4 else "image"
     if not isinstance(source, str | os.PathLike):
@@ -30,4 +38,6 @@ def modality_of(source: Any) -> str:
         return "video"
     if suffix in ASSET_SUFFIXES:
         return "3d"
+    if suffix in ANIMATION_SUFFIXES and is_animation(source):
+        return "video"
     return "image"

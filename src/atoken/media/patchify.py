@@ -1,7 +1,8 @@
-"""Pictures as patches and back: nothing is cropped, nothing is guessed, and padding is remembered."""
+"""Pictures and frames as patches and back: nothing is cropped, nothing is guessed, and padding is remembered."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from ..config import PATCH
 from ..tokens import dense_coords
 
-ROWS, COLUMNS = PATCH[1:]
+STEPS, ROWS, COLUMNS = PATCH
 
 
 def to_pixels(
@@ -93,3 +94,31 @@ def to_uint8(pixels: Tensor) -> np.ndarray:
     """Pixels [3, H, W] in [-1, 1] -> uint8 HWC, rounded and clipped."""
     scaled = ((pixels.float() + 1) * 127.5).round().clamp(0, 255)
     return scaled.to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def frames_to_patches(frames: np.ndarray) -> tuple[Tensor, Tensor, tuple[int, int, int, int]]:
+    """Frames uint8 [T, H, W, 3] -> patches fp32 [N, 3072] in [-1, 1], coords int32 [N, 4], and the grid (t, x, y, 1).
+
+    A patch holds four frames in their order, each (row, column, RGB). Missing frames repeat the last one, the right
+    and bottom edges the last column and row. N = ceil(T / 4) * ceil(H / 16) * ceil(W / 16), in the order t, x, y.
+    """
+    count, height, width, _ = frames.shape
+    steps, rows, columns = -(-count // STEPS), -(-height // ROWS), -(-width // COLUMNS)
+    pixels = torch.from_numpy(frames[np.minimum(np.arange(steps * STEPS), count - 1)]).permute(0, 3, 1, 2)
+    edges = (0, columns * COLUMNS - width, 0, rows * ROWS - height)
+    padded = F.pad(pixels.float() / 127.5 - 1, edges, mode="replicate")
+    blocks = padded.view(steps, STEPS, 3, rows, ROWS, columns, COLUMNS)  # [t, 4, 3, R, 16, C, 16]
+    patches = blocks.permute(0, 3, 5, 1, 4, 6, 2).reshape(steps * rows * columns, -1)  # [t * R * C, 4 * 16 * 16 * 3]
+    grid = (steps, rows, columns, 1)
+    return patches, dense_coords(grid), grid
+
+
+def patches_to_frames(patches: Tensor, grid: Sequence[int], box: tuple[int, int, int, int]) -> np.ndarray:
+    """The inverse of ``frames_to_patches``: patches [N, 3072] -> uint8 [4 * t, H, W, 3], cropped to ``box``."""
+    steps, rows, columns, _ = grid
+    blocks = patches.view(steps, rows, columns, STEPS, ROWS, COLUMNS, 3)
+    top, left, height, width = box
+    canvas = blocks.permute(0, 3, 1, 4, 2, 5, 6).reshape(steps * STEPS, rows * ROWS, columns * COLUMNS, 3)
+    pixels = canvas[:, top : top + height, left : left + width]
+    scaled = ((pixels.float() + 1) * 127.5).round().clamp(0, 255)
+    return scaled.to(torch.uint8).contiguous().cpu().numpy()

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from ..config import PATCH_FEATURES, ModelConfig
 from .block import Block, RMSNorm
-from .layout import Layout, Spans, build_layout
-from .memory import LayerMemory, tile_steps
+from .layout import Layout, Spans, build_layout, tile_of
+from .memory import LayerMemory, TileMemory
 from .position import PositionTable
 
 
@@ -33,9 +33,20 @@ class Decoder(nn.Module):
         """latents [N, C] at coords int [N, 5] -> the first ``features`` numbers of each patch, [N, features]."""
         config = self.config
         if config.decoder_cache:
-            return self._forward_with_memory(latents, coords, features)
+            return self._decode_with_memory(latents, coords, features)
         layout = build_layout(coords, config.decoder_tile, config.head_dim)
         return layout.scatter(self._decode(layout.gather(latents), layout, layout.spans, features))
+
+    def new_memory(self) -> TileMemory:
+        """An empty memory, for ``decode_tile`` from the first tile on."""
+        config = self.config
+        return TileMemory(len(self.blocks), config.decoder_tile, config.decoder_cache, config.head_dim)
+
+    def decode_tile(self, latents: Tensor, coords: Tensor, steps: Tensor, memory: TileMemory, features: int) -> Tensor:
+        """The next time tile of every sample: latents [N, C] at coords int [N, 5], time ``steps`` int64 [N] in it."""
+        step = memory.next_tile(coords, steps)
+        inputs = step.layout.gather(latents)
+        return step.layout.scatter(self._decode(inputs, step.layout, step.spans, features, memory.layers))
 
     def _decode(
         self, latents: Tensor, layout: Layout, spans: Spans, features: int, memories: list[LayerMemory] | None = None
@@ -47,15 +58,9 @@ class Decoder(nn.Module):
             x = block(x, layout.rope, spans, memories[index] if memories else None)
         return F.linear(self.out_norm(x), self.out_layer.weight[:features])
 
-    def _forward_with_memory(self, latents: Tensor, coords: Tensor, features: int) -> Tensor:
-        config = self.config
-        memories = [LayerMemory() for _ in self.blocks]
-        patches, tokens = [], []
-        for step in tile_steps(coords, config.decoder_tile, config.decoder_cache, config.head_dim):
-            for memory in memories:
-                memory.step = step
-            inputs = step.layout.gather(latents[step.tokens])
-            decoded = self._decode(inputs, step.layout, step.spans, features, memories)
-            patches.append(step.layout.scatter(decoded))
-            tokens.append(step.tokens)
+    def _decode_with_memory(self, latents: Tensor, coords: Tensor, features: int) -> Tensor:
+        memory = self.new_memory()
+        tiles, steps = tile_of(coords, self.config.decoder_tile)
+        tokens = [(tiles == index).nonzero()[:, 0] for index in range(int(tiles.max()) + 1)]
+        patches = [self.decode_tile(latents[t], coords[t], steps[t], memory, features) for t in tokens]
         return torch.cat(patches)[torch.cat(tokens).argsort()]

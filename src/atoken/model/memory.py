@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .layout import Layout, Spans, segment_layout, tile_of
+from .layout import Layout, Spans, segment_layout
 from .rope import rope_table
 
 
@@ -34,10 +33,8 @@ class LayerMemory:
 
 @dataclass(frozen=True)
 class TileStep:
-    """One time tile of every sample that reaches it: its tokens, their layout, what enters and leaves the memory."""
+    """One time tile of every sample that reaches it: its layout, what enters and leaves the memory."""
 
-    tokens: Tensor
-    """int64, input index of the tile's tokens."""
     layout: Layout
     spans: Spans
     key_order: Tensor
@@ -47,21 +44,27 @@ class TileStep:
     """int64, computation index of the tokens that the next tile will see."""
 
 
-def tile_steps(coords: Tensor, tile: int, cache: int, head_dim: int) -> Iterator[TileStep]:
-    """Time tiles of ``tile`` latent steps, each seeing the last ``cache`` steps of the one before.
+class TileMemory:
+    """What the decoder carries from one time tile of ``tile`` latent steps to the next: the last ``cache`` steps."""
 
-    coords int [N, 5]. The first tile starts at t = 0 without a memory; in every later one the memory takes
-    t = 0 ... cache - 1 and the tile starts at t = cache.
-    """
-    tiles, steps = tile_of(coords, tile)
-    sample = coords[:, 0].long()
-    kept_sample, kept_positions = sample[:0], coords[:0, 1:].long()
-    for index in range(int(tiles.max()) + 1):
-        tokens = (tiles == index).nonzero()[:, 0]
-        time = steps[tokens] + (cache if index else 0)
-        positions = torch.cat([time[:, None], coords[tokens, 2:].long()], 1)
-        layout = segment_layout(sample[tokens], positions, head_dim)
-        owner, local, positions = (layout.gather(x) for x in (sample[tokens], steps[tokens], positions))
+    def __init__(self, layers: int, tile: int, cache: int, head_dim: int) -> None:
+        self.layers = [LayerMemory() for _ in range(layers)]
+        self.tile, self.cache, self.head_dim = tile, cache, head_dim
+        self._kept: tuple[Tensor, Tensor] | None = None
+        """Sample int64 [M] and position int64 [M, 4] of the remembered tokens; None before the first tile."""
+
+    def next_tile(self, coords: Tensor, steps: Tensor) -> TileStep:
+        """Enter the next tile, tokens at coords int [N, 5] and time ``steps`` int64 [N] from the tile's start.
+
+        The first tile starts at t = 0 without a memory; in every later one the memory takes t = 0 ... cache - 1 and
+        the tile starts at t = cache.
+        """
+        tile, cache, sample = self.tile, self.cache, coords[:, 0].long()
+        kept_sample, kept_positions = self._kept or (sample[:0], coords[:0, 1:].long())
+        time = steps + (cache if self._kept else 0)
+        positions = torch.cat([time[:, None], coords[:, 2:].long()], 1)
+        layout = segment_layout(sample, positions, self.head_dim)
+        owner, local, positions = (layout.gather(x) for x in (sample, steps, positions))
 
         # Segments keep the layout's order; within one, the stable sort leaves the memory in front.
         names, lengths = torch.unique_consecutive(owner, return_counts=True)
@@ -74,14 +77,15 @@ def tile_steps(coords: Tensor, tile: int, cache: int, head_dim: int) -> Iterator
         keys = torch.bincount(everyone, minlength=len(names))[: len(names)]
 
         keep = (local >= tile - cache).nonzero()[:, 0] if cache else local.new_zeros(0)
-        yield TileStep(
-            tokens=tokens,
+        shifted = local[keep] - (tile - cache)
+        self._kept = owner[keep], torch.cat([shifted[:, None], positions[keep, 1:]], 1)
+        step = TileStep(
             layout=layout,
             spans=Spans.of(lengths.tolist(), keys.tolist(), coords.device),
             key_order=key_order,
-            key_rope=rope_table(key_positions, head_dim),
+            key_rope=rope_table(key_positions, self.head_dim),
             keep=keep,
         )
-        kept_sample = owner[keep]
-        shifted = local[keep] - (tile - cache)
-        kept_positions = torch.cat([shifted[:, None], positions[keep, 1:]], 1)
+        for layer in self.layers:
+            layer.step = step
+        return step

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from .. import codec
 from ..config import FRAME_FEATURES, PATCH_FEATURES, ModelConfig
+from ..media.frames import Clip
 from ..render.gaussians import Gaussians
+from ..token_file import TokenFile
 from ..tokens import Packed, Tokens
 from .decoder import Decoder
 from .encoder import Encoder
@@ -21,6 +23,7 @@ from .fsq import FSQ
 from .gaussians import GaussianDecoder
 from .kl import Posterior
 from .layout import build_layout
+from .memory import TileMemory
 
 HEAD = "gaussians."
 """What the names of the Gaussian head's tensors begin with."""
@@ -119,6 +122,18 @@ class AToken(nn.Module):
         patches = self.decode_packed(packed, features=FRAME_FEATURES)
         return self.gaussians(patches, packed.coords[:, [0, 2, 3, 4]])
 
+    def tile_memory(self) -> TileMemory | None:
+        """What ``decode_tile`` needs from the first tile of a video on; None where the decoder keeps nothing."""
+        return self.decoder.new_memory() if self.config.decoder_cache else None
+
+    def decode_tile(self, packed: Packed, memory: TileMemory | None) -> Tensor:
+        """Like ``decode_packed`` for one decoder tile whose time counts from 0, after those that ``memory`` saw."""
+        if memory is None:
+            return self.decode_packed(packed)
+        packed = packed.to(self.device)
+        steps = packed.coords[:, 1].long()
+        return self.decoder.decode_tile(packed.feats, packed.coords, steps, memory, PATCH_FEATURES)
+
     @torch.no_grad()
     def encode(
         self,
@@ -134,7 +149,8 @@ class AToken(nn.Module):
         """Tokens of one source, or a list of tokens for a list of sources of any sizes.
 
         A picture is a path, a PIL image, a uint8 array (HWC) or tensor (CHW), or a float one with its
-        ``value_range``; ``layout`` ("HWC" or "CHW") overrides the order of the axes. ``kind`` is "continuous" (the
+        ``value_range``; ``layout`` ("HWC" or "CHW") overrides the order of the axes. A video is a path,
+        ``atoken.open_video(...)`` or ``atoken.Clip(frames, fps=...)``. ``kind`` is "continuous" (the
         posterior's mean, or a draw with ``sample=True`` and an optional ``generator`` on the model's device) or
         "discrete"; by default the first of ``config.kinds``. Raises ``ValueError`` for bad input.
         """
@@ -147,14 +163,34 @@ class AToken(nn.Module):
     def decode(self, tokens: Tokens | Sequence[Tokens], *, token_budget: int = codec.TOKEN_BUDGET) -> Any:
         """The picture of one ``Tokens`` as uint8 HWC in its original size, or a list of them for a list.
 
+        Videos become uint8 [T, H, W, 3], as many frames as went in; ``tokens.times`` says when they are shown.
         3D tokens become ``Gaussians`` in the unit cube, whose ``transform`` leads to the asset's frame. Raises
         ``ValueError`` for tokens that another model made.
         """
         items = [tokens] if isinstance(tokens, Tokens) else tokens
         for item in items:
-            self._check_origin(item)
+            self.check_origin(item)
         results = codec.decode(self, items, token_budget)
         return results[0] if isinstance(tokens, Tokens) else results
+
+    def encode_stream(
+        self, source: Any, *, kind: str | None = None, sample: bool = False, generator: torch.Generator | None = None
+    ) -> Iterator[Tokens]:
+        """Tokens of a video tile by tile (16 frames), each complete in itself, so that length does not cost memory.
+
+        ``source`` is a path, an ``atoken.open_video`` with its options, or an ``atoken.Clip`` of arrays. Joined, the
+        tiles are what ``encode`` gives, bit for bit. Raises ``ValueError`` for bad input, some of it on the way.
+        """
+        options = codec.EncodeOptions(self._kind(kind, sample), sample=sample, generator=generator)
+        return codec.videos.encode_stream(self, source, options)
+
+    def decode_stream(self, tokens: Tokens | TokenFile | str | Path | Iterable[Tokens]) -> Iterator[Clip]:
+        """The frames of a video tile by tile, with their times: ``.frames`` uint8 [T, H, W, 3] and ``.times``.
+
+        ``tokens`` is a ``Tokens`` (of which ``tokens.frames(a, b)`` takes a part), the path of a token file, which is
+        read step by step, or the tiles of ``encode_stream``. Raises ``ValueError`` for tokens of another model.
+        """
+        return codec.videos.decode_stream(self, tokens)
 
     @torch.no_grad()
     def embed(
@@ -193,7 +229,8 @@ class AToken(nn.Module):
             raise ValueError("discrete tokens cannot be sampled; only the continuous posterior can")
         return kind
 
-    def _check_origin(self, tokens: Tokens) -> None:
+    def check_origin(self, tokens: Tokens | TokenFile) -> None:
+        """Raise ``ValueError`` unless this model made the tokens."""
         if tokens.weights != self.weights_hash:
             raise ValueError(
                 f"the tokens were made by {tokens.model!r} with weights {tokens.weights[:12]}, "

@@ -1,0 +1,238 @@
+"""Token files of any length: written tile by tile, read step by step, with a bounded part of them in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .atok import (
+    BLANK,
+    CHECKSUM,
+    MISMATCH,
+    check_version,
+    metadata_of,
+    stored_values,
+    tokens_of,
+    unpack_12bit,
+    values_name,
+)
+from .files import atomic_write
+from .tokens import Tokens, as_latents
+
+BLOCK = 1 << 20
+SPARE = 256
+"""Bytes of the header kept for the numbers that grow while a file is written."""
+LARGEST_HEADER = 100_000_000
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "U16": torch.uint16,
+    "U8": torch.uint8,
+    "I32": torch.int32,
+}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+class TokenWriter:
+    """Writes the tokens of a video, tile after tile, to a ``.atok`` file that any reader of the format opens.
+
+    The header, which counts what was written, and the checksum come last; at the end of a ``with`` block without an
+    error the file is there, complete. Raises ``ValueError`` for tiles that do not fit each other.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.tokens = 0
+        self._stack = ExitStack()
+        self._first: Tokens | None = None
+        self._steps, self._rows = 0, 0
+        self._times: list[Tensor] = []
+        self._shape: tuple[str, list[int]] = ("", [])
+
+    def __enter__(self) -> TokenWriter:
+        temporary = self._stack.enter_context(atomic_write(self.path))
+        self._file: IO[bytes] = self._stack.enter_context(temporary.open("w+b"))
+        return self
+
+    def write(self, tile: Tokens) -> None:
+        """Add the tokens of the next tile, which all but the last must fill."""
+        if tile.times is None or len(tile) != math.prod(tile.grid):
+            raise ValueError("only tokens of a video that fill their grid are written tile by tile")
+        stored = stored_values(tile)
+        if self._first is None:
+            self._first, self._shape = tile, (_NAMES[stored.dtype], list(stored.shape[1:]))
+            self._length = -(-(len(self._header()) + SPARE) // 8) * 8
+            self._file.write(bytes(8 + self._length))
+        elif (tile.grid[1:], tile.kind, tile.weights) != (self._first.grid[1:], self._first.kind, self._first.weights):
+            raise ValueError("the tiles of one file need the same grid, kind and model")
+        elif sum(map(len, self._times)) != self._steps * 4:
+            raise ValueError("only the last tile may end inside a latent step")
+        self._file.write(_bytes(stored))
+        self._rows += len(stored)
+        self._steps += tile.grid[0]
+        self._times.append(tile.times.to(torch.float64))
+        self.tokens += len(tile)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        except BaseException as failure:
+            self._stack.__exit__(type(failure), failure, failure.__traceback__)
+            raise
+        self._stack.__exit__(kind, error, trace)
+
+    def _finish(self) -> None:
+        if self._first is None:
+            raise ValueError(f"{self.path}: there are no tokens to write")
+        self._file.write(_bytes(torch.cat(self._times)))
+        header = self._header().ljust(self._length)
+        self._file.seek(0)
+        self._file.write(len(header).to_bytes(8, "little") + header)
+        digest, at = _checksum(self._file)
+        self._file.seek(at)
+        self._file.write(digest)
+        self._file.flush()
+
+    def _header(self) -> bytes:
+        assert self._first is not None
+        grid = (self._steps, *self._first.grid[1:])
+        dtype, shape = self._shape
+        times = sum(map(len, self._times))
+        size = self._rows * math.prod(shape) * _DTYPES[dtype].itemsize
+        tensors = {
+            "__metadata__": metadata_of(replace(self._first, grid=grid)),
+            values_name(self._first): {"dtype": dtype, "shape": [self._rows, *shape], "data_offsets": [0, size]},
+            "times": {"dtype": "F64", "shape": [times], "data_offsets": [size, size + 8 * times]},
+        }
+        return json.dumps(tensors, separators=(",", ":")).encode()
+
+
+class TokenFile:
+    """A ``.atok`` file of a video, open for reading step by step; it has the fields of ``Tokens`` but for the values.
+
+    Opening reads the file once to check its checksum, in blocks. Use it in a ``with`` block. Raises ``ValueError``
+    for a file that is damaged, newer, not ours, or not of a video; ``FileNotFoundError``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._file = self.path.open("rb")
+        try:
+            self._open()
+        except ValueError as error:
+            self._file.close()
+            raise ValueError(f"{path}: {error}") from None
+
+    def __enter__(self) -> TokenFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def _open(self) -> None:
+        header, self._start = read_header(self._file)
+        metadata = header.pop("__metadata__", {})
+        check_version(metadata)
+        digest, at = _checksum(self._file)
+        self._file.seek(at)
+        if self._file.read(64) != digest:
+            raise ValueError(MISMATCH)
+        if "times" not in header or "coords" in header:
+            raise ValueError("only token files of videos are read step by step")
+        self._values = header["codes" if metadata.get("kind") == "discrete" else "latents"]
+        shape = self._values["shape"]
+        empty = {"codes": torch.zeros(0, shape[1]), "latents": torch.zeros(0, shape[1]), "times": self._times(header)}
+        grid = json.loads(metadata["grid"])
+        if shape[0] != math.prod(grid):
+            raise ValueError(f"{shape[0]} tokens do not fill the grid {grid}")
+        facts = tokens_of({**metadata, "grid": json.dumps([0, *grid[1:]])}, empty)
+        self.kind, self.fsq, self.size, self.box = facts.kind, facts.fsq, facts.size, facts.box
+        self.model, self.weights, self.modality = facts.model, facts.weights, facts.modality
+        self.times, self.first_frame = facts.times, facts.first_frame
+        self.grid: tuple[int, int, int, int] = tuple(grid)
+        self.tokens = shape[0]
+
+    def frames(self, start: int, stop: int) -> TokenFile:
+        """The same file, standing for the frames ``start`` ... ``stop - 1`` alone; see ``Tokens.frames``."""
+        assert self.times is not None
+        if not 0 <= start < stop <= len(self.times):
+            raise ValueError(f"frames {start} ... {stop} are not among the {len(self.times)} of the video")
+        other = object.__new__(TokenFile)
+        other.__dict__.update(self.__dict__)
+        other.times, other.first_frame = self.times[start:stop], self.first_frame + start
+        return other
+
+    def latent_steps(self, first: int = 0) -> Iterator[Tensor]:
+        """Latents of each step in time from ``first`` on, float [x * y * z, C]."""
+        rows = math.prod(self.grid[1:])
+        for index in range(first, self.grid[0]):
+            values = self._read(self._values, index * rows, rows)
+            if self.kind == "discrete" and values.dtype == torch.uint8:
+                values = unpack_12bit(values)
+            yield as_latents(self.kind, values, self.fsq).float()
+
+    def _times(self, header: dict[str, Any]) -> Tensor:
+        return self._read(header["times"], 0, header["times"]["shape"][0])
+
+    def _read(self, entry: dict[str, Any], first: int, rows: int) -> Tensor:
+        """``rows`` rows of a tensor from ``first`` on."""
+        dtype, shape = _DTYPES[entry["dtype"]], entry["shape"][1:]
+        size = math.prod(shape) * dtype.itemsize
+        self._file.seek(self._start + entry["data_offsets"][0] + first * size)
+        data = bytearray(self._file.read(rows * size))
+        if len(data) != rows * size:
+            raise ValueError(f"{self.path}: the file is truncated or damaged")
+        return torch.frombuffer(data, dtype=dtype).view(rows, *shape)
+
+
+def read_header(file: IO[bytes]) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file, and where its data begin. Raises ``ValueError``."""
+    start = file.read(9)
+    length = int.from_bytes(start[:8], "little")
+    if len(start) < 9 or start[8:] != b"{":
+        raise ValueError("not a token file" if start else "the file is empty")
+    text = b"{" + file.read(min(length, LARGEST_HEADER) - 1)
+    try:
+        header = json.loads(text)
+        if len(text) != length or not isinstance(header, dict):
+            raise ValueError
+    except (ValueError, RecursionError):
+        raise ValueError("the file is truncated or damaged") from None
+    return header, 8 + length
+
+
+def _checksum(file: IO[bytes]) -> tuple[bytes, int]:
+    """SHA-256 over the whole file with the checksum's own digits as zeros, in hexadecimal, and where they stand."""
+    file.seek(0)
+    _, start = read_header(file)
+    file.seek(0)
+    head = file.read(start)
+    at = head.find(CHECKSUM) + len(CHECKSUM)
+    if at < len(CHECKSUM):
+        raise ValueError(MISMATCH)
+    digest = hashlib.sha256(head[:at] + BLANK + head[at + 64 :])
+    while block := file.read(BLOCK):
+        digest.update(block)
+    return digest.hexdigest().encode(), at
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return np.ascontiguousarray(tensor.contiguous().view(torch.uint8).numpy()).tobytes()

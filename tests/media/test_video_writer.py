@@ -1,0 +1,120 @@
+"""Frames into video files: formats, times, exactness, sound, and all or nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_video import psnr
+
+from atoken.media.frames import Clip
+from atoken.media.soundtrack import Soundtrack
+from atoken.media.video import open_video
+from atoken.media.video_writer import write_video
+
+av = pytest.importorskip("av")
+
+TIMES = [1.0, 1.04, 1.05, 1.21, 1.22, 1.49, 1.5, 1.9]
+
+
+def read(path):
+    frames = list(open_video(path))
+    return np.stack([f.pixels for f in frames]), [f.time for f in frames]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "webm", "gif"])
+@pytest.mark.parametrize("size", [(48, 64), (35, 51)])
+def test_formats(film, suffix, size):
+    frames, path = film.frames(8, *size), film.folder / f"w.{suffix}"
+    write_video(path, Clip(frames, times=TIMES))
+    pixels, times = read(path)
+    assert pixels.shape == frames.shape
+    assert psnr(pixels, frames) > 28
+    assert times == pytest.approx([t - 1 for t in TIMES], abs=1e-9)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "webm"])
+@pytest.mark.parametrize("size", [(48, 64), (35, 51)])
+def test_lossless(film, suffix, size):
+    frames, path = film.frames(8, *size), film.folder / f"w.{suffix}"
+    write_video(path, Clip(frames, fps=30), lossless=True)
+    assert np.array_equal(read(path)[0], frames)
+
+
+@pytest.mark.parametrize("rate", [24, 25, 30, 60, 24000 / 1001, 30000 / 1001])
+def test_rates_are_exact(film, rate):
+    frames, path = film.frames(12, 16, 16), film.folder / "w.mp4"
+    write_video(path, Clip(frames, fps=rate), fps=rate)
+    assert read(path)[1] == pytest.approx(np.arange(12) / rate, abs=1e-7)
+
+
+def test_ordinary_mp4_plays_everywhere(film):
+    path = film.folder / "w.mp4"
+    write_video(path, Clip(film.frames(), fps=25))
+    facts = open_video(path).facts
+    assert (facts.codec, facts.pixel_format) == ("h264", "yuv420p")
+    data = path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")  # a browser can begin before it has all
+
+
+def test_colours_survive(film):
+    colours = np.zeros((1, 48, 48, 3), np.uint8)
+    for column, colour in enumerate([(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (90, 60, 200)]):
+        colours[:, :, column * 8 : column * 8 + 8] = colour
+    path = film.folder / "w.mp4"
+    write_video(path, Clip(colours.repeat(3, 0), fps=25), quality=5)
+    shown = read(path)[0][1, 20, 4::8].astype(int)  # the middle of each bar
+    assert np.abs(shown - colours[0, 20, 4::8].astype(int)).max() <= 6
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "aac"), ("mkv", "aac"), ("webm", "libopus")])
+def test_sound_is_copied(film, suffix, codec):
+    source = film.write("s.mkv", "libx264", film.frames(50), audio=codec)
+    path = film.folder / f"w.{suffix}"
+    write_video(path, open_video(source, start=0.4), soundtrack=Soundtrack(source, 0.4))
+    with av.open(str(path)) as container:
+        packets = [p for p in container.demux(audio=0) if p.size]
+        first, last = (float(p.pts * p.time_base) for p in (packets[0], packets[-1]))
+    assert 0 <= first < 0.05
+    assert last == pytest.approx(1.6, abs=0.06)
+    assert len(read(path)[1]) == 40
+
+
+def test_no_sound_to_keep(film):
+    source = film.write("s.mkv", "libx264")
+    with pytest.raises(ValueError, match="has no sound to keep"):
+        write_video(film.folder / "w.mp4", open_video(source), soundtrack=Soundtrack(source))
+    assert not (film.folder / "w.mp4").exists()
+
+
+def test_all_or_nothing(film):
+    path = film.folder / "w.mp4"
+    path.write_bytes(b"old")
+
+    def interrupted():
+        yield from Clip(film.frames(4), fps=25)
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        write_video(path, interrupted())
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in film.folder.iterdir()] == ["w.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("w.avi", {}, r"no suffix of a writable video"),
+        ("w.gif", {"lossless": True}, "cannot be lossless"),
+        ("w.mp4", {"frames": []}, "no frame to write"),
+    ],
+)
+def test_refused(film, name, options, sentence):
+    frames = options.pop("frames", film.frames(2))
+    with pytest.raises(ValueError, match=sentence):
+        write_video(film.folder / name, Clip(frames, fps=25), **options)
+    assert not (film.folder / name).exists()
+
+
+def test_one_size(film):
+    with pytest.raises(ValueError, match="a frame of"):
+        write_video(film.folder / "w.mp4", Clip([film.frames(1)[0], film.frames(1, 32, 32)[0]], fps=25))
