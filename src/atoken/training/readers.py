@@ -88,7 +88,8 @@ def clip_sample(
     last = max(0, len(frames) - 1 - (count - 1) * stride)
     start = int(rng.integers(last + 1))
     chosen = frames[start : start + count * stride : stride]
-    scale = draw_scale(*chosen[0].shape[:2], config.resolution, budget, rng, steps=-(-len(chosen) // PATCH[0]))
+    steps = -(-len(chosen) // PATCH[0])
+    scale = draw_scale(chosen[0].shape[0], chosen[0].shape[1], config.resolution, budget, rng, steps)
     height, width = (max(PATCH[1], round(side * scale)) for side in chosen[0].shape[:2])
     rows, columns = height // PATCH[1], width // PATCH[2]
     top, left = (int(rng.integers(side % PATCH[1] + 1)) for side in (height, width))
