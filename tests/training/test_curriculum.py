@@ -70,6 +70,7 @@ optimizer: {warmup: 5}
         ("ratio: 1", "ratio: -1", "must be positive"),
         ("warmup: 5", "schedule: step", "give cosine or linear"),
         ("optimizer:", "parallel: {strategy: tp}\noptimizer:", "give ddp or fsdp"),
+        ("warmup: 5}", "warmup: 5, muon_lr: 0.02}\nparallel: {strategy: fsdp}", "muon needs whole matrices"),
         ("model: tiny", "model: [", "is not YAML"),
         (GOOD, "words", "expected a table"),
     ],

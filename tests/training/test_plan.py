@@ -28,7 +28,8 @@ def test_a_stage_costs_what_its_tasks_do(config):
     assert one.parameters == sum(p.numel() for p in AToken(config.model_config).parameters())
     assert one.state_bytes == STATE_BYTES * one.parameters
     assert one.tokens == 64
-    many = plan(replace(config, ranks=4, parallel=replace(config.parallel, strategy="fsdp")))
+    adamw, sharded = replace(config.optimizer, muon_lr=None), replace(config.parallel, strategy="fsdp")
+    many = plan(replace(config, ranks=4, optimizer=adamw, parallel=sharded))
     assert many.flops == pytest.approx(4 * one.flops)
     assert many.state_bytes == one.state_bytes // 4
     assert one.hours(1000, 0.5) == pytest.approx(one.flops * 1000 / (0.5 * H100_PEAK) / 3600)

@@ -9,13 +9,14 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from atoken import write_image
 from atoken.tokens import dense_coords
 from atoken.training.batch import Sample, fill, pack
 from atoken.training.config import ShardsConfig, TaskConfig
 from atoken.training.pack_data import pack_folder
-from atoken.training.readers import draw_scale, picture_sample
+from atoken.training.readers import draw_scale, picture_sample, read_sample
 from atoken.training.shards import Cursor, ShardFeed, find_shards, stream
 from atoken.training.trainer import train
 
@@ -144,6 +145,24 @@ def test_voxels_come_from_their_views(tmp_path):
     expected = torch.from_numpy(views[1, 16:32, 32:48].reshape(-1)).float() / 127.5 - 1
     assert torch.equal(batch.packed.feats[0], expected)
     assert batch.samples[0].modality == "3d"
+
+
+def test_clips_are_cut_from_video_files(tmp_path):
+    frames = [Image.fromarray(np.full((48, 64, 3), 8 * number, np.uint8)) for number in range(20)]
+    stream = io.BytesIO()
+    av = pytest.importorskip("av")
+    with av.open(stream, "w", format="mp4") as file:
+        track = file.add_stream("libx264", rate=10, options={"qp": "0"})
+        track.width, track.height, track.pix_fmt = 64, 48, "yuv444p"
+        for frame in [*(av.VideoFrame.from_image(frame) for frame in frames), None]:
+            file.mux(track.encode(frame))
+    raw = {"__key__": "clip", "mp4": stream.getvalue(), "txt": b"grey"}
+    config = ShardsConfig(("x",), resolution=(32, 32), frames=(8, 8), strides=(2, 2))
+    sample = read_sample(raw, config, 64, np.random.default_rng(0))
+    assert (sample.modality, sample.caption, sample.grid) == ("video", "grey", (2, 2, 2, 1))
+    assert sample.feats.shape == (8, 3072)
+    levels = (sample.feats[0].view(4, -1).mean(1) + 1) * 127.5
+    assert (levels.diff() - 16).abs().max() < 3  # every second frame of a ramp of 8
 
 
 def test_modalities_share_a_batch():

@@ -113,7 +113,7 @@ def test_pairs_of_clips_or_assets_and_captions(name):
     task = TextPairs(Words())
     totals, _ = learn(task, BATCHES[name])
     assert totals[-1] < 0.05 * totals[0]
-    assert task.extra.bias.item() != -10.0
+    assert task.loss.bias.item() != -10.0
 
 
 def test_a_task_about_text_needs_captions():

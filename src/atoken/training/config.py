@@ -236,6 +236,8 @@ class TrainConfig:
             raise ValueError("train config: at least one task needs a ratio")
         if len({task.task for task in self.tasks}) != len(self.tasks):
             raise ValueError("train config: each task may stand there once")
+        if self.parallel.strategy == "fsdp" and self.optimizer.muon_lr is not None:
+            raise ValueError("train config: muon needs whole matrices: take strategy: ddp, or leave muon_lr out")
         down = self.optimizer.decay if self.optimizer.schedule == "linear" else 0
         if self.optimizer.warmup + down > self.steps:
             raise ValueError("train config: warmup and decay together are longer than the run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from PIL import Image
 
 from ..config import PATCH
 from ..media.image import IMAGE_SUFFIXES, read_image
-from ..media.patchify import image_to_patches, to_pixels
+from ..media.kinds import VIDEO_SUFFIXES
+from ..media.patchify import frames_to_patches, image_to_patches, to_pixels
+from ..media.video import open_video
 from .batch import Sample
 from .config import ShardsConfig
 
@@ -31,9 +34,11 @@ def read_sample(raw: dict[str, Any], config: ShardsConfig, budget: int, rng: np.
     for suffix, data in raw.items():
         if f".{suffix}" in IMAGE_SUFFIXES:
             return picture_sample(read_image(data), config.resolution, budget, rng, caption)
+        if f".{suffix}" in VIDEO_SUFFIXES:
+            return clip_sample(data, suffix, config, budget, rng, caption)
         if suffix == VOXELS:
             return voxel_sample(data, config.voxels, caption)
-    raise ValueError(f"sample {raw['__key__']} has neither a picture nor voxels")
+    raise ValueError(f"sample {raw['__key__']} has neither a picture nor a video nor voxels")
 
 
 def picture_sample(
@@ -65,6 +70,33 @@ def draw_scale(
     scale = float(rng.uniform(low, high)) / short
     fitting = math.sqrt(budget / steps * PATCH[1] * PATCH[2] / (height * width))
     return max(min(scale, fitting), PATCH[1] / short)
+
+
+def clip_sample(
+    data: bytes, suffix: str, config: ShardsConfig, budget: int, rng: np.random.Generator, caption: str | None
+) -> Sample:
+    """A clip of a video file's bytes: frames, stride, start and scale drawn at random, cropped to whole patches.
+
+    A file with fewer frames than drawn gives all that it has. Raises ``ValueError`` for a file that cannot be read.
+    """
+    with tempfile.NamedTemporaryFile(suffix=f".{suffix}") as file:
+        file.write(data)
+        file.flush()
+        frames = [frame.pixels for frame in open_video(file.name)]
+    stride = int(rng.integers(config.strides[0], config.strides[1] + 1))
+    count = int(rng.integers(config.frames[0] // PATCH[0], config.frames[1] // PATCH[0] + 1)) * PATCH[0]
+    last = max(0, len(frames) - 1 - (count - 1) * stride)
+    start = int(rng.integers(last + 1))
+    chosen = frames[start : start + count * stride : stride]
+    steps = -(-len(chosen) // PATCH[0])
+    scale = draw_scale(chosen[0].shape[0], chosen[0].shape[1], config.resolution, budget, rng, steps)
+    height, width = (max(PATCH[1], round(side * scale)) for side in chosen[0].shape[:2])
+    rows, columns = height // PATCH[1], width // PATCH[2]
+    top, left = (int(rng.integers(side % PATCH[1] + 1)) for side in (height, width))
+    box = np.s_[top : top + rows * PATCH[1], left : left + columns * PATCH[2]]
+    resized = [np.asarray(Image.fromarray(f).resize((width, height), Image.Resampling.LANCZOS))[box] for f in chosen]
+    feats, coords, grid = frames_to_patches(np.stack(resized))
+    return Sample("video", feats, coords, grid, caption)
 
 
 def voxel_sample(data: bytes, side: int, caption: str | None) -> Sample:

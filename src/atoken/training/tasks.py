@@ -102,15 +102,15 @@ class TextPairs(Task):
     """The sigmoid loss of clips or assets and their captions, over all ranks."""
 
     def __init__(self, tower: TextTower) -> None:
-        self.tower = tower
-        self.extra = SigmoidLoss()
+        self.tower, self.loss = tower, SigmoidLoss()
+        self.extra = self.loss
 
     def __call__(self, model: AToken, batch: Batch) -> dict[str, Tensor]:
         """The term semantic; samples with one caption are each other's positives."""
         pooled = model.encode_packed(batch.packed.to(model.device)).pooled
         assert pooled is not None
         labels = torch.tensor([zlib.crc32(caption.encode()) for caption in batch.captions], device=pooled.device)
-        return {"semantic": self.extra(pooled, self.tower(batch.captions).to(pooled.device), labels)}
+        return {"semantic": self.loss(pooled, self.tower(batch.captions).to(pooled.device), labels)}
 
 
 def build_tasks(config: TrainConfig, device: str) -> dict[str, Task]:
