@@ -23,6 +23,7 @@ from .atok import (
     MISMATCH,
     check_version,
     metadata_of,
+    read_modality,
     stored_values,
     tokens_of,
     unpack_12bit,
@@ -145,6 +146,10 @@ class TokenFile:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def _open(self) -> None:
@@ -201,6 +206,11 @@ class TokenFile:
         if len(data) != rows * size:
             raise ValueError(f"{self.path}: the file is truncated or damaged")
         return torch.frombuffer(data, dtype=dtype).view(rows, *shape)
+
+
+def open_tokens(path: str | os.PathLike[str]) -> Tokens | TokenFile:
+    """The tokens of a file; those of a video step by step, so close them. Raises as ``Tokens.load`` does."""
+    return TokenFile(path) if read_modality(Path(path)) == "video" else Tokens.load(Path(path))
 
 
 def read_header(file: IO[bytes]) -> tuple[dict[str, Any], int]:

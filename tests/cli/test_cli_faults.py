@@ -85,7 +85,7 @@ def test_missing_paths(run, picture, tmp_path):
     assert result.exit_code == 2
     assert result.stderr.splitlines() == [
         f"error: {tmp_path}/gone.png: no such file or folder",
-        f"error: {tmp_path}/*.webp: no picture matches",
+        f"error: {tmp_path}/*.webp: no picture, video or 3D file matches",
     ]
     assert everything(tmp_path / "out") == ["a.atok"]
 
@@ -93,9 +93,8 @@ def test_missing_paths(run, picture, tmp_path):
 def test_no_input_at_all_is_one_sentence(run, tmp_path):
     result = run("encode", tmp_path / "gone.png", tmp_path / "*.webp")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert (
-        result.stderr == f"error: {tmp_path}/gone.png: no such file or folder; {tmp_path}/*.webp: no picture matches\n"
-    )
+    gone = f"{tmp_path}/gone.png: no such file or folder"
+    assert result.stderr == f"error: {gone}; {tmp_path}/*.webp: no picture, video or 3D file matches\n"
     assert run("decode", tmp_path).stderr == f"error: {tmp_path}: no token file in this folder\n"
     assert not (tmp_path / "out").exists()
 

@@ -70,7 +70,7 @@ def test_colours_survive(film):
 def test_sound_is_copied(film, suffix, codec):
     source = film.write("s.mkv", "libx264", film.frames(50), audio=codec)
     path = film.folder / f"w.{suffix}"
-    write_video(path, open_video(source, start=0.4), soundtrack=Soundtrack(source, 0.4))
+    write_video(path, open_video(source, start=0.4), soundtrack=Soundtrack(source))
     with av.open(str(path)) as container:
         packets = [p for p in container.demux(audio=0) if p.size]
         first, last = (float(p.pts * p.time_base) for p in (packets[0], packets[-1]))

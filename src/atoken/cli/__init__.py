@@ -58,7 +58,7 @@ def _show_warning(
 app = typer.Typer(
     name="atoken",
     cls=Commands,
-    help="Pictures as tokens in one sparse 4D space, and back.",
+    help="Pictures, videos and 3D assets as tokens in one sparse 4D space, and back.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -92,7 +92,7 @@ def _common(
 
 @app.command()
 def encode(
-    inputs: options.Pictures,
+    inputs: options.Sources,
     model: options.Model = "nano",
     kind: options.Kind = None,
     out: options.Out = Path("."),
@@ -101,12 +101,18 @@ def encode(
     token_budget: options.TokenBudget = None,
     max_pixels: options.MaxPixels = None,
     background: options.Background = "255,255,255",
+    fps: options.Fps = None,
+    size: options.Size = None,
+    start: options.Start = None,
+    end: options.End = None,
+    allow_partial: options.AllowPartial = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Turn pictures into token files (.atok)."""
-    from .pictures import Encode, Settings, run
+    """Turn pictures, videos and 3D files into token files (.atok). Sound is not tokenised."""
+    from .pictures import Encode, Resampling, Settings, run
 
-    settings = Settings(model, out, device, dtype, token_budget, overwrite, kind, max_pixels, background)
+    resampling = Resampling(fps, options.parse_size(size), start, end, allow_partial)
+    settings = Settings(model, out, device, dtype, token_budget, overwrite, kind, max_pixels, background, resampling)
     run(Encode, inputs, settings)
 
 
@@ -116,36 +122,60 @@ def decode(
     model: options.Model = "nano",
     out: options.Out = Path("."),
     image_format: options.Format = None,
+    video_format: options.VideoFormat = None,
+    lossless: options.Lossless = False,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
     token_budget: options.TokenBudget = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Turn token files (.atok) back into pictures."""
+    """Turn token files (.atok) back into pictures, videos and splats."""
     from .pictures import Decode, Settings, run
 
-    settings = Settings(model, out, device, dtype, token_budget, overwrite, image_format=image_format)
+    settings = Settings(
+        *(model, out, device, dtype, token_budget, overwrite),
+        image_format=image_format,
+        video_format=video_format,
+        lossless=lossless,
+    )
     run(Decode, inputs, settings)
 
 
 @app.command()
 def reconstruct(
-    inputs: options.Pictures,
+    inputs: options.Sources,
     model: options.Model = "nano",
     kind: options.Kind = None,
     out: options.Out = Path("."),
     image_format: options.Format = None,
+    video_format: options.VideoFormat = None,
+    lossless: options.Lossless = False,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
     token_budget: options.TokenBudget = None,
     max_pixels: options.MaxPixels = None,
     background: options.Background = "255,255,255",
+    fps: options.Fps = None,
+    size: options.Size = None,
+    start: options.Start = None,
+    end: options.End = None,
+    allow_partial: options.AllowPartial = False,
+    keep_audio: options.KeepAudio = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Encode pictures and decode them at once, into NAME.reconstructed.png, and say how close they come."""
-    from .pictures import Reconstruct, Settings, run
+    """Encode pictures, videos and 3D files and decode them at once, into NAME.reconstructed.png or .mp4, and say how
+    close they come.
+    """
+    from .pictures import Reconstruct, Resampling, Settings, run
 
-    settings = Settings(model, out, device, dtype, token_budget, overwrite, kind, max_pixels, background, image_format)
+    resampling = Resampling(fps, options.parse_size(size), start, end, allow_partial)
+    settings = Settings(
+        *(model, out, device, dtype, token_budget, overwrite, kind, max_pixels, background, resampling),
+        image_format=image_format,
+        video_format=video_format,
+        lossless=lossless,
+        keep_audio=keep_audio,
+    )
     run(Reconstruct, inputs, settings)
 
 
@@ -156,11 +186,11 @@ def info(
         typer.Argument(
             metavar="FILES...",
             show_default=False,
-            help="Token files, pictures, model folders, released checkpoints, or names of shipped models.",
+            help="Token files, pictures, videos, model folders, released checkpoints, or names of shipped models.",
         ),
     ],
 ) -> None:
-    """Say what a token file, a picture, a model folder or a checkpoint is."""
+    """Say what a token file, a picture, a video, a model folder or a checkpoint is."""
     from .info import describe_all
 
     describe_all(files)

@@ -26,6 +26,14 @@ class Task(ABC):
         """Whether the result is there already."""
         return target.exists()
 
+    def alone(self, path: Path) -> bool:
+        """Whether a file goes through ``convert`` by itself, because it may be longer than memory."""
+        return False
+
+    def convert(self, source: Path, target: Path) -> int:
+        """From a file that goes alone to its result, all or nothing; returns the number of its tokens."""
+        raise NotImplementedError
+
     @abstractmethod
     def read(self, path: Path) -> Any:
         """The input in memory."""
@@ -63,6 +71,9 @@ def _batches(task: Task, jobs: Sequence[Job], report: Report, budget: int, overw
             if not overwrite and task.finished(job.target):
                 report.skip()
                 continue
+            if task.alone(job.source):
+                _convert(task, job, report)
+                continue
             item = task.read(job.source)
         except (ValueError, OSError) as error:
             report.fail(sentence(error, job.source))
@@ -94,6 +105,24 @@ def _computed(task: Task, batch: list[Loaded], report: Report) -> list[tuple[Loa
     return [pair for loaded in batch for pair in _computed(task, [loaded], report)]
 
 
+def _convert(task: Task, job: Job, report: Report) -> None:
+    try:
+        tokens = task.convert(job.source, job.target)
+    except ValueError as error:
+        report.fail(sentence(error, job.source))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_short_of_memory(error):
+            raise
+        report.fail(f"{job.source}: not enough memory for one tile of it")
+    except OSError as error:
+        if error.filename == str(job.source):
+            report.fail(sentence(error, job.source))
+        else:
+            _fail_to_write(job, report, error)
+    else:
+        report.wrote(job.target, tokens)
+
+
 def _is_short_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
@@ -104,12 +133,15 @@ def _write(task: Task, job: Job, item: Any, result: Any, report: Report) -> None
     except ValueError as error:
         report.fail(sentence(error, job.source))
     except OSError as error:
-        if error.errno in _OF_ONE_FILE:
-            report.fail(f"{job.source}: cannot write {sentence(error)}")
-            return
-        written = f"stopped with {report.written} written, and running the same command again continues"
-        raise OSError(
-            error.errno, f"{error.strerror or error}; {written}", str(error.filename or job.target)
-        ) from error
+        _fail_to_write(job, report, error)
     else:
         report.wrote(job.target, task.count(item))
+
+
+def _fail_to_write(job: Job, report: Report, error: OSError) -> None:
+    """Keep an error about one name; raise one that every further file would meet too."""
+    if error.errno in _OF_ONE_FILE:
+        report.fail(f"{job.source}: cannot write {sentence(error)}")
+        return
+    written = f"stopped with {report.written} written, and running the same command again continues"
+    raise OSError(error.errno, f"{error.strerror or error}; {written}", str(error.filename or job.target)) from error

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from ..config import PATCH, PRESETS, ModelConfig
 from ..media.image import read_image
+from ..media.kinds import modality_of
+from ..media.video import open_video
 from ..model.tokenizer import AToken
 from ..tokens import Tokens
 from ..weights.files import WEIGHTS, read_model
@@ -70,7 +72,7 @@ def _describe(name: str) -> Facts:
     if path.suffix in CHECKPOINTS and path.exists():
         config, state = read_released(path)
         return {"what": "released checkpoint", **_model_facts(config, state, path), "bytes": _bytes(path)}
-    return _picture_facts(path)
+    return _video_facts(path) if modality_of(path) == "video" else _picture_facts(path)
 
 
 def _token_facts(path: Path) -> Facts:
@@ -87,9 +89,30 @@ def _token_facts(path: Path) -> Facts:
         values: f"{shape} {dtype}",
         "size": f"{width} x {height}",
         **{key: header[key] for key in sorted(header) if key not in ("format", "size")},
+        **({} if tokens.times is None else {"frames": len(tokens.times), **_span(tokens.times.tolist())}),
         "bytes": _bytes(path),
-        "bits per pixel": _rate(path, height * width),
+        "bits per pixel": _rate(path, height * width * (1 if tokens.times is None else len(tokens.times))),
     }
+
+
+def _video_facts(path: Path) -> Facts:
+    """What the header says; frames are not counted where it does not."""
+    facts = open_video(path).facts
+    rows, columns = -(-facts.height // PATCH[1]), -(-facts.width // PATCH[2])
+    return {
+        "what": "video",
+        "stored as": f"{facts.codec} ({facts.pixel_format}) in {facts.container}",
+        "size": f"{facts.width} x {facts.height}" + (f", turned by {facts.rotation}°" if facts.rotation else ""),
+        "frames a second": "not said" if facts.fps is None else f"{facts.fps:.4g}",
+        "frames": facts.frames or "not said",
+        "sound": facts.audio or "none",
+        "tokens for 4 frames": rows * columns,
+        "bytes": _bytes(path),
+    }
+
+
+def _span(times: list[float]) -> Facts:
+    return {"first and last frame": f"{times[0]:.3f} s, {times[-1]:.3f} s"}
 
 
 def _picture_facts(path: Path) -> Facts:

@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16", "float16")
 DTYPE_NAMES = "|".join(DTYPES)
+VIDEO_FORMATS = ("mp4", "mov", "mkv", "webm", "gif")
 FORMATS = ("png", "jpg", "jpeg", "webp", "avif", "tif", "tiff", "bmp")
 
-Pictures = Annotated[
+Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="INPUTS...",
         show_default=False,
-        help="Pictures, folders (with all that is below them) and quoted patterns such as 'photos/**/*.jpg'.",
+        help="Pictures, videos, 3D files, folders (with all below them) and quoted patterns such as 'photos/**/*.jpg'.",
     ),
 ]
 TokenFiles = Annotated[
@@ -49,6 +50,33 @@ Out = Annotated[
 Format = Annotated[
     str | None,
     typer.Option("--format", metavar="|".join(FORMATS), show_default="png", help="Format of the written pictures."),
+]
+VideoFormat = Annotated[
+    str | None,
+    typer.Option(metavar="|".join(VIDEO_FORMATS), show_default="mp4", help="Format of the written videos."),
+]
+Fps = Annotated[
+    float | None,
+    typer.Option(metavar="N", show_default="as in the file", help="Videos: resample to so many frames a second."),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|WxH", show_default="as in the file", help="Videos: resize the shorter side to N, or to W x H."
+    ),
+]
+Start = Annotated[
+    float | None, typer.Option(metavar="SECONDS", show_default="the first frame", help="Videos: begin here.")
+]
+End = Annotated[float | None, typer.Option(metavar="SECONDS", show_default="the last frame", help="Videos: end here.")]
+AllowPartial = Annotated[
+    bool, typer.Option("--allow-partial", help="Videos: keep what is before the damage in a damaged file.")
+]
+KeepAudio = Annotated[
+    bool, typer.Option("--keep-audio", help="Copy the sound of a video, which tokens do not hold, into the result.")
+]
+Lossless = Annotated[
+    bool, typer.Option("--lossless", help="Write videos without loss, for FFmpeg rather than players.")
 ]
 Device = Annotated[
     str | None,
@@ -85,6 +113,16 @@ def parse_background(value: str) -> tuple[int, int, int]:
     if len(numbers) != 3 or not all(0 <= number <= 255 for number in numbers):
         raise ValueError(f"--background is {value!r}: give three integers in 0..255, such as 255,255,255")
     return numbers[0], numbers[1], numbers[2]
+
+
+def parse_size(value: str | None) -> int | tuple[int, int] | None:
+    """``"N"`` as the shorter side, ``"WxH"`` as (height, width). Raises ``ValueError``."""
+    if value is None:
+        return None
+    numbers = [int(part) if part.isdecimal() else 0 for part in value.lower().split("x")]
+    if len(numbers) > 2 or min(numbers) < 1:
+        raise ValueError(f"--size is {value!r}: give the shorter side, such as 256, or width x height, such as 320x240")
+    return numbers[0] if len(numbers) == 1 else (numbers[1], numbers[0])
 
 
 def parse_dtype(value: str) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""``atoken encode``, ``decode`` and ``reconstruct``."""
+"""``atoken encode``, ``decode`` and ``reconstruct``: pictures in batches, each video alone (``videos``)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,37 @@ from ..codec.assets import read_any
 from ..config import KINDS, PATCH
 from ..evaluation.psnr import psnr
 from ..media.image import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, read_image, write_image
-from ..media.kinds import ASSET_SUFFIXES, modality_of
+from ..media.kinds import ASSET_SUFFIXES, VIDEO_SUFFIXES, modality_of
+from ..media.video import Video, open_video
 from ..media.views import Views
 from ..model.tokenizer import AToken
 from ..render.gaussians import Gaussians
+from ..token_file import TokenFile, open_tokens
 from ..tokens import Tokens
 from ..weights.load import load
-from . import options, paths
+from . import options, paths, videos
 from .assets import count_voxels, write_comparison, write_gaussians
 from .batches import Task, process
 from .report import Report, show_table
 
 TOKEN_SUFFIXES = frozenset({".atok"})
 VIEWS_FILE = "transforms.json"
+PIXEL_SUFFIXES = IMAGE_SUFFIXES | {f".{name}" for name in options.VIDEO_FORMATS}
 RECONSTRUCTED = ".reconstructed"
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """What of a video is read, and how; see ``open_video``."""
+
+    fps: float | None = None
+    size: int | tuple[int, int] | None = None
+    start: float | None = None
+    end: float | None = None
+    allow_partial: bool = False
+
+
+NOTHING = Resampling()
 
 
 @dataclass(frozen=True)
@@ -45,12 +62,17 @@ class Settings:
     kind: str | None = None
     max_pixels: int | None = None
     background: str = "255,255,255"
+    resampling: Resampling = NOTHING
     image_format: str | None = None
+    video_format: str | None = None
+    lossless: bool = False
+    keep_audio: bool = False
 
     def __post_init__(self) -> None:
         options.check_choice("--kind", self.kind, KINDS)
         options.check_choice("--dtype", self.dtype, options.DTYPES)
         options.check_choice("--format", self.image_format, options.FORMATS)
+        options.check_choice("--video-format", self.video_format, options.VIDEO_FORMATS)
         options.check_positive("--token-budget", self.token_budget)
         options.check_positive("--max-pixels", self.max_pixels)
         options.parse_background(self.background)
@@ -60,6 +82,16 @@ class Settings:
         """A picture file as uint8 HWC."""
         background = options.parse_background(self.background)
         return read_image(path, background=background, max_pixels=self.max_pixels or DEFAULT_MAX_PIXELS)
+
+    def open_video(self, path: Path) -> Video:
+        """A video file or animation, resampled as the options say."""
+        background = options.parse_background(self.background)
+        most = self.max_pixels or DEFAULT_MAX_PIXELS
+        return open_video(path, **vars(self.resampling), background=background, max_pixels=most)
+
+    def suffix(self, modality: str | None) -> str:
+        """Suffix of a written picture or video, without the dot."""
+        return (self.video_format or "mp4") if modality == "video" else (self.image_format or "png")
 
 
 class Command(Task):
@@ -97,25 +129,34 @@ class Command(Task):
 class Encode(Command):
     """Pictures to token files."""
 
-    what = "picture"
+    what = "picture, video or 3D file"
     result_suffixes = TOKEN_SUFFIXES
 
     @classmethod
     def wants(cls, path: Path) -> bool:
         """Whether a file in a folder is an input."""
-        return path.suffix.lower() in IMAGE_SUFFIXES | ASSET_SUFFIXES or path.name == VIEWS_FILE
+        known = IMAGE_SUFFIXES | VIDEO_SUFFIXES | ASSET_SUFFIXES
+        return path.suffix.lower() in known or path.name == VIEWS_FILE
 
     @classmethod
     def name(cls, source: paths.Source, settings: Settings) -> Path:
         """The result's name below the output folder."""
         return source.below.with_name(f"{source.below.stem}.atok")
 
+    def alone(self, path: Path) -> bool:
+        """Whether the file is a video or an animation."""
+        return modality_of(path) == "video"
+
+    def convert(self, source: Path, target: Path) -> int:
+        """A video to its token file."""
+        return videos.encode(self.model, self.settings.open_video(source), self.kind, target)
+
     def finished(self, target: Path) -> bool:
         """Whether the result is there; ``ValueError`` where the file that is there is another's."""
         if not target.exists():
             return False
         try:
-            tokens = Tokens.load(target)
+            tokens = open_tokens(target)
         except ValueError as error:
             raise ValueError(f"{error}; --overwrite writes it again") from None
         if (tokens.weights, tokens.kind) != (self.model.weights_hash, self.kind):
@@ -124,6 +165,8 @@ class Encode(Command):
                 f"{self.kind} ones of {self.model.config.name!r} with weights {self.model.weights_hash[:12]}; "
                 "--overwrite replaces it"
             )
+        if isinstance(tokens, TokenFile):
+            tokens.close()
         return True
 
     def read(self, path: Path) -> np.ndarray | Views:
@@ -148,10 +191,10 @@ class Encode(Command):
 
 
 class Decode(Command):
-    """Token files to pictures and splats."""
+    """Token files to pictures, videos and splats."""
 
     what = "token file"
-    result_suffixes = IMAGE_SUFFIXES | {".ply"}
+    result_suffixes = PIXEL_SUFFIXES | {".ply"}
 
     @classmethod
     def wants(cls, path: Path) -> bool:
@@ -161,8 +204,17 @@ class Decode(Command):
     @classmethod
     def name(cls, source: paths.Source, settings: Settings) -> Path:
         """The result's name below the output folder."""
-        suffix = "ply" if read_modality(source.path) == "3d" else settings.image_format or "png"
+        modality = read_modality(source.path)
+        suffix = "ply" if modality == "3d" else settings.suffix(modality)
         return source.below.with_name(f"{source.below.stem}.{suffix}")
+
+    def alone(self, path: Path) -> bool:
+        """Whether the tokens are those of a video."""
+        return read_modality(path) == "video"
+
+    def convert(self, source: Path, target: Path) -> int:
+        """The tokens of a video to a video file."""
+        return videos.decode(self.model, source, target, self.settings.lossless)
 
     def read(self, path: Path) -> Tokens:
         """The tokens."""
@@ -188,7 +240,7 @@ class Decode(Command):
 class Reconstruct(Encode):
     """Pictures to pictures, by way of tokens."""
 
-    result_suffixes = IMAGE_SUFFIXES
+    result_suffixes = PIXEL_SUFFIXES
 
     def __init__(self, settings: Settings, model: AToken) -> None:
         super().__init__(settings, model)
@@ -202,7 +254,17 @@ class Reconstruct(Encode):
     @classmethod
     def name(cls, source: paths.Source, settings: Settings) -> Path:
         """The result's name below the output folder."""
-        return source.below.with_name(f"{source.below.stem}{RECONSTRUCTED}.{settings.image_format or 'png'}")
+        suffix = settings.suffix(modality_of(source.path))
+        return source.below.with_name(f"{source.below.stem}{RECONSTRUCTED}.{suffix}")
+
+    def convert(self, source: Path, target: Path) -> int:
+        """A video to a video by way of tokens, and its row of the table."""
+        settings = self.settings
+        video = settings.open_video(source)
+        made = videos.reconstruct(self.model, video, self.kind, target, settings.lossless, settings.keep_audio)
+        height, width = video.frame_size
+        self.rows.append((str(target), f"{made.frames} x {width}x{height}", made.tokens, made.psnr))
+        return made.tokens
 
     def finished(self, target: Path) -> bool:
         """Whether the result is there."""
@@ -238,6 +300,9 @@ def run(command: type[Command], inputs: Sequence[str], settings: Settings) -> No
     sources, report.failures = paths.expand(inputs, command.wants, command.what)
     if not sources:
         raise ValueError("; ".join(report.failures))
+    resampling = settings.resampling
+    if (resampling != NOTHING or settings.keep_audio) and not any(modality_of(s.path) == "video" for s in sources):
+        raise ValueError("--fps, --size, --start, --end, --allow-partial and --keep-audio are for videos: none is here")
     single = paths.is_single_file(inputs, settings.out, command.result_suffixes)
     if single and settings.image_format and settings.out.suffix.lower() != f".{settings.image_format}":
         raise ValueError(f"--out {settings.out} and --format {settings.image_format} name different formats")

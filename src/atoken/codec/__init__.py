@@ -33,7 +33,7 @@ class EncodeOptions:
     token_budget: int = TOKEN_BUDGET
 
 
-_MODULES = {"image": images, "video": videos, "3d": assets}
+_MODULES: dict[str, Any] = {"image": images, "video": videos, "3d": assets}
 
 
 def encode(model: AToken, sources: Sequence[Any], options: EncodeOptions) -> list[Tokens]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..config import PATCH, ModelConfig
+from ..media.frames import Clip
 from ..model.tokenizer import AToken
 from .tokenizers import Tokenizer
 
@@ -65,7 +66,8 @@ class ATokenMethod(Method):
     def reconstruct(self, clips: Sequence[np.ndarray]) -> list[Outcome]:
         """Through ``encode`` and ``decode``, pictures as pictures and longer clips as videos."""
         pictures = len(clips[0]) == 1
-        tokens = self.model.encode([clip[0] if pictures else clip for clip in clips], kind=self.kind)
+        sources = [clip[0] if pictures else Clip(clip, fps=1) for clip in clips]  # the times are not looked at
+        tokens = self.model.encode(sources, kind=self.kind)
         if self.kind == "continuous":
             tokens = [replace(item, values=item.values.half().float()) for item in tokens]
         outcomes = []

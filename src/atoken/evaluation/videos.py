@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..media.image import IMAGE_SUFFIXES, read_image
+from ..media.video import open_video
 
 
 def read_video_frames(path: Path) -> np.ndarray:
@@ -17,12 +18,4 @@ def read_video_frames(path: Path) -> np.ndarray:
         if not frames or any(frame.shape != frames[0].shape for frame in frames):
             raise ValueError(f"{path} needs frames of one size")
         return np.stack(frames)
-    try:
-        import av
-    except ImportError:
-        raise ValueError(f"{path} needs PyAV to be read: pip install 'atoken[video]'") from None
-    try:
-        with av.open(str(path)) as container:
-            return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
-    except (av.FFmpegError, IndexError, ValueError) as error:
-        raise ValueError(f"{path} is not a video that can be read: {error}") from None
+    return np.stack([frame.pixels for frame in open_video(path)])

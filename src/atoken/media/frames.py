@@ -28,6 +28,8 @@ class Frame(NamedTuple):
 class FrameSource(ABC):
     """A video that is read from its start, frame after frame, all of one size, times ascending."""
 
+    modality = "video"
+
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]: ...
 

@@ -10,7 +10,6 @@ import numpy as np
 from torch import Tensor
 
 from .animation import ANIMATION_SUFFIXES, is_animation
-from .frames import FrameSource
 
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv")
@@ -25,8 +24,6 @@ def modality_of(source: Any) -> str:
     A GIF, WebP or AVIF file is a video where it holds more than one frame. Everything else is taken for an image,
     whose reader says what is wrong with it.
     """
-    if isinstance(source, FrameSource):
-        return "video"
     if isinstance(source, np.ndarray | Tensor):
         return "video" if source.ndim == 4 else "image"
     if not isinstance(source, str | os.PathLike):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +11,31 @@ from .pyav import require_av
 
 
 class Soundtrack:
-    """The first audio stream of the file ``path``, as it lies beside the pictures from ``start`` (seconds) on."""
+    """The first audio stream of the file ``path``."""
 
-    def __init__(self, path: str | os.PathLike[str], start: float = 0.0) -> None:
-        self.path, self.start = Path(path), start
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
 
-    def attach(self, output: Any) -> SoundCopy:
-        """Add the stream to an open output container. Raises ``ValueError`` where that cannot hold it."""
-        return SoundCopy(self, output)
+    def attach(self, output: Any, start: float) -> SoundCopy:
+        """Add the stream to an open output container, as it lies beside the pictures from ``start`` (seconds) on.
+
+        Raises ``ValueError`` where the container cannot hold it.
+        """
+        return SoundCopy(self.path, output, start)
 
 
 class SoundCopy:
     """The copying of one soundtrack into one file."""
 
-    def __init__(self, sound: Soundtrack, output: Any) -> None:
+    def __init__(self, path: Path, output: Any, start: float) -> None:
         av = require_av()
         self.output = output
-        self.input = av.open(f"file:{sound.path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        self.input = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
         audio = self.input.streams.audio
         if not audio:
-            raise ValueError(f"{sound.path} has no sound to keep")
+            raise ValueError(f"{path} has no sound to keep")
         pictures = self.input.streams.video[0]
-        self.begin = (pictures.start_time or 0) * pictures.time_base + sound.start
+        self.begin = (pictures.start_time or 0) * pictures.time_base + Fraction(start)
         codec = audio[0].codec_context.name
         try:
             self.stream = output.add_stream_from_template(audio[0])

@@ -36,8 +36,8 @@ class VideoWriter:
     By the suffix: .mp4, .mov and .mkv hold H.264, .webm VP9, .gif a palette of 256 colours for each frame. Colours are
     4:2:0 and BT.709, H.264 with an odd side 4:4:4; ``lossless`` keeps RGB exactly (H.264 with RGB or VP9; few
     players outside FFmpeg show the former). Times are written relative to the first frame. ``soundtrack`` is copied
-    beside the frames. Raises ``ValueError`` for another suffix, for frames of different sizes, and for GIF where
-    ``lossless`` is wanted; ``OSError`` where the file cannot be written.
+    beside the frames, from the time of the first one on. Raises ``ValueError`` for another suffix, for frames of
+    different sizes, and for GIF where ``lossless`` is wanted; ``OSError`` where the file cannot be written.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class VideoWriter:
         if self._pixel_format.startswith("yuv"):
             context.colorspace = context.color_primaries = context.color_trc = _BT709
             context.color_range = 1  # limited
-        self._sound = self.soundtrack.attach(self._container) if self.soundtrack else None
+        self._sound = self.soundtrack.attach(self._container, frame.time) if self.soundtrack else None
         self._palette = _PaletteGraph(width, height) if self.format == "gif" else None
 
     _held: Frame | None = None

@@ -1,0 +1,102 @@
+"""One video through the model, from file to file: reading, model and writing at the same time, memory bounded.
+
+Three threads with a few items between them; the model itself computes with as many threads as torch has.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..codec.pipeline import ahead
+from ..evaluation.psnr import psnr
+from ..media.frames import Frame
+from ..media.soundtrack import Soundtrack
+from ..media.video import Video
+from ..media.video_writer import VideoWriter
+from ..model.tokenizer import AToken
+from ..token_file import TokenFile, TokenWriter
+from ..tokens import Tokens
+from .report import say
+
+FRAMES_AHEAD = 8
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What became of a video."""
+
+    frames: int
+    tokens: int
+    psnr: float
+    """Mean over the frames, dB."""
+
+
+def encode(model: AToken, video: Video, kind: str, target: Path) -> int:
+    """Write the token file of a video; returns the number of tokens."""
+    _mention_sound(video, "")
+    tiles = ahead(model.encode_stream(ahead(video, FRAMES_AHEAD), kind=kind))
+    with TokenWriter(target) as writer:
+        for tile in tiles:
+            writer.write(tile)
+    return writer.tokens
+
+
+def decode(model: AToken, source: Path, target: Path, lossless: bool) -> int:
+    """Write the video of a token file; returns the number of tokens."""
+    with TokenFile(source) as tokens:
+        assert tokens.times is not None
+        fps = steady_rate(tokens.times.numpy())
+        clips = ahead(model.decode_stream(tokens), 1)
+        with VideoWriter(target, fps=fps, lossless=lossless) as writer:
+            for clip in clips:
+                writer.write_all(clip)
+        return tokens.tokens
+
+
+def reconstruct(
+    model: AToken, video: Video, kind: str, target: Path, lossless: bool, keep_audio: bool
+) -> Reconstruction:
+    """Write what the tokens of a video give back, and compare the two frame by frame."""
+    sound = Soundtrack(video.path) if keep_audio and video.facts.audio else None
+    if not sound:
+        _mention_sound(video, "; --keep-audio copies it")
+    originals: deque[np.ndarray] = deque()
+    counts: list[int] = []
+
+    def noting_frames() -> Iterator[Frame]:
+        for frame in video:
+            originals.append(frame.pixels)
+            yield frame
+
+    def noting_tiles() -> Iterator[Tokens]:
+        for tile in model.encode_stream(ahead(noting_frames(), FRAMES_AHEAD), kind=kind):
+            counts.append(len(tile))
+            yield tile
+
+    scores = []
+    clips = ahead(model.decode_stream(noting_tiles()), 1)
+    fps = video.fps or video.facts.fps
+    with VideoWriter(target, fps=fps, lossless=lossless, soundtrack=sound) as writer:
+        for clip in clips:
+            for frame in clip:
+                scores.append(psnr(frame.pixels, originals.popleft()))
+                writer.write(frame)
+    return Reconstruction(len(scores), sum(counts), float(np.mean(scores)))
+
+
+def steady_rate(times: np.ndarray) -> float | None:
+    """Frames a second, where all steps between ``times`` are equal to a millisecond or so; else None."""
+    steps = np.diff(times)
+    if len(steps) == 0 or np.ptp(steps) > 2e-3:
+        return None
+    return float(len(steps) / (times[-1] - times[0]))
+
+
+def _mention_sound(video: Video, remedy: str) -> None:
+    if video.facts.audio:
+        say(f"warning: {video.path}: its sound ({video.facts.audio}) is not tokenised{remedy}")

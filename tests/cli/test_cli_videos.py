@@ -1,0 +1,119 @@
+"""Videos on the command line: with pictures in one command, resampled on request, damaged, with sound."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import atoken as library
+from atoken import Tokens, open_video, read_image
+
+av = pytest.importorskip("av")
+
+
+def read(path):
+    frames = list(open_video(path))
+    return np.stack([f.pixels for f in frames]), [f.time for f in frames]
+
+
+@pytest.mark.parametrize("kind", ["continuous", "discrete"])
+def test_pictures_and_videos_in_one_command(atoken, tiny, film, picture, tmp_path, kind):
+    (tmp_path / "in").mkdir()
+    picture(tmp_path / "in/a.png")
+    film.folder = tmp_path / "in"
+    clip = film.write("clip.mkv", "libx264", times=[0, 40, 50, 200, 300, 420, 500, 600, 610, 900])
+    frames = [Image.fromarray(f) for f in film.frames(6)]
+    frames[0].save(tmp_path / "in/anim.gif", save_all=True, append_images=frames[1:], duration=70)
+    frames[0].save(tmp_path / "in/still.gif")
+    common = "--model", tiny, "--out"
+    result = atoken("encode", tmp_path / "in", "--kind", kind, *common, tmp_path / "tokens")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("4 written, ")
+    result = atoken("decode", tmp_path / "tokens", *common, tmp_path / "out", "--lossless")
+    assert result.exit_code == 0, result.output
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["a.png", "anim.mp4", "clip.mp4", "still.png"]
+    model = library.load(tiny)
+    pixels, times = read(tmp_path / "out/clip.mp4")
+    assert np.array_equal(pixels, model.decode(model.encode(clip, kind=kind)))
+    assert times == pytest.approx([0, 0.04, 0.05, 0.2, 0.3, 0.42, 0.5, 0.6, 0.61, 0.9])
+    assert len(read(tmp_path / "out/anim.mp4")[0]) == 6
+    assert read_image(tmp_path / "out/a.png").shape == (20, 33, 3)
+    again = atoken("encode", tmp_path / "in", "--kind", kind, *common, tmp_path / "tokens")
+    assert again.stdout.startswith("0 written, 4 skipped")
+
+
+def test_reconstruct(atoken, tiny, film, tmp_path):
+    path = film.write("clip.mp4", "libx264", film.frames(20))
+    result = atoken(
+        "reconstruct", path, "--model", tiny, "--out", tmp_path / "out", "--video-format", "mkv", "--lossless"
+    )
+    assert result.exit_code == 0, result.output
+    model = library.load(tiny)
+    decoded = model.decode(model.encode(path))
+    pixels, times = read(tmp_path / "out/clip.reconstructed.mkv")
+    assert np.array_equal(pixels, decoded)
+    assert times == pytest.approx([i / 25 for i in range(20)])
+    originals = read(path)[0].astype(float)
+    scores = 10 * np.log10(255**2 / ((decoded - originals) ** 2).mean((1, 2, 3)))
+    assert f"{scores.mean():.2f}" in result.stdout
+    assert "20 x 64x48" in result.stdout
+
+
+def test_resampling(atoken, tiny, film, tmp_path):
+    path = film.write("clip.mp4", "libx264", film.frames(50))
+    options = ["--fps", "10", "--size", "32", "--start", "0.4", "--end", "1.4"]
+    result = atoken("encode", path, "--model", tiny, "--out", tmp_path / "x.atok", *options)
+    assert result.exit_code == 0, result.output
+    tokens = Tokens.load(tmp_path / "x.atok")
+    assert tokens.size == (32, 43)
+    assert tokens.times.tolist() == pytest.approx([0.4 + i / 10 for i in range(10)])
+    result = atoken("encode", path, "--model", tiny, "--out", tmp_path / "y.atok", "--size", "40x24")
+    assert Tokens.load(tmp_path / "y.atok").size == (24, 40)
+    assert atoken("encode", path, "--size", "big").exit_code == 2
+
+
+def test_requests_for_videos_alone(atoken, tiny, picture, tmp_path):
+    result = atoken("encode", picture(tmp_path / "a.png"), "--model", tiny, "--fps", "5")
+    assert result.exit_code == 2
+    assert "are for videos: none is here" in result.stderr
+
+
+def test_damage(atoken, tiny, film, picture, tmp_path):
+    path = film.write("clip.mp4", "libx264", film.frames(60), container={"movflags": "faststart"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    fine = picture(tmp_path / "a.png")
+    common = "--model", tiny, "--out", tmp_path / "out"
+    result = atoken("encode", path, fine, *common)
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "of 60 frames lost" in result.stderr
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.atok"]
+    result = atoken("encode", path, *common, "--allow-partial")
+    assert result.exit_code == 0, result.output
+    assert "of 60 frames lost" in result.stderr
+    assert len(Tokens.load(tmp_path / "out/clip.atok").times) > 5
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    result = atoken("encode", tmp_path / "empty.mp4", *common)
+    assert (result.exit_code, "is empty (0 bytes)" in result.stderr) == (2, True)
+
+
+def test_sound(atoken, tiny, film, tmp_path):
+    path = film.write("clip.mkv", "libx264", film.frames(30), audio="aac")
+    common = "--model", tiny, "--out", tmp_path / "out"
+    assert "its sound (aac) is not tokenised" in atoken("encode", path, *common).stderr
+    result = atoken("reconstruct", path, *common)
+    assert "--keep-audio copies it" in result.stderr
+    assert open_video(tmp_path / "out/clip.reconstructed.mp4").facts.audio is None
+    result = atoken("reconstruct", path, *common, "--keep-audio", "--overwrite")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert open_video(tmp_path / "out/clip.reconstructed.mp4").facts.audio == "aac"
+
+
+def test_info(atoken, tiny, film, tmp_path):
+    path = film.write("clip.mp4", "libx264", film.frames(20))
+    atoken("encode", path, "--model", tiny, "--out", tmp_path)
+    said = atoken("info", path, tmp_path / "clip.atok").stdout
+    assert "h264 (yuv420p)" in said
+    assert "0.000 s, 0.760 s" in said
