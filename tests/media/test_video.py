@@ -22,6 +22,7 @@ FILES = [
     ("a.ts", "libx264", "yuv420p"),
     ("a.mpg", "mpeg2video", "yuv420p"),
     ("a.flv", "libx264", "yuv420p"),
+    ("a.wmv", "wmv2", "yuv420p"),
     ("b.mkv", "ffv1", "yuv420p"),
     ("b.webm", "libvpx", "yuv420p"),
     ("b.avi", "mjpeg", "yuvj420p"),

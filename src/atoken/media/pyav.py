@@ -26,8 +26,8 @@ SEEK_FROM = 10.0
 """Seconds from which on ``start`` is sought instead of decoded up to."""
 
 _NOT_VIDEO = ("tty", "ass", "srt", "webvtt", "hls", "concat")
-_WITHOUT_DURATION = ("mpegts", "mpeg", "flv")
-"""Containers whose durations FFmpeg estimates."""
+_WITHOUT_DURATION = ("mpegts", "mpeg", "flv", "asf", "ogg")
+"""Containers whose durations FFmpeg estimates, or takes from what is left of the file."""
 _UNSPECIFIED, _BT709 = 2, 1  # AVColorSpace
 _HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
 
@@ -80,7 +80,7 @@ def decode(path: Path, start: float | None = None) -> Iterator[Frame]:
             raise Damaged(damage.reason, _missing(container, stream, count, held) if whole else None) from None
         if held is not None:
             yield held
-        short = _missing(container, stream, packets, held) if whole else 0
+        short = _missing(container, stream, packets, held) if whole and not _complete_avi(path) else 0
         if short:
             raise Damaged("the file ends early", short)
 
@@ -141,6 +141,8 @@ def _decoded(container: InputContainer, stream: Any) -> Iterator[tuple[Any, Vide
                 raise ValueError("a packet is not complete")
             if packet.size:
                 yield packet, None
+            elif packet.dts is not None:
+                continue  # an empty packet: the frame before stays
             frames = packet.decode()
         except (av.FFmpegError, ValueError) as error:
             if not any_frame and packet is not None:
@@ -171,6 +173,14 @@ def _missing(container: InputContainer, stream: Any, seen: int, last: Frame | No
     step = float(1 / stream.average_rate) if stream.average_rate else last.duration
     missing = (duration - last.time - last.duration) / step if step else 0.0
     return max(0, round(missing)) if missing > 1.5 else 0
+
+
+def _complete_avi(path: Path) -> bool:
+    """Whether the file is an AVI as long as it says; the number of frames there counts frames that were left out."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    riff = head[:4] == b"RIFF" and head[8:] == b"AVI "
+    return riff and path.stat().st_size >= int.from_bytes(head[4:8], "little") + 8
 
 
 def _declared_duration(container: InputContainer, stream: Any) -> float | None:
