@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atoken.media.frames import Clip, Frame, at_rate, tiles
+from atoken.media.frames import Clip, Frame, at_rate, target_size, tiles
 from atoken.media.video import open_video
 
 pytest.importorskip("av")
@@ -206,6 +206,8 @@ def test_resampled_rate_and_size(film):
     assert [f.time for f in read] == pytest.approx(np.arange(10) / 10)
     assert read[0].pixels.shape == (24, 32, 3)
     assert open_video(path, size=(20, 30)).frame_size == (20, 30)
+    for old, size, new in [((272, 640), 128, (128, 302)), ((640, 272), 128, (302, 128)), ((7, 7), 5, (5, 5))]:
+        assert target_size(old, size) == new
 
 
 def test_rate_shows_what_is_on_screen():

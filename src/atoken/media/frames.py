@@ -121,11 +121,12 @@ def resized(frames: Iterable[Frame], size: int | tuple[int, int]) -> Iterator[Fr
 
 
 def target_size(old: Sequence[int], size: int | tuple[int, int]) -> tuple[int, int]:
-    """Height and width after ``resized``."""
+    """Height and width after ``resized``; the longer side becomes even, which players' 4:2:0 colours need."""
     if not isinstance(size, int):
         return size
-    scale = size / min(old)
-    return max(1, round(old[0] * scale)), max(1, round(old[1] * scale))
+    height, width = old
+    longer = max(size, 2 * round(max(old) * size / min(old) / 2))
+    return (size, longer) if height <= width else (longer, size)
 
 
 def tiles(frames: Iterable[Frame], length: int) -> Iterator[list[Frame]]:
