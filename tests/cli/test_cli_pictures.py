@@ -205,11 +205,11 @@ def test_out_of_memory_is_a_failure_of_that_picture_alone(atoken, tiny, picture,
 def test_warnings_of_the_library_are_lines(atoken, tiny, tmp_path):
     frames = [Image.new("RGB", (16, 16), (shade, 0, 0)) for shade in (0, 100, 200)]
     for name in ("a", "b"):
-        frames[0].save(tmp_path / f"{name}.gif", save_all=True, append_images=frames[1:])
+        frames[0].save(tmp_path / f"{name}.tif", save_all=True, append_images=frames[1:])
     result = atoken("encode", tmp_path, "--model", tiny, "--out", tmp_path / "out")
     assert result.exit_code == 0
     assert result.stderr.splitlines() == [
-        f"warning: {tmp_path}/{name}.gif holds 3 frames: only the first is read, 2 left out." for name in ("a", "b")
+        f"warning: {tmp_path}/{name}.tif holds 3 frames: only the first is read, 2 left out." for name in ("a", "b")
     ]
 
 
