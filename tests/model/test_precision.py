@@ -18,11 +18,11 @@ def photo(request):
 
 
 def test_bf16_stays_near_fp32_on_a_photograph(photo):
-    """Relative error of the latents at most 1 %, and at least 40 dB between both reconstructions."""
+    """Relative error of the latents at most 2 %, and at least 40 dB between both reconstructions."""
     fp32, bf16 = (atoken.load("nano", dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
     exact, rounded = (model.encode(photo) for model in (fp32, bf16))
     error = (rounded.latents - exact.latents).norm() / exact.latents.norm()
-    assert error < 0.01
+    assert error < 0.02
     assert psnr(bf16.decode(rounded), fp32.decode(exact)) > 40
     assert fp32.weights_hash == bf16.weights_hash
 
