@@ -11,7 +11,7 @@ import torch
 from atoken import PRESETS, AToken, Packed, load, write_image
 from atoken.tokens import dense_coords
 from atoken.training import trainer
-from atoken.training.start import with_latents
+from atoken.training.start import start_model, with_latents
 from atoken.training.trainer import train
 
 from .conftest import SMALL, records, terms
@@ -175,3 +175,18 @@ def test_a_stage_starts_from_the_one_before_and_may_round(config, tmp_path, monk
     assert not torch.equal(third.encoder.input_layer.weight, second.encoder.input_layer.weight)
     with pytest.raises(ValueError, match="has width 64, and 'nano' has 256"):
         train(replace(later, model="nano"), tmp_path / "four")
+
+
+def test_a_deeper_preset_starts_as_the_shallower_model(config, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    first = AToken(SMALL)
+    first.save_pretrained(tmp_path / "first")
+    monkeypatch.setitem(PRESETS, "deep", replace(SMALL, name="deep", encoder_depth=3, decoder_depth=4))
+    run = replace(config, model="deep", start=None, init_from=str(tmp_path / "first"))
+    grown = start_model(run, None)
+    assert (len(grown.encoder.blocks), len(grown.decoder.blocks)) == (3, 4)
+    patches = torch.randn(16, 768)
+    assert torch.equal(decoded(grown, patches), decoded(first, patches))
+    monkeypatch.setitem(PRESETS, "flat", replace(SMALL, name="flat", encoder_depth=1))
+    with pytest.raises(ValueError, match="cannot be deepened"):
+        start_model(replace(run, model="flat"), None)

@@ -16,6 +16,7 @@ from ..weights.siglip import start_from_siglip2
 from .config import SIGLIP2, TrainConfig
 from .discrete_start import discrete_start
 from .feeds import Feed
+from .growth import deepen
 from .linear_start import linear_start
 
 LOOK_AT = 32
@@ -25,7 +26,8 @@ LOOK_AT = 32
 def start_model(config: TrainConfig, feed: Feed) -> AToken:
     """The model before the first step, in fp32 on the CPU; ``feed`` gives pictures for the starts that look at some.
 
-    Raises ``ValueError`` where ``init_from`` does not fit the recipe.
+    A preset with more blocks than ``init_from`` begins with new ones that add nothing yet. Raises ``ValueError`` where
+    ``init_from`` does not fit the recipe.
     """
     wanted = config.model_config
     if config.init_from is None:
@@ -36,6 +38,8 @@ def start_model(config: TrainConfig, feed: Feed) -> AToken:
     else:
         model = load(config.init_from, device="cpu")
         _check(model.config, wanted, config)
+        if (wanted.encoder_depth, wanted.decoder_depth) != (model.config.encoder_depth, model.config.decoder_depth):
+            model = deepen(model, wanted.encoder_depth, wanted.decoder_depth)
         if config.start != "discrete":
             model = with_latents(model, config.latent_channels or model.config.latent_channels, wanted.kinds)
         if wanted.text_tower not in (None, model.config.text_tower):
@@ -84,7 +88,7 @@ def with_tower(model: AToken, wanted: ModelConfig) -> AToken:
 
 
 def _check(found: ModelConfig, wanted: ModelConfig, config: TrainConfig) -> None:
-    for field in ("width", "heads", "mlp_width", "encoder_depth", "decoder_depth"):
+    for field in ("width", "heads", "mlp_width"):
         if getattr(found, field) != getattr(wanted, field):
             raise ValueError(
                 f"init_from {config.init_from} has {field} {getattr(found, field)}, "
