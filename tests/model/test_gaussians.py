@@ -155,11 +155,33 @@ def test_heads_that_are_none(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no Gaussian decoder at .*gone\.pt"):
         atoken.load(tmp_path / "model", gaussians=tmp_path / "gone.pt")
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match=r"other\.pt is not a Gaussian decoder: 'input_layer.weight' is missing"):
+    with pytest.raises(ValueError, match=r"other\.pt is not a Gaussian decoder: input_layer\.weight is missing"):
         atoken.load(tmp_path / "model", gaussians=tmp_path / "other.pt")
     path, state = released_head(tmp_path / "3d_decode_gs.pt")
     torch.save({name: t for name, t in state.items() if name != "blocks.1.norm1.weight"}, path)
     with pytest.raises(ValueError, match=r"gaussians\.blocks\.1\.norm1\.weight is missing"):
+        atoken.load(tmp_path / "model", gaussians=path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda s: {n: t for n, t in s.items() if not n.startswith("blocks.0")},
+            r"blocks\.0\.mlp\.mlp\.0\.weight is miss",
+        ),
+        (lambda s: {**s, "blocks.999999999.x": torch.zeros(1)}, r"blocks\.3 is missing; blocks\.999999999 is out of"),
+        (lambda s: {**s, "input_layer.weight": torch.zeros(())}, r"input_layer\.weight has shape \[\] and should be a"),
+        (lambda s: {**s, "offset_perturbation": torch.zeros(96)}, r"offset_perturbation has shape \[96\]"),
+        (lambda s: {**s, "offset_perturbation": torch.zeros(32, 3).int()}, r"offset_perturbation is int32"),
+    ],
+)
+def test_heads_that_do_not_fit_together(tmp_path, change, words):
+    torch.manual_seed(0)
+    AToken(PRESETS["tiny"]).save_pretrained(tmp_path / "model")
+    path, state = released_head(tmp_path / "3d_decode_gs.pt")
+    torch.save(change(state), path)
+    with pytest.raises(ValueError, match=words):
         atoken.load(tmp_path / "model", gaussians=path)
 
 

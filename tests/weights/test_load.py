@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import sys
 import warnings
 from dataclasses import replace
@@ -155,8 +156,8 @@ def test_the_architecture_is_read_off_the_tensors(golden, tmp_path, suffix, stem
     assert loaded.weights_hash == golden.model().weights_hash
 
 
-def test_unequal_depths_and_other_latents(tmp_path):
-    made = AToken(replace(PRESETS["tiny"], encoder_depth=3, decoder_depth=1, latent_channels=32, kinds=("continuous",)))
+def test_other_depths_and_latents(tmp_path):
+    made = AToken(replace(PRESETS["tiny"], encoder_depth=3, decoder_depth=3, latent_channels=32, kinds=("continuous",)))
     loaded = atoken.load(write(made.state_dict(), tmp_path / "a.pt"))
     assert loaded.config == replace(made.config, name="a")
 
@@ -179,6 +180,69 @@ def test_missing_and_surplus_tensors_are_listed(golden, tmp_path):
         "encoder.extra is surplus",
     ):
         assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "words"),
+    [
+        (r"decoder\.out_norm\.weight", "decoder.out_norm.weight is missing"),
+        (r"encoder\.post_layernorm\.", "encoder.post_layernorm.weight is missing; encoder.post_layernorm.bias is"),
+        (r"decoder\.blocks\.1\.", "decoder.blocks.1 is missing"),
+        (r"encoder\.blocks\.1\.", "encoder.blocks.1 is missing"),
+        (r"\w+\.blocks\.0\.", "decoder.blocks.0.attn.q_rms_norm.gamma is missing"),
+    ],
+)
+def test_whole_parts_that_are_missing(golden, tmp_path, left_out, words):
+    state = {name: tensor for name, tensor in golden.state().items() if not re.match(left_out, name)}
+    with pytest.raises(ValueError, match=r"atoken-soc\.pt") as caught:
+        atoken.load(write(state, tmp_path / "atoken-soc.pt"))
+    assert words in str(caught.value)
+
+
+def test_blocks_that_leave_a_gap_are_refused_before_anything_is_built(golden, tmp_path, monkeypatch):
+    monkeypatch.setattr("atoken.weights.load.AToken", lambda config: pytest.fail("a model was built"))
+    state = golden.state() | {"encoder.blocks.999999999.x": torch.zeros(1)}
+    with pytest.raises(ValueError, match=r"encoder\.blocks\.2 is missing; .*encoder\.blocks\.999999999 is out of turn"):
+        atoken.load(write(state, tmp_path / "atoken-soc.pt"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("encoder.input_layer.weight", "decoder.input_layer.weight", "decoder.blocks.0.attn.q_rms_norm.gamma"),
+        *("encoder.blocks.0.mlp.mlp.0.weight", "encoder.pos_embedder.position_embedding.weight"),
+    ],
+)
+@pytest.mark.parametrize("shape", [(), (5,), (1, 2, 3)])
+def test_tensors_that_are_no_matrix(golden, tmp_path, name, shape):
+    state = golden.state() | {name: torch.zeros(shape)}
+    with pytest.raises(ValueError, match=re.escape(f"{name} has shape {list(shape)} and should be a matrix")):
+        atoken.load(write(state, tmp_path / "atoken-soc.pt"))
+
+
+def test_names_that_are_no_text(golden, tmp_path):
+    with pytest.raises(ValueError, match="not a plain state dict of tensors: 7 is no name"):
+        atoken.load(write({7: torch.zeros(1), **golden.state()}, tmp_path / "atoken-soc.pt"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int64, torch.complex64, torch.bool])
+@pytest.mark.parametrize("where", ["atoken-soc.pt", "model.safetensors"])
+def test_dtypes_that_weights_do_not_have(golden, tmp_path, dtype, where):
+    golden.model().save_pretrained(tmp_path)
+    state = golden.state()
+    state["proj.weight"] = state["proj.weight"].to(dtype)
+    path = write(state, tmp_path / where)
+    words = f"{where}: proj.weight is {str(dtype).removeprefix('torch.')}, strided, cpu, and weights are dense"
+    with pytest.raises(ValueError, match=re.escape(words)):
+        atoken.load(path if path.suffix == ".pt" else tmp_path)
+
+
+@pytest.mark.parametrize("change", [lambda t: t.to_sparse(), lambda t: t.to("meta")])
+def test_weights_that_are_not_dense(golden, tmp_path, change):
+    state = golden.state()
+    state["proj.weight"] = change(state["proj.weight"])
+    with pytest.raises(ValueError, match=r"proj\.weight is float32, .*, and weights are dense tensors"):
+        atoken.load(write(state, tmp_path / "atoken-soc.pt"))
 
 
 def test_a_long_list_is_cut(model):

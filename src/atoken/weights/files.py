@@ -25,6 +25,7 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 STORAGES = ("int8",)
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def save_model(model: AToken, directory: Path, storage: str | None = None) -> None:
@@ -57,9 +58,20 @@ def read_model(directory: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
         raise ValueError(f"{directory / CONFIG}: {error}") from None
     state = read_safetensors(directory / WEIGHTS)
     try:
-        return config, unpack_int8(state)
+        state = unpack_int8(state)
     except ValueError as error:
         raise ValueError(f"{directory / WEIGHTS}: {error}") from None
+    check_weights(state, directory / WEIGHTS)
+    return config, state
+
+
+def check_weights(state: dict[str, Tensor], path: Path) -> None:
+    """Raise ``ValueError`` unless all of ``state`` are dense tensors of a dtype that weights can have."""
+    for name, tensor in state.items():
+        if tensor.dtype not in DTYPES or tensor.layout != torch.strided or tensor.device.type != "cpu":
+            kinds = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+            found = f"{tensor.dtype}, {tensor.layout}, {tensor.device}".replace("torch.", "")
+            raise ValueError(f"{path}: {name} is {found}, and weights are dense tensors of {kinds}")
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -89,4 +101,6 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         found = ", ".join(map(str, list(state)[:5])) if isinstance(state, dict) else type(state).__name__
         raise ValueError(f"{path} is not a plain state dict of tensors: it holds {found}")
+    if other := [name for name in state if not isinstance(name, str)]:
+        raise ValueError(f"{path} is not a plain state dict of tensors: {other[0]!r} is no name")
     return state
