@@ -317,13 +317,16 @@ def evaluate(
         ),
     ],
     protocol: Annotated[
-        str, typer.Option(metavar="paper-image|native|paper-video|video-256", help="Which pixels are compared.")
+        str,
+        typer.Option(metavar="paper-image|native|paper-video|video-256|paper-3d", help="Which pixels are compared."),
     ],
     data: Annotated[Path, typer.Option(metavar="PATH", show_default=False, help="Folder of the data set.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for results.json and report.html.")] = Path("eval"),
     layout: Annotated[
         str | None,
-        typer.Option(metavar="folder|imagenet|coco|videos|msrvtt|msvd", show_default="a folder", help="Of the data."),
+        typer.Option(
+            metavar="folder|imagenet|coco|videos|msrvtt|msvd|assets", show_default="a folder", help="Of the data."
+        ),
     ] = None,
     metrics: Annotated[
         str | None,
@@ -337,7 +340,9 @@ def evaluate(
     against: Annotated[
         str | None,
         typer.Option(
-            metavar="A,B,...", show_default="none", help="Codecs beside it: jpeg, webp, avif; for videos h.264, av1."
+            metavar="A,B,...",
+            show_default="none",
+            help="Codecs beside it: jpeg, webp, avif; for videos h.264, av1; for 3D voxels.",
         ),
     ] = None,
     rates: Annotated[

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..config import KINDS, PRESETS, ModelConfig
 from ..evaluation import tables
+from ..evaluation.asset_methods import AssetMethod, VoxelColours
 from ..evaluation.codecs import OPTIONS, PictureCodec
 from ..evaluation.judges import NetworkFiles, build_judges
 from ..evaluation.linear import LinearProjection
@@ -28,12 +29,14 @@ from ..evaluation.results import read_reference, summarise, write_references, wr
 from ..evaluation.run import Plan, run
 from ..evaluation.tokenizers import KLAutoencoder
 from ..evaluation.video_codecs import ENCODERS, VideoCodec
+from ..media.voxels import RESOLUTION
 from ..weights.load import load
 from . import options, paths
 from .report import STDERR, clean, say, show_table
 
 DIFFUSERS = "diffusers:"
 RESULTS = "results.json"
+VOXELS = "voxels"
 CODECS = {**{name.lower(): name for name in OPTIONS}, **{name.lower(): name for name in ENCODERS}}
 
 
@@ -110,6 +113,7 @@ def _methods(models: Sequence[str], settings: Settings, protocol: Protocol, devi
     dtype = options.parse_dtype(settings.dtype)
     for name in models:
         if name.startswith(DIFFUSERS):
+            _refuse_3d(name, protocol)
             tokenizer = KLAutoencoder.load(name.removeprefix(DIFFUSERS), device, dtype)
             methods.append(TokenizerMethod(tokenizer, device, settings.batch))
             continue
@@ -118,15 +122,32 @@ def _methods(models: Sequence[str], settings: Settings, protocol: Protocol, devi
         kinds = [settings.kind] if settings.kind else model.config.kinds
         if missing := set(kinds) - set(model.config.kinds):
             raise ValueError(f"--kind is {missing.pop()!r}, which the weights of {name!r} were not trained for")
-        methods += [ATokenMethod(model, Path(name).name, kind) for kind in kinds]
+        method = AssetMethod if protocol.modality == "3d" else ATokenMethod
+        methods += [method(model, Path(name).name, kind) for kind in kinds]
     config = configs[0] if configs else PRESETS["so400m"]
     if settings.linear:
+        _refuse_3d("--linear", protocol)
         linear = LinearProjection.load(settings.linear, config.latent_channels, device)
         methods.append(TokenizerMethod(linear, device, settings.batch))
-    methods += _codecs(settings, protocol, partial(bytes_of_tokens, config))
+    if protocol.modality == "3d":
+        head = config.gaussians
+        methods += _balls(settings.against, head.resolution if head else RESOLUTION)
+    else:
+        methods += _codecs(settings, protocol, partial(bytes_of_tokens, config))
     if len({method.name for method in methods}) < len(methods):
         methods = [_renamed(method, index) for index, method in enumerate(methods)]
     return methods
+
+
+def _refuse_3d(name: str, protocol: Protocol) -> None:
+    if protocol.modality == "3d":
+        raise ValueError(f"{name} is for pictures and videos, and {protocol.name} is for 3D assets")
+
+
+def _balls(against: str | None, resolution: int) -> list[Method]:
+    for name in (part.strip().lower() for part in (against or "").split(",") if part.strip()):
+        options.check_choice("--against", name, (VOXELS,))
+    return [VoxelColours(resolution)] if against else []
 
 
 def _codecs(settings: Settings, protocol: Protocol, limit: Callable[[np.ndarray], int]) -> list[Method]:

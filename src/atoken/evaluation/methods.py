@@ -15,6 +15,7 @@ from torch import Tensor
 from ..config import PATCH, ModelConfig
 from ..media.frames import Clip
 from ..model.tokenizer import AToken
+from ..tokens import Tokens
 from .tokenizers import Tokenizer
 
 LATENT_BITS = 16
@@ -33,6 +34,8 @@ class Outcome:
     """Discrete codes [N, G]."""
     over: bool = False
     """A codec that could not stay within its bytes; this is the smallest that it makes."""
+    units: int | None = None
+    """What the bits are counted over: occupied voxels of an asset; None for the pixels of ``frames``."""
 
 
 class Method(ABC):
@@ -45,8 +48,8 @@ class Method(ABC):
     """Size of each group's codebook, where there are codes."""
 
     @abstractmethod
-    def reconstruct(self, clips: Sequence[np.ndarray]) -> list[Outcome]:
-        """Each clip after encoding and decoding; all clips have one shape."""
+    def reconstruct(self, clips: Sequence[Any]) -> list[Outcome]:
+        """Each clip after encoding and decoding; all clips have one shape. For 3D, clips are ``assets.HeldOut``."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -63,19 +66,22 @@ class ATokenMethod(Method):
             self.codebooks = model.fsq.codebook_sizes
 
     @torch.no_grad()
-    def reconstruct(self, clips: Sequence[np.ndarray]) -> list[Outcome]:
+    def reconstruct(self, clips: Sequence[Any]) -> list[Outcome]:
         """Through ``encode`` and ``decode``, pictures as pictures and longer clips as videos."""
         pictures = len(clips[0]) == 1
         sources = [clip[0] if pictures else Clip(clip, fps=1) for clip in clips]  # the times are not looked at
-        tokens = self.model.encode(sources, kind=self.kind)
-        if self.kind == "continuous":
-            tokens = [replace(item, values=item.values.half().float()) for item in tokens]
+        tokens = [stored(item) for item in self.model.encode(sources, kind=self.kind)]
         outcomes = []
         for item, result in zip(tokens, self.model.decode(tokens), strict=True):
-            discrete = self.kind == "discrete"
-            bits = len(item) * bits_of_codes(self.codebooks) if discrete else item.values.numel() * LATENT_BITS
-            outcomes.append(Outcome(result[None] if pictures else result, bits, item.values if discrete else None))
+            codes = item.values if self.kind == "discrete" else None
+            outcomes.append(Outcome(result[None] if pictures else result, self.bits(item), codes))
         return outcomes
+
+    def bits(self, tokens: Tokens) -> int:
+        """Size of the codes or of the latents as they are stored."""
+        if self.kind == "discrete":
+            return len(tokens) * bits_of_codes(self.codebooks)
+        return tokens.values.numel() * LATENT_BITS
 
     def describe(self) -> dict[str, Any]:
         """Name, weights, precision, and what a token takes."""
@@ -121,6 +127,11 @@ class TokenizerMethod(Method):
     def describe(self) -> dict[str, Any]:
         """The tokenizer's own words."""
         return {"type": "tokenizer", "stored_as": "float16", **self.tokenizer.describe()}
+
+
+def stored(tokens: Tokens) -> Tokens:
+    """Tokens as they come out of storage: continuous latents rounded to fp16."""
+    return replace(tokens, values=tokens.values.half().float()) if tokens.kind == "continuous" else tokens
 
 
 def bits_of_codes(codebooks: Sequence[int]) -> int:

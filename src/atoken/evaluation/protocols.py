@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .assets import DISTANCE, FOV, HELD_OUT_VIEWS, OFFSET, SIZE
 from .psnr import centre_crop
 from .ssim import WINDOW
 
@@ -43,7 +44,7 @@ class Protocol:
 
     name: str
     modality: str
-    """"image" or "video"."""
+    """"image", "video" or "3d"."""
     shorter_side: int | None
     """Pixels that the shorter side is resized to; None keeps the size."""
     crop: int | None
@@ -53,6 +54,16 @@ class Protocol:
     resize_filter: str = "lanczos"
     clip: int = 16
     """Video: frames of one feature vector of rFVD; consecutive clips, a shorter rest is left out."""
+
+    @property
+    def what(self) -> str:
+        """Its items, in a word."""
+        return {"image": "pictures", "video": "videos", "3d": "3D assets"}[self.modality]
+
+    @property
+    def unit(self) -> str:
+        """What the size of tokens is counted over."""
+        return "voxel" if self.modality == "3d" else "pixel"
 
     def apply(self, frames: np.ndarray) -> np.ndarray:
         """Frames uint8 [F, H, W, 3] in the protocol's geometry. Raises ``ValueError`` for what is too small."""
@@ -69,11 +80,16 @@ class Protocol:
         resize = {"shorter_side": self.shorter_side, "filter": self.resize_filter} if self.shorter_side else None
         crop = {"where": "centre", "size": size} if self.crop else None
         pixels = {"dtype": "uint8", "colour": "sRGB", "range": [0, 255]}
-        clip = {"clip": self.clip} if self.modality == "video" else {}
-        return {"name": self.name, "resize": resize, "crop": crop, "size": size, **pixels, **clip}
+        more: dict[str, Any] = {"clip": self.clip} if self.modality == "video" else {}
+        if self.modality == "3d":
+            size = [SIZE, SIZE]
+            sphere = {"count": HELD_OUT_VIEWS, "offset": OFFSET, "distance": DISTANCE, "fov": FOV}
+            more = {"views": sphere, "background": [0, 0, 0]}
+        return {"name": self.name, "resize": resize, "crop": crop, "size": size, **pixels, **more}
 
 
 PAPER_IMAGE = ("psnr", "ssim", "lpips", "rfid")
+PAPER_3D = ("psnr", "ssim", "lite0-distance")
 PAPER_VIDEO = ("psnr", "ssim", "lpips", "rfvd")
 PROTOCOLS = {
     protocol.name: protocol
@@ -82,9 +98,10 @@ PROTOCOLS = {
         Protocol("native", "image", None, None, PAPER_IMAGE),
         Protocol("paper-video", "video", None, None, PAPER_VIDEO),
         Protocol("video-256", "video", 256, 256, PAPER_VIDEO),
+        Protocol("paper-3d", "3d", None, None, PAPER_3D),
     )
 }
-"""``paper-image`` and ``paper-video`` are those of the paper's Tables 4 and 6."""
+"""``paper-image``, ``paper-video`` and ``paper-3d`` are those of the paper's Tables 4, 6 and 8."""
 
 
 def find_protocol(name: str) -> Protocol:
@@ -101,5 +118,5 @@ def find_metrics(names: str | None, protocol: Protocol) -> tuple[str, ...]:
         if name not in METRICS:
             raise ValueError(f"no metric {name!r}: there are {', '.join(METRICS)}")
     if "rfvd" in chosen and protocol.modality != "video":
-        raise ValueError(f"rfvd is for videos, and the protocol {protocol.name!r} is for pictures")
+        raise ValueError(f"rfvd is for videos, and the protocol {protocol.name!r} is for {protocol.what}")
     return chosen

@@ -17,6 +17,7 @@ from PIL import Image
 
 from ..files import atomic_write
 from . import plot, tables
+from .assets import pixels_of
 from .methods import Method
 from .progress import read_items
 from .protocols import METRICS
@@ -104,8 +105,9 @@ def write_report(plan: Plan, results: Mapping[str, Any], folder: Path) -> Path:
 
 def _show(plan: Plan, methods: Sequence[Method], item: Any, scores: Mapping[str, Any]) -> Shown:
     clip = read_clip(item, plan.protocol)
-    middle = len(clip) // 2
-    pictures = {"original": clip[middle]}
+    original = pixels_of(clip)
+    middle = len(original) // 2
+    pictures = {"original": original[middle]}
     for method in methods:
         pictures[method.name] = method.reconstruct([clip])[0].frames[middle]
     return Shown(item.name, pictures, scores[item.name])
@@ -154,6 +156,7 @@ def _summary(results: Mapping[str, Any]) -> str:
 
 def _plots(results: Mapping[str, Any]) -> str:
     plots = []
+    rate = results["methods"][0]["metrics"]["bpp"]["label"]
     for name, first in results["methods"][0]["metrics"].items():
         if name == "bpp":
             continue
@@ -164,7 +167,7 @@ def _plots(results: Mapping[str, Any]) -> str:
                 series.setdefault(method["family"], []).append((method["metrics"]["bpp"]["value"], value))
         if series:
             label = f"{first['label']} {first['unit']}".strip()
-            plots.append(f"<div>{plot.curves(series, 'bits per pixel', label)}</div>")
+            plots.append(f"<div>{plot.curves(series, rate, label)}</div>")
     return f"<h2>Rate and distortion</h2><div class=plots>{''.join(plots)}</div>"
 
 

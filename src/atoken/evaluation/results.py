@@ -48,7 +48,11 @@ def summarise(plan: Plan, progress: Progress, references: References | None = No
             numbers[name] = {**_number(name, value), **parts, "protocol": protocol}
         bpp = {"network": None, "reference": own, "n": len(measured)}
         numbers["bpp"] = {
-            **{"value": float(np.mean([row["bpp"] for row in each])), "label": "bits per pixel", "unit": "bit"},
+            **{
+                "value": float(np.mean([row["bpp"] for row in each])),
+                "label": f"bits per {plan.protocol.unit}",
+                "unit": "bit",
+            },
             "protocol": {**common, **bpp},
         }
         use = progress.codebooks.get(method.name)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ..media.image import read_image
+from .assets import HeldOut, pixels_of, read_held_out
 from .judges import Judge, to_frames
 from .methods import Method, Outcome
 from .progress import ORIGINALS, Progress
@@ -69,8 +70,13 @@ class Plan:
         return hashlib.sha256(json.dumps([self.describe(), names], sort_keys=True).encode()).hexdigest()
 
 
-def read_clip(item: Item, protocol: Protocol) -> np.ndarray:
-    """The item in the protocol's geometry, uint8 [F, H, W, 3]. Raises ``ValueError`` or ``OSError``."""
+def read_clip(item: Item, protocol: Protocol) -> np.ndarray | HeldOut:
+    """The item in the protocol's geometry, uint8 [F, H, W, 3], or an asset with its held-out views.
+
+    Raises ``ValueError`` or ``OSError``.
+    """
+    if protocol.modality == "3d":
+        return read_held_out(item.path)
     frames = read_image(item.path)[None] if protocol.modality == "image" else read_video_frames(item.path)
     return protocol.apply(frames)
 
@@ -95,7 +101,7 @@ def run(plan: Plan, folder: Path, advance: Callable[[int], None] = lambda done: 
     return progress
 
 
-Read = tuple[Item, "np.ndarray | Exception"]
+Read = tuple[Item, "np.ndarray | HeldOut | Exception"]
 
 
 def _batches(plan: Plan, progress: Progress) -> Iterator[list[Read]]:
@@ -133,7 +139,7 @@ def _read_ahead(plan: Plan, progress: Progress) -> Iterator[Read]:
 
 def _measure(plan: Plan, progress: Progress, batch: list[Read]) -> None:
     """All methods and judges on items of one shape; the counts change only when everything has worked."""
-    clips = [clip for _, clip in batch if isinstance(clip, np.ndarray)]
+    clips = [clip for _, clip in batch if not isinstance(clip, Exception)]
     if not clips:
         with progress.together():
             for item, error in batch:
@@ -143,7 +149,8 @@ def _measure(plan: Plan, progress: Progress, batch: list[Read]) -> None:
     for method in plan.methods:
         with _clock(progress, f"method: {method.name}"):
             outcomes[method.name] = method.reconstruct(clips)
-    seen = {ORIGINALS: clips, **{name: [o.frames for o in results] for name, results in outcomes.items()}}
+    originals = [pixels_of(clip) for clip in clips]
+    seen = {ORIGINALS: originals, **{name: [o.frames for o in results] for name, results in outcomes.items()}}
     scores: dict[str, dict[str, list[float]]] = {method.name: {} for method in plan.methods}
     vectors: list[tuple[str, str, torch.Tensor]] = []
     for judge in plan.judges:
@@ -157,7 +164,7 @@ def _measure(plan: Plan, progress: Progress, batch: list[Read]) -> None:
                 if outcome.codes is not None:
                     progress.codes(method.name, outcome.codes, method.codebooks)
         for index, (item, _) in enumerate(batch):
-            clip = clips[index]
+            clip = originals[index]
             progress.digest = (progress.digest + int(hashlib.sha256(clip.tobytes()).hexdigest(), 16)) % 2**256
             rows = {
                 method.name: {
@@ -170,8 +177,8 @@ def _measure(plan: Plan, progress: Progress, batch: list[Read]) -> None:
 
 
 def _size(outcome: Outcome) -> dict[str, Any]:
-    pixels = outcome.frames.size // 3
-    return {"bpp": outcome.bits / pixels, **({"over": True} if outcome.over else {})}
+    units = outcome.units or outcome.frames.size // 3
+    return {"bpp": outcome.bits / units, **({"over": True} if outcome.over else {})}
 
 
 @torch.no_grad()
@@ -183,9 +190,9 @@ def _judge(
     vectors: list[tuple[str, str, torch.Tensor]],
 ) -> None:
     """Add one judge's numbers: those of a clip are the means over its frames, looked at a clip's length at a time."""
-    video = plan.protocol.modality == "video"
+    single = plan.protocol.modality == "image"
     count = len(seen[ORIGINALS][0])
-    step = plan.protocol.clip if video else 1
+    step = 1 if single else plan.protocol.clip
     totals: dict[tuple[str, str], torch.Tensor] = {}
     for start in range(0, count, step):
         originals = None

@@ -53,6 +53,10 @@ def notes(results: Mapping[str, Any], whole_rate: bool = False) -> list[str]:
         crop = " × ".join(map(str, protocol["size"]))
         pixels = f"shorter side to {resize['shorter_side']} ({resize['filter']}), centre crop {crop}"
     what = "videos" if "clip" in protocol else "pictures"
+    if views := protocol.get("views"):
+        size = " × ".join(map(str, protocol["size"]))
+        pixels = f"{views['count']} held-out views of {size}, {views['fov']:.0f}° wide, from {views['distance']:g} away"
+        what = "3D assets"
     said = [
         f"Protocol {protocol['name']}: {pixels}, uint8 sRGB, mean over {data['n']} {what} of {data['set']} "
         f"(SHA-256 of their pixels {data['sha256'][:12]}); AToken {results['code']['atoken']}, "

@@ -1,0 +1,97 @@
+"""``atoken eval --protocol paper-3d``: what is decoded and what was drawn, from views that were not encoded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from atoken import PRESETS, AToken, GaussianConfig, load
+from atoken.evaluation.asset_methods import VoxelColours
+from atoken.evaluation.assets import held_out_cameras, read_held_out
+from atoken.evaluation.psnr import psnr
+from atoken.media.views import DISTANCE, VIEWS
+from atoken.render.cameras import hammersley_sphere
+from atoken.render.rasterize import render
+
+trimesh = pytest.importorskip("trimesh")
+HEAD = GaussianConfig(64, 1, 2, 64, per_voxel=2, resolution=16, scale=0.02)
+METRICS = ["--metrics", "psnr,ssim"]
+
+
+@pytest.fixture(scope="module")
+def solid(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "solid"
+    AToken(replace(PRESETS["tiny"], gaussians=HEAD)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory):
+    """A red box and a blue ball in class folders."""
+    folder = tmp_path_factory.mktemp("toys")
+    for name, shape, colour in (
+        ("box", trimesh.creation.box(), (200, 30, 20, 255)),
+        ("ball", trimesh.creation.icosphere(), (10, 60, 220, 255)),
+    ):
+        shape.visual.vertex_colors = np.array(colour, np.uint8)
+        (folder / name).mkdir()
+        shape.export(folder / name / "mesh.ply")
+    return folder
+
+
+def test_the_numbers_are_those_of_the_held_out_views(atoken, solid, toys, tmp_path):
+    arguments = ["eval", solid, "--protocol", "paper-3d", "--data", toys, "--out", tmp_path / "out"]
+    result = atoken(*arguments, "--kind", "continuous", *METRICS, "--against", "voxels")
+    assert result.exit_code == 0, result.stderr
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    model, balls = results["methods"]
+    assert (model["name"], balls["name"]) == ("solid, continuous", "voxel colours, 16³")
+    tokenizer, scores = load(solid), []
+    for path in (toys / "ball/mesh.ply", toys / "box/mesh.ply"):
+        asset = read_held_out(path)
+        tokens = tokenizer.encode(path)
+        tokens = replace(tokens, values=tokens.values.half().float())
+        pictures = render(tokenizer.decode(tokens), held_out_cameras()).to_uint8()
+        scores.append(np.mean([psnr(a, b) for a, b in zip(pictures, asset.pictures, strict=True)]))
+    assert model["metrics"]["psnr"]["value"] == pytest.approx(np.mean(scores), abs=1e-3)
+    assert model["metrics"]["bpp"]["value"] == 48 * 16
+    assert model["metrics"]["bpp"]["label"] == "bits per voxel"
+    assert balls["metrics"]["psnr"]["value"] > model["metrics"]["psnr"]["value"] + 3, "the model is random"
+    assert balls["metrics"]["psnr"]["protocol"]["views"]["count"] == 8
+    assert "8 held-out views of 256 × 256, 40° wide" in result.stdout
+    assert (tmp_path / "out/report.html").read_text().count("data:image/webp;base64,") == 2 * 3
+
+
+def test_held_out_cameras_are_not_the_encoder_s():
+    own = hammersley_sphere(VIEWS, distance=DISTANCE).positions
+    assert torch.cdist(held_out_cameras().positions, own).min() > 0.1
+    torch.testing.assert_close(held_out_cameras().positions.norm(dim=1), torch.full((8,), 2.0))
+
+
+def test_finer_voxels_are_nearer(toys):
+    asset = read_held_out(toys / "box/mesh.ply")
+    coarse, fine = (
+        np.mean([psnr(a, b) for a, b in zip(method.reconstruct([asset])[0].frames, asset.pictures, strict=True)])
+        for method in (VoxelColours(16), VoxelColours(64))
+    )
+    assert fine > coarse > 12
+
+
+def test_what_cannot_be_measured_is_one_sentence(atoken, solid, tiny, toys, tmp_path):
+    base = ["--protocol", "paper-3d", "--data", toys, "--out", tmp_path / "out"]
+    for arguments, words in (
+        ([tiny, *base], "'tiny' has no Gaussian head"),
+        ([solid, *base, *METRICS, "--against", "jpeg"], "--against is 'jpeg'"),
+        ([solid, *base, *METRICS, "--linear", "file"], "--linear is for pictures and videos"),
+        ([solid, *base, "--metrics", "rfvd"], "is for 3D assets"),
+    ):
+        result = atoken("eval", *arguments)
+        assert result.exit_code == 2
+        assert words in result.stderr
+        assert result.stderr.count("\n") == 1
+        assert not (tmp_path / "out").exists()
