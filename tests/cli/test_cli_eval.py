@@ -57,7 +57,7 @@ def test_missing_networks_and_wrong_names_are_one_sentence(atoken, tiny, data, t
         (["--protocol", "native", *METRICS, "--against", "gif"], ["--against is 'gif'", "webp"]),
         (["--protocol", "native", *METRICS, "--against", "jpeg", "--rates", "0"], ["--rates is '0'"]),
         (["--protocol", "native", *METRICS, "--linear", "nowhere"], ["no linear projection at nowhere"]),
-        (["--protocol", "native", *METRICS, "--layout", "videos"], ["'videos'", "folder, imagenet, coco"]),
+        (["--protocol", "native", *METRICS, "--layout", "videos"], ["'videos'", "folder, classes, imagenet, coco"]),
     ):
         result = atoken(*base, *arguments)
         assert result.exit_code == 2

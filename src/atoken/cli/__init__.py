@@ -318,14 +318,18 @@ def evaluate(
     ],
     protocol: Annotated[
         str,
-        typer.Option(metavar="paper-image|native|paper-video|video-256|paper-3d", help="Which pixels are compared."),
+        typer.Option(
+            metavar="paper-image|native|paper-video|video-256|paper-3d|zero-shot|retrieval", help="What is measured."
+        ),
     ],
     data: Annotated[Path, typer.Option(metavar="PATH", show_default=False, help="Folder of the data set.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for results.json and report.html.")] = Path("eval"),
     layout: Annotated[
         str | None,
         typer.Option(
-            metavar="folder|imagenet|coco|videos|msrvtt|msvd|assets", show_default="a folder", help="Of the data."
+            metavar="folder|classes|imagenet|coco|videos|msrvtt|msvd|assets",
+            show_default="a folder",
+            help="Of the data.",
         ),
     ] = None,
     metrics: Annotated[

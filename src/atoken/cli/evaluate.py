@@ -15,7 +15,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..config import KINDS, PRESETS, ModelConfig
-from ..evaluation import tables
+from ..evaluation import tables, understand
 from ..evaluation.asset_methods import AssetMethod, VoxelColours
 from ..evaluation.codecs import OPTIONS, PictureCodec
 from ..evaluation.judges import NetworkFiles, build_judges
@@ -32,6 +32,7 @@ from ..evaluation.video_codecs import ENCODERS, VideoCodec
 from ..media.voxels import RESOLUTION
 from ..weights.load import load
 from . import options, paths
+from .evaluate_texts import evaluate_texts
 from .report import STDERR, clean, say, show_table
 
 DIFFUSERS = "diffusers:"
@@ -71,6 +72,9 @@ class Settings:
 
 def evaluate(models: Sequence[str], settings: Settings) -> None:
     """Measure, and write results.json and report.html. Raises ``typer.Exit(2)`` where items could not be read."""
+    if settings.protocol in understand.PROTOCOLS:
+        evaluate_texts(models, settings, RESULTS, _bar)
+        return
     protocol = find_protocol(settings.protocol)
     metrics = find_metrics(settings.metrics, protocol)
     items = read_layout(settings.data, settings.layout, protocol.modality)[: settings.limit]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from .assets import class_folders
+from .assets import class_folders, picture_classes
 from .items import Item
 from .pictures import coco_captions, imagenet_val, picture_folder
 from .videos import msrvtt, msvd, video_folder
@@ -18,6 +18,7 @@ __all__ = [
     "imagenet_val",
     "msrvtt",
     "msvd",
+    "picture_classes",
     "picture_folder",
     "read_layout",
     "video_folder",
@@ -25,6 +26,7 @@ __all__ = [
 
 LAYOUTS: dict[str, tuple[str, Callable[[Path], list[Item]]]] = {
     "folder": ("image", picture_folder),
+    "classes": ("image", picture_classes),
     "imagenet": ("image", imagenet_val),
     "coco": ("image", coco_captions),
     "videos": ("video", video_folder),
@@ -36,16 +38,16 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], list[Item]]]] = {
 DEFAULTS = {"image": "folder", "video": "videos", "3d": "assets"}
 
 
-def read_layout(path: Path, layout: str | None, modality: str) -> list[Item]:
-    """Items of the data at ``path``; by default a plain folder of the modality.
+def read_layout(path: Path, layout: str | None, modality: str | None) -> list[Item]:
+    """Items of the data at ``path``; by default a plain folder of the modality; any layout where that is None.
 
     Raises ``ValueError`` for an unknown layout or one of another modality, ``FileNotFoundError`` for missing files.
     """
-    layout = layout or DEFAULTS[modality]
+    layout = layout or DEFAULTS[modality or "image"]
     if layout not in LAYOUTS:
         raise ValueError(f"no layout {layout!r}: there are {', '.join(LAYOUTS)}")
     kind, reader = LAYOUTS[layout]
-    if kind != modality:
+    if modality and kind != modality:
         fitting = ", ".join(name for name, (other, _) in LAYOUTS.items() if other == modality)
         raise ValueError(f"the layout {layout!r} does not hold what this protocol measures; these do: {fitting}")
     return reader(path)

@@ -1,9 +1,11 @@
-"""3D data: meshes in class folders, as Toys4k has them."""
+"""Class folders: meshes, as Toys4k has them, and pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
+from ...media.image import IMAGE_SUFFIXES
 from ...media.kinds import ASSET_SUFFIXES
 from .items import Item, files_below, name_below
 
@@ -14,7 +16,16 @@ def class_folders(folder: Path) -> list[Item]:
     Labels are the order of the class names, in which underscores become spaces. Raises ``FileNotFoundError``, and
     ``ValueError`` for an asset outside any class folder.
     """
-    paths = files_below(folder, ASSET_SUFFIXES)
+    return _in_classes(folder, ASSET_SUFFIXES)
+
+
+def picture_classes(folder: Path) -> list[Item]:
+    """Every picture below ``folder``, in class folders like those of ``class_folders``."""
+    return _in_classes(folder, IMAGE_SUFFIXES)
+
+
+def _in_classes(folder: Path, suffixes: Collection[str]) -> list[Item]:
+    paths = files_below(folder, suffixes)
     if bare := [path for path in paths if path.parent == folder]:
         raise ValueError(f"{bare[0]} lies in no class folder")
     classes = sorted({path.relative_to(folder).parts[0] for path in paths})

@@ -1,0 +1,57 @@
+"""``atoken eval --protocol zero-shot`` and ``retrieval``: models that are aligned with texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import typer
+
+from ..evaluation.readers import read_layout
+from ..evaluation.results import write_results
+from ..evaluation.understand import PROTOCOLS, check_items, measure
+from ..understanding.aligned import tower_of
+from ..weights.load import load
+from . import options, paths
+from .report import clean, say, show_table
+
+if TYPE_CHECKING:
+    from .evaluate import Settings
+
+
+def evaluate_texts(
+    models: Sequence[str],
+    settings: Settings,
+    results_name: str,
+    bar: Callable[[int], AbstractContextManager[Callable[[int], None]]],
+) -> None:
+    """Measure each model, print a table and write the results. Raises ``typer.Exit(2)`` where items were left out."""
+    given = {"--metrics": settings.metrics, "--against": settings.against, "--linear": settings.linear}
+    if unfit := [name for name, value in given.items() if value is not None]:
+        raise ValueError(f"{unfit[0]} is for the reconstruction of pixels, and {settings.protocol} is not")
+    items = read_layout(settings.data, settings.layout or PROTOCOLS[settings.protocol], None)[: settings.limit]
+    check_items(settings.protocol, items)
+    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    loaded = [load(name, device=device, dtype=options.parse_dtype(settings.dtype)) for name in models]
+    towers = [tower_of(model) for model in loaded]
+    paths.check_folder(settings.out)
+    runs = []
+    for model, tower in zip(loaded, towers, strict=True):
+        with bar(len(items)) as advance:
+            runs.append(measure(settings.protocol, model, tower, items, settings.batch, advance))
+    for run in runs:
+        run["data"]["set"] = settings.data.resolve().name
+    write_results({"protocol": settings.protocol, "models": runs}, settings.out / results_name)
+    header = ["model", *(f"{name} %" for name in runs[0]["metrics"])]
+    names = [Path(name).name for name in models]
+    rows = [[name, *(f"{100 * v:.1f}" for v in run["metrics"].values())] for name, run in zip(names, runs, strict=True)]
+    show_table(header, rows)
+    typer.echo(clean(settings.out / results_name))
+    failures = [failure for run in runs for failure in run["failures"]]
+    for failure in failures:
+        say(f"error: {failure['name']}: {failure['error']}")
+    if failures:
+        raise typer.Exit(2)

@@ -1,0 +1,108 @@
+"""Zero-shot classification and retrieval over a data set: embeddings first, then the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..understanding.zero_shot import TEMPLATES, label_embeddings
+from .classification import topk_accuracy
+from .provenance import code_version, environment
+from .readers import Item
+from .retrieval import retrieval_recall
+
+if TYPE_CHECKING:
+    from ..model.tokenizer import AToken
+    from ..understanding.towers import TextTower
+
+PROTOCOLS = {"zero-shot": "classes", "retrieval": "coco"}
+"""Name of a protocol, and the layout that it reads by default."""
+FORMAT = "atoken-understanding"
+TOP, RECALL = (1, 5), (1, 5, 10)
+
+
+def check_items(protocol: str, items: Sequence[Item]) -> None:
+    """Raise ``ValueError`` where items lack the classes or captions that the protocol needs."""
+    if protocol == "zero-shot":
+        if any(item.label is None or item.class_name is None for item in items):
+            raise ValueError("zero-shot needs classes: give --layout classes, imagenet or assets")
+    elif any(not item.captions for item in items):
+        raise ValueError("retrieval needs captions of every item: give --layout coco, msrvtt or msvd")
+
+
+def embed_items(
+    model: AToken, items: Sequence[Item], batch: int, advance: Callable[[int], None] = lambda done: None
+) -> tuple[list[Item], Tensor, list[dict[str, str]]]:
+    """The items that could be read, their unit vectors [S, W], and name and error of the others.
+
+    Raises ``ValueError`` where none could be read.
+    """
+    read: list[Item] = []
+    vectors: list[Tensor] = []
+    failures: list[dict[str, str]] = []
+    for start in range(0, len(items), batch):
+        part = items[start : start + batch]
+        try:
+            vectors.append(model.embed([item.path for item in part]))
+            read += part
+        except (ValueError, OSError):  # which one it was shows one by one
+            for item in part:
+                try:
+                    vectors.append(model.embed([item.path]))
+                    read.append(item)
+                except (ValueError, OSError) as error:
+                    failures.append({"name": item.name, "error": str(error)})
+        advance(start + len(part))
+    if not read:
+        raise ValueError(f"nothing could be embedded: {failures[0]['name']}: {failures[0]['error']}")
+    return read, torch.cat(vectors), failures
+
+
+def zero_shot(items: Sequence[Item], every: Sequence[Item], vectors: Tensor, tower: TextTower) -> dict[str, float]:
+    """Top-1 and top-5 accuracy among the classes of ``every`` item of the set, with the prompt ensemble."""
+    names = {item.label: item.class_name for item in every}
+    labels = sorted(label for label in names if label is not None)
+    classes = label_embeddings(tower, [str(names[label]) for label in labels])
+    truth = torch.tensor([labels.index(item.label or 0) for item in items])
+    return {f"top-{k}": share for k, share in topk_accuracy(vectors, classes, truth, TOP).items()}
+
+
+def retrieval(items: Sequence[Item], vectors: Tensor, tower: TextTower) -> dict[str, float]:
+    """R@1, R@5 and R@10 from texts to items and back."""
+    texts = [caption for item in items for caption in item.captions]
+    owner = torch.tensor([index for index, item in enumerate(items) for _ in item.captions])
+    recall = retrieval_recall(vectors, tower(texts), owner, RECALL)
+    there = {f"from-text R@{k}": share for k, share in recall.from_text.items()}
+    return there | {f"to-text R@{k}": share for k, share in recall.to_text.items()}
+
+
+def measure(
+    protocol: str,
+    model: AToken,
+    tower: TextTower,
+    items: Sequence[Item],
+    batch: int,
+    advance: Callable[[int], None] = lambda done: None,
+) -> dict[str, Any]:
+    """One model's numbers, shares in 0 ... 1, with what they were measured by, JSON-ready."""
+    read, vectors, failures = embed_items(model, items, batch, advance)
+    prompts = {"templates": list(TEMPLATES)} if protocol == "zero-shot" else {}
+    values = zero_shot(read, items, vectors, tower) if prompts else retrieval(read, vectors, tower)
+    count = (
+        {"classes": len({item.label for item in items})} if prompts else {"texts": sum(len(i.captions) for i in read)}
+    )
+    return {
+        "format": FORMAT,
+        "version": 1,
+        "protocol": {"name": protocol, **prompts},
+        "data": {"n": len(read), **count},
+        "model": {"name": model.config.name, "sha256": model.weights_hash},
+        "tower": {"name": tower.name, "sha256": tower.weights_hash},
+        "metrics": values,
+        "code": code_version(),
+        "environment": environment(str(model.device)),
+        "failures": failures,
+    }

@@ -1,0 +1,101 @@
+"""``atoken eval`` with the protocols ``zero-shot`` and ``retrieval``, and a tower that knows two colours."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from atoken import PRESETS, AToken, ModelConfig, write_image
+from atoken.cli import evaluate_texts
+
+
+class Colours:
+    """``red`` and ``blue`` are what a model says of red and blue pictures."""
+
+    name, weights_hash = "colours", "0" * 64
+
+    def __init__(self, model: AToken):
+        self.vectors = {name: model.embed([paint(name)])[0] for name in ("red", "blue")}
+
+    def __call__(self, texts):
+        return torch.stack([self.vectors["red" if "red" in item else "blue"] for item in texts])
+
+
+def paint(colour: str) -> np.ndarray:
+    picture = np.zeros((32, 48, 3), np.uint8)
+    picture[..., {"red": 0, "blue": 2}[colour]] = 230
+    return picture
+
+
+@pytest.fixture
+def aligned(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    values = {**PRESETS["tiny"].to_dict(), "embed_dim": 16, "text_tower": "colours"}
+    AToken(ModelConfig.from_dict(values)).save_pretrained(tmp_path / "model")
+    monkeypatch.setattr(evaluate_texts, "tower_of", Colours)
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """Three pictures in the folder of their colour, and one in the other's."""
+    for name, colour in (("red/a", "red"), ("red/b", "red"), ("blue/a", "blue"), ("blue/b", "red")):
+        write_image(tmp_path / f"set/{name}.png", paint(colour))
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def coco(tmp_path):
+    names = ("red", "blue")
+    for name in names:
+        write_image(tmp_path / f"coco/val2017/{name}.png", paint(name))
+    values = {
+        "images": [{"id": i, "file_name": f"{name}.png"} for i, name in enumerate(names)],
+        "annotations": [
+            {"image_id": 0, "caption": "a red one"},
+            {"image_id": 1, "caption": "it is blue"},
+            {"image_id": 1, "caption": "red, it is said"},
+        ],
+    }
+    (tmp_path / "coco/annotations").mkdir()
+    (tmp_path / "coco/annotations/captions_val2017.json").write_text(json.dumps(values))
+    return tmp_path / "coco"
+
+
+def test_zero_shot_counts_the_right_ones(atoken, aligned, classes, tmp_path):
+    (classes / "blue/broken.png").write_bytes(b"no picture")
+    result = atoken("eval", aligned, "--protocol", "zero-shot", "--data", classes, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "blue/broken.png" in result.stderr
+    run = json.loads((tmp_path / "out/results.json").read_text())["models"][0]
+    assert run["metrics"] == {"top-1": 0.75, "top-5": 1.0}
+    assert run["data"] == {"n": 4, "classes": 2, "set": "set"}
+    assert "75.0" in result.stdout
+
+
+def test_retrieval_in_both_directions(atoken, aligned, coco, tmp_path):
+    result = atoken("eval", aligned, "--protocol", "retrieval", "--data", coco, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    run = json.loads((tmp_path / "out/results.json").read_text())["models"][0]
+    assert run["metrics"]["from-text R@1"] == pytest.approx(2 / 3)  # a text that says red of the blue one misses
+    assert run["metrics"]["to-text R@1"] == 0.5  # red is as near to that text as to its own, and ties count against
+    assert run["metrics"]["from-text R@5"] == run["metrics"]["to-text R@5"] == 1
+    assert run["data"]["texts"] == 3
+
+
+def test_what_cannot_be_done_is_one_sentence(atoken, tiny, classes, tmp_path):
+    base = ["--data", classes, "--out", tmp_path / "out"]
+    for arguments, words in (
+        (["--protocol", "zero-shot"], "not aligned with texts"),
+        (["--protocol", "zero-shot", "--layout", "folder"], "zero-shot needs classes"),
+        (["--protocol", "retrieval", "--layout", "classes"], "retrieval needs captions"),
+        (["--protocol", "zero-shot", "--metrics", "psnr"], "--metrics is for the reconstruction of pixels"),
+    ):
+        result = atoken("eval", tiny, *base, *arguments)
+        assert result.exit_code == 2
+        assert words in result.stderr
+        assert result.stderr.count("\n") == 1
+        assert not (tmp_path / "out").exists()
