@@ -41,7 +41,7 @@ def catalogue(archive: zipfile.ZipFile, name: str) -> list[dict[str, Any]]:
     """The objects of one catalogue, from its properties file."""
     text = archive.read("PluginFurnitureCatalog.properties").decode("latin-1")
     values = dict(re.findall(r"^(\w+(?:#\d+)?)=(.*)$", text, re.MULTILINE))
-    licence = values["license"].split("\u00a9")[0].strip()
+    licence = re.split(r"\s*(?:Copyright|\u00a9)", values["license"])[0]
     entries = []
     for key in sorted((k for k in values if k.startswith("model#")), key=lambda k: int(k.split("#")[1])):
         number = key.split("#")[1]
