@@ -106,6 +106,12 @@ VIDEOS = (
            tuple(f"usr/share/doc/opencv-doc/examples/data/{name}.avi" for name in ("vtest", "tree", "Megamind"))),
 )
 VIDEOS_KEPT_APART = ("bikes.mp4", "vtest.avi", "world.mp4")
+# Pictures with captions, beside the stamps and the furniture above (recipes/nano/captions.py).
+CAPTIONS = (
+    Source("fonts-noto-color-emoji", "debian", "", "Apache-2.0, OFL-1.1", "emoji", ("*.ttf",)),
+    Source("unicode-data", "debian", "", "Unicode-DFS-2016", "text", ("*/emoji-test.txt",)),
+    Source("unicode-cldr-core", "debian", "", "Unicode-DFS-2016", "text", ("*/annotations*/en.xml",)),
+)
 
 
 def kind_of(source: Source, file: str) -> str:
