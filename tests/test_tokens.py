@@ -11,8 +11,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from atoken import PRESETS, AToken, Packed, Tokens
-from atoken.atok import from_bytes, pack_12bit, to_bytes, unpack_12bit
+from atoken import PRESETS, AToken, Packed, TokenFile, Tokens
+from atoken.atok import from_bytes, metadata_of, pack_12bit, sealed, stored_values, to_bytes, unpack_12bit, values_name
 from atoken.tokens import dense_coords
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -116,7 +116,7 @@ def test_the_layout_of_twelve_bits_is_the_documented_one():
         tokens(dtype=torch.float16),
         tokens("discrete"),
         tokens("discrete", fsq=((64, 64), (65536,), (4,)), values=torch.full((6, 3), 3).to(torch.uint16)),
-        tokens(coords=dense_coords((1, 3, 3, 1))[::2].contiguous(), grid=(1, 3, 3, 1)),
+        tokens(modality="3d", coords=dense_coords((1, 3, 3, 3))[::2].contiguous(), grid=(1, 3, 3, 3)),
         tokens(modality="video", times=torch.tensor([0.0, 1 / 3, 0.7], dtype=torch.float64)),
         tokens(modality="3d", transform=tuple(tuple(float(4 * i + j) for j in range(4)) for i in range(4))),
     ],
@@ -148,7 +148,10 @@ def test_discrete_tokens_cost_twelve_bytes_each():
 
 @pytest.mark.parametrize("kind", ["continuous", "discrete"])
 def test_every_flipped_bit_is_noticed(kind):
-    small = tokens(kind, grid=(1, 1, 1, 1), coords=dense_coords((1, 1, 1, 1)), values=tokens(kind).values[:1])
+    one = (1, 1, 1, 1)
+    small = tokens(
+        kind, grid=one, coords=dense_coords(one), values=tokens(kind).values[:1], size=(9, 9), box=(0, 0, 9, 9)
+    )
     data = to_bytes(small)
     for position in range(8 * len(data)):
         bad = bytearray(data)
@@ -183,6 +186,156 @@ def test_files_that_are_not_ours(tmp_path, data, words):
         Tokens.load(path)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def numbers(count):
+    return torch.arange(count, dtype=torch.float64)
+
+
+CUBE = {"modality": "3d", "grid": (1, 4, 4, 4), "coords": dense_coords((1, 4, 4, 4))[::7].contiguous()}
+CONTRADICTIONS = [
+    (tokens(grid=(1, 2, 2, 1)), "6 tokens do not fill the grid"),
+    (tokens(grid=(1, -2, -3, 1)), "is not four positive integers"),
+    (tokens(grid=(1, 2, 3)), "is not four positive integers"),
+    (tokens(grid=(1, 2, 3.0, 1)), "is not four positive integers"),
+    (tokens(grid=(2, 1, 3, 1)), "is not that of a image"),
+    (tokens(grid=(1, 100000, 100000, 1)), "6 tokens do not fill the grid"),
+    (tokens(coords=dense_coords(GRID).flip(0)), "not those of the grid (1, 2, 3, 1) in row-major order"),
+    (tokens(coords=dense_coords(GRID) + 1), "in row-major order"),
+    (tokens(coords=dense_coords(GRID).long() << 40), "are not int32"),
+    (replace(tokens(), coords=dense_coords(GRID)[:5]), "are not int32 [6, 4]"),
+    (tokens(box=(0, 0, 33, 20), size=(33, 20)), "does not lie on the canvas of 32 rows and 48 columns"),
+    (tokens(box=(20, 0, 20, 33)), "does not lie on the canvas"),
+    (tokens(box=(-1, 0, 20, 33)), "is not the top, left, height and width"),
+    (tokens(box=(0, 0, 0, 33), size=(0, 33)), "is not the top, left, height and width"),
+    (tokens(size=(21, 33)), "size (21, 33) is not that of box (0, 0, 20, 33)"),
+    (tokens(values=torch.full((6, 48), torch.nan)), "NaN or infinite latents"),
+    (tokens(values=torch.full((6, 48), torch.inf)), "NaN or infinite latents"),
+    (tokens(values=torch.zeros(6, 48, dtype=torch.int32)), "latents of int32 [6, 48] are not floats"),
+    (tokens(values=torch.zeros(6, 4, 12)), "matrix"),
+    (tokens("discrete", fsq=((4,) * 6,) * 7), "codes"),
+    (
+        tokens("discrete", fsq=((4, 4), (4, 4), (9000,)), values=torch.full((6, 3), 99).to(torch.uint16)),
+        "a code lies above",
+    ),
+    (tokens("discrete", fsq=((1,),) * 8), "each at least 2"),
+    (tokens(value_range=(1.0, -1.0)), "not two ascending numbers"),
+    (tokens(value_range=(-1.0, float("inf"))), "not two ascending numbers"),
+    (tokens(times=numbers(1)), "this is modality 'image'"),
+    (tokens(first_frame=1), "this is modality 'image'"),
+    (tokens(transform=((1.0,) * 4,) * 4), "transform is not 4 x 4 numbers of a 3D asset"),
+    (tokens(modality="video", times=numbers(5)), "5 frames from frame 0 on do not lie in 1 steps of 4"),
+    (tokens(modality="video", times=numbers(2), first_frame=3), "2 frames from frame 3 on"),
+    (tokens(modality="video", times=numbers(2), first_frame=-1), "2 frames from frame -1 on"),
+    (tokens(modality="video", times=numbers(3).flip(0)), "do not ascend"),
+    (tokens(modality="video", times=numbers(3) * torch.nan), "do not ascend"),
+    (tokens(**{**CUBE, "grid": (1, 4, 4, 3)}), "outside the grid"),
+    (tokens(**{**CUBE, "coords": CUBE["coords"] - 1}), "outside the grid"),
+    (tokens(**{**CUBE, "coords": CUBE["coords"] * 0}), "two tokens have the same coords"),
+    (tokens(**{**CUBE, "grid": (1, 4, 4, 1025)}), "at most 1024 voxels a side"),
+    (tokens(**{**CUBE, "grid": (2, 4, 4, 4)}), "is not one step in time"),
+    (tokens(**CUBE, transform=((1.0, 2.0),)), "transform is not 4 x 4"),
+]
+
+
+def unchecked(made):
+    """The file of such tokens, written as they are."""
+    tensors = {values_name(made.kind): stored_values(made)}
+    tensors |= {} if made.times is None else {"times": made.times}
+    tensors |= {} if torch.equal(made.coords, dense_coords(GRID)) else {"coords": made.coords}
+    return sealed(safetensors.torch.save(tensors, metadata_of(made)))
+
+
+@pytest.mark.parametrize(("made", "words"), CONTRADICTIONS, ids=[words for _, words in CONTRADICTIONS])
+def test_tokens_that_contradict_themselves(made, words, tmp_path):
+    torch.manual_seed(0)
+    model = AToken(PRESETS["tiny"]).eval()
+    with pytest.raises(ValueError, match=r"the tokens ") as caught:
+        model.decode(replace(made, weights=model.weights_hash))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"the tokens "):
+        made.save(tmp_path / "a.atok")
+    (tmp_path / "a.atok").write_bytes(unchecked(made))
+    for read in (Tokens.load, TokenFile) if made.modality == "video" else (Tokens.load,):
+        with pytest.raises(ValueError, match=r"a\.atok: ") as caught:
+            read(tmp_path / "a.atok")
+        assert words in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_video_needs_times(tmp_path):
+    (tmp_path / "a.atok").write_bytes(unchecked(tokens(modality="video")))
+    with pytest.raises(ValueError, match="a video needs the times of its frames"):
+        Tokens.load(tmp_path / "a.atok")
+    with pytest.raises(ValueError, match="only token files of videos are read step by step"):
+        TokenFile(tmp_path / "a.atok")
+
+
+@pytest.mark.parametrize("modality", ["image", "video"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("grid", "[" * 100000),
+        ("grid", "6"),
+        ("grid", "null"),
+        ("grid", "words"),
+        ("size", '["a", "b"]'),
+        ("size", "9" * 5000),
+        ("box", "{}"),
+        ("version", "one"),
+        ("kind", "other"),
+        ("modality", "sound"),
+    ],
+)
+def test_headers_that_say_nothing_sensible(modality, key, value, tmp_path):
+    made = tokens(modality=modality, times=numbers(3) if modality == "video" else None)
+    header = {**metadata_of(made), key: value}
+    tensors = {"latents": made.values} | ({} if made.times is None else {"times": made.times})
+    (tmp_path / "a.atok").write_bytes(sealed(safetensors.torch.save(tensors, header)))
+    for read in (Tokens.load, TokenFile) if modality == "video" else (Tokens.load,):
+        with pytest.raises(ValueError, match=r"a\.atok: ") as caught:
+            read(tmp_path / "a.atok")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["F8_E8M0", "F4", "BOOL"])
+@pytest.mark.parametrize("read", [Tokens.load, TokenFile])
+def test_tensors_of_a_type_that_we_do_not_have(dtype, read, tmp_path):
+    made = tokens(modality="video", times=numbers(3))
+    size = 6 * (24 if dtype == "F4" else 48)
+    header = {
+        "__metadata__": metadata_of(made),
+        "latents": {"dtype": dtype, "shape": [6, 48], "data_offsets": [0, size]},
+        "times": {"dtype": "F64", "shape": [3], "data_offsets": [size, size + 24]},
+    }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    data = len(text).to_bytes(8, "little") + text + bytes(size) + made.times.numpy().tobytes()
+    (tmp_path / "a.atok").write_bytes(sealed(data))
+    with pytest.raises(ValueError, match=r"a\.atok: ") as caught:
+        read(tmp_path / "a.atok")
+    assert dtype in str(caught.value) or "latents of bool" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_bad_latents_of_a_video_are_noticed_step_by_step(value, tmp_path):
+    torch.manual_seed(0)
+    model = AToken(PRESETS["tiny"]).eval()
+    made = tokens(modality="video", times=numbers(3), weights=model.weights_hash)
+    made.values[5, 40] = value
+    (tmp_path / "a.atok").write_bytes(unchecked(made))
+    with pytest.raises(
+        ValueError, match=r"a\.atok: the tokens contradict themselves: there are NaN or infinite latents"
+    ):
+        list(model.decode_stream(tmp_path / "a.atok"))
+
+
+@pytest.mark.parametrize("changes", [{"value_range": (0.0, 1.0)}, {"fsq": ((16, 16, 16),) * 8}])
+def test_tokens_of_other_pixels_or_codes_than_the_models(changes):
+    torch.manual_seed(0)
+    model = AToken(PRESETS["tiny"]).eval()
+    with pytest.raises(ValueError, match="from other pixels or codes than it has"):
+        model.decode(tokens("discrete", weights=model.weights_hash, **changes))
 
 
 def test_a_newer_version_says_so_before_anything_else():

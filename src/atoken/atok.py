@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from .config import KINDS
+from .checks import check_facts, check_tokens
 from .files import atomic_write
 from .tokens import Tokens, dense_coords
 
 VERSION = 1
-MODALITIES = ("image", "video", "3d")
 LONGEST_HEADER = 1 << 20
 CHECKSUM = b'"checksum":"'
 BLANK = b"0" * 64
@@ -42,7 +42,7 @@ def unpack_12bit(packed: Tensor) -> Tensor:
 
 
 def write_tokens(tokens: Tokens, path: Path) -> None:
-    """Write ``tokens`` to ``path`` under a temporary name and rename it. Raises ``OSError``."""
+    """Write ``tokens`` to ``path`` under a temporary name and rename it. Raises ``OSError`` or ``ValueError``."""
     data = to_bytes(tokens)
     with atomic_write(path) as temporary:
         temporary.write_bytes(data)
@@ -68,8 +68,12 @@ def read_modality(path: Path) -> str | None:
 
 
 def to_bytes(tokens: Tokens) -> bytes:
-    """The file's bytes. Coordinates are stored only where they are not the full grid in row-major order."""
-    tensors = {values_name(tokens): stored_values(tokens)}
+    """The file's bytes. Coordinates are stored only where they are not the full grid in row-major order.
+
+    Raises ``ValueError`` for tokens that contradict themselves, which no reader would take.
+    """
+    check_tokens(tokens)
+    tensors = {values_name(tokens.kind): stored_values(tokens)}
     if not torch.equal(tokens.coords, dense_coords(tokens.grid)):
         tensors["coords"] = tokens.coords.to(torch.int32).contiguous()
     if tokens.times is not None:
@@ -101,9 +105,9 @@ def metadata_of(tokens: Tokens) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in header.items()}
 
 
-def values_name(tokens: Tokens) -> str:
-    """Name of the tensor that holds the values."""
-    return "codes" if tokens.kind == "discrete" else "latents"
+def values_name(kind: str) -> str:
+    """Name of the tensor that holds the values of tokens of that kind."""
+    return "codes" if kind == "discrete" else "latents"
 
 
 def stored_values(tokens: Tokens) -> Tensor:
@@ -125,7 +129,18 @@ def from_bytes(data: bytes) -> Tokens:
     header, tensors = _parse(data)
     check_version(header)
     _verify(data)
-    return tokens_of(header, tensors)
+    stored = tensors.get(values_name(header.get("kind", "")))
+    if stored is None or stored.ndim != 2:
+        raise ValueError("the tokens are missing or no matrix")
+    facts = facts_of(header, tensors.get("times"), len(stored))
+    coords = tensors.get("coords")
+    if coords is None:
+        if math.prod(facts.grid) != len(stored):  # a grid without its tokens may be larger than memory
+            raise ValueError(f"{len(stored)} tokens do not fill the grid {facts.grid}, and have no coords")
+        coords = dense_coords(facts.grid)
+    tokens = replace(facts, values=unpacked(facts, stored), coords=coords)
+    check_tokens(tokens)
+    return tokens
 
 
 def check_version(header: dict[str, str]) -> None:
@@ -133,16 +148,26 @@ def check_version(header: dict[str, str]) -> None:
     version = header.get("version", "")
     if header.get("format") != "atok":
         raise ValueError("not a token file: a safetensors file without the atok header")
-    if version.isdecimal() and int(version) > VERSION:
+    if not version.isdecimal():
+        raise ValueError(f"the header is not complete (version {version!r})")
+    if int(version) > VERSION:
         raise ValueError(f"written by a newer version of the format ({version}; this one reads up to {VERSION})")
 
 
-def tokens_of(header: dict[str, str], tensors: dict[str, Tensor]) -> Tokens:
-    """Tokens out of the metadata and the stored tensors. Raises ``ValueError``."""
+def facts_of(header: dict[str, str], times: Tensor | None, count: int) -> Tokens:
+    """What the metadata say of ``count`` tokens, themselves left out, once it fits together. Raises ``ValueError``."""
     try:
-        return _tokens(header, tensors)
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        facts = _facts(header, times)
+    except (KeyError, TypeError, RecursionError, json.JSONDecodeError) as error:
         raise ValueError(f"the header is not complete ({error})") from None
+    check_facts(facts, count)
+    return facts
+
+
+def unpacked(facts: Tokens, stored: Tensor) -> Tensor:
+    """The inverse of ``stored_values``."""
+    packed = facts.kind == "discrete" and stored.dtype == torch.uint8 and 2 * stored.shape[1] == 3 * len(facts.fsq)
+    return unpack_12bit(stored) if packed else stored
 
 
 def _parse(data: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -150,10 +175,12 @@ def _parse(data: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
     if len(data) < 8 or data[8:9] != b"{":
         raise ValueError("not a token file" if data else "the file is empty")
     try:
-        header = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+        header = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
         return header, safetensors.torch.load(data)
     except (SafetensorError, ValueError, AttributeError, RecursionError):
         raise ValueError("the file is truncated or damaged") from None
+    except KeyError as error:
+        raise ValueError(f"the file holds tensors of {error.args[0]}, which token files do not have") from None
 
 
 def _verify(data: bytes) -> None:
@@ -164,33 +191,23 @@ def _verify(data: bytes) -> None:
         raise ValueError(MISMATCH)
 
 
-def _tokens(header: dict[str, str], tensors: dict[str, Tensor]) -> Tokens:
+def _facts(header: dict[str, str], times: Tensor | None) -> Tokens:
     def numbers(key: str) -> tuple[Any, ...]:
         return tuple(json.loads(header[key]))
 
-    kind, grid = header["kind"], numbers("grid")
-    if kind not in KINDS or header["modality"] not in MODALITIES:
-        raise ValueError(f"unknown kind {kind!r} or modality {header['modality']!r}")
-    fsq = {"fsq": tuple(map(tuple, numbers("fsq")))} if kind == "discrete" else {}
-    values = tensors["codes" if kind == "discrete" else "latents"]
-    if kind == "discrete" and values.dtype == torch.uint8:
-        values = unpack_12bit(values)
-    coords = tensors["coords"] if "coords" in tensors else dense_coords(grid)
-    if len(coords) != len(values):
-        raise ValueError(f"{len(values)} tokens at {len(coords)} places")
     return Tokens(
-        kind=kind,
-        values=values,
-        coords=coords,
-        grid=grid,
+        kind=header["kind"],
+        values=torch.zeros(0, 0),
+        coords=torch.zeros(0, 4, dtype=torch.int32),
+        grid=numbers("grid"),
         size=numbers("size"),
         box=numbers("box"),
         model=header["model"],
         weights=header["weights"],
         modality=header["modality"],
         value_range=numbers("value_range"),
-        **fsq,
-        times=tensors.get("times"),
+        **({"fsq": tuple(map(tuple, numbers("fsq")))} if header["kind"] == "discrete" else {}),
+        times=times,
         first_frame=json.loads(header.get("first_frame", "0")),
         transform=tuple(map(tuple, numbers("transform"))) if "transform" in header else None,
     )

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .atok import (
@@ -22,13 +23,14 @@ from .atok import (
     CHECKSUM,
     MISMATCH,
     check_version,
+    facts_of,
     metadata_of,
     read_modality,
     stored_values,
-    tokens_of,
-    unpack_12bit,
+    unpacked,
     values_name,
 )
+from .checks import check_tokens, check_values
 from .files import atomic_write
 from .tokens import Tokens, as_latents
 
@@ -72,8 +74,11 @@ class TokenWriter:
 
     def write(self, tile: Tokens) -> None:
         """Add the tokens of the next tile, which all but the last must fill."""
-        if tile.times is None or len(tile) != math.prod(tile.grid):
-            raise ValueError("only tokens of a video that fill their grid are written tile by tile")
+        if tile.times is None:
+            raise ValueError(
+                f"only tokens of a video are written tile by tile, not those of modality {tile.modality!r}"
+            )
+        check_tokens(tile)
         stored = stored_values(tile)
         if self._first is None:
             self._first, self._shape = tile, (_NAMES[stored.dtype], list(stored.shape[1:]))
@@ -120,7 +125,7 @@ class TokenWriter:
         size = self._rows * math.prod(shape) * _DTYPES[dtype].itemsize
         tensors = {
             "__metadata__": metadata_of(replace(self._first, grid=grid)),
-            values_name(self._first): {"dtype": dtype, "shape": [self._rows, *shape], "data_offsets": [0, size]},
+            values_name(self._first.kind): {"dtype": dtype, "shape": [self._rows, *shape], "data_offsets": [0, size]},
             "times": {"dtype": "F64", "shape": [times], "data_offsets": [size, size + 8 * times]},
         }
         return json.dumps(tensors, separators=(",", ":")).encode()
@@ -154,26 +159,31 @@ class TokenFile:
 
     def _open(self) -> None:
         header, self._start = read_header(self._file)
-        metadata = header.pop("__metadata__", {})
+        metadata = header.pop("__metadata__", None) or {}
+        try:
+            with safe_open(self.path, "pt"):  # the header is well formed and fits the length of the file
+                pass
+        except SafetensorError:
+            raise ValueError("the file is truncated or damaged") from None
         check_version(metadata)
         digest, at = _checksum(self._file)
         self._file.seek(at)
         if self._file.read(64) != digest:
             raise ValueError(MISMATCH)
-        if "times" not in header or "coords" in header:
+        if unknown := {entry["dtype"] for entry in header.values()} - set(_DTYPES):
+            raise ValueError(f"the file holds tensors of {min(unknown)}, which token files do not have")
+        values, times = values_name(metadata.get("kind", "")), "times"
+        shapes = [header[name]["shape"] for name in (values, times) if name in header]
+        if "coords" in header or [len(shape) for shape in shapes if all(shape)] != [2, 1]:
             raise ValueError("only token files of videos are read step by step")
-        self._values = header["codes" if metadata.get("kind") == "discrete" else "latents"]
-        shape = self._values["shape"]
-        empty = {"codes": torch.zeros(0, shape[1]), "latents": torch.zeros(0, shape[1]), "times": self._times(header)}
-        grid = json.loads(metadata["grid"])
-        if shape[0] != math.prod(grid):
-            raise ValueError(f"{shape[0]} tokens do not fill the grid {grid}")
-        facts = tokens_of({**metadata, "grid": json.dumps([0, *grid[1:]])}, empty)
+        self._values = header[values]
+        self.tokens: int = shapes[0][0]
+        self._facts = facts_of(metadata, self._read(header[times], 0, shapes[1][0]), self.tokens)
+        facts = self._facts
         self.kind, self.fsq, self.size, self.box = facts.kind, facts.fsq, facts.size, facts.box
         self.model, self.weights, self.modality = facts.model, facts.weights, facts.modality
-        self.times, self.first_frame = facts.times, facts.first_frame
-        self.grid: tuple[int, int, int, int] = tuple(grid)
-        self.tokens = shape[0]
+        self.times, self.first_frame, self.grid = facts.times, facts.first_frame, facts.grid
+        self.value_range, self.transform = facts.value_range, facts.transform
 
     def frames(self, start: int, stop: int) -> TokenFile:
         """The same file, standing for the frames ``start`` ... ``stop - 1`` alone; see ``Tokens.frames``."""
@@ -186,16 +196,15 @@ class TokenFile:
         return other
 
     def latent_steps(self, first: int = 0) -> Iterator[Tensor]:
-        """Latents of each step in time from ``first`` on, float [x * y * z, C]."""
+        """Latents of each step in time from ``first`` on, float [x * y * z, C]; raises ``ValueError`` for bad ones."""
         rows = math.prod(self.grid[1:])
         for index in range(first, self.grid[0]):
-            values = self._read(self._values, index * rows, rows)
-            if self.kind == "discrete" and values.dtype == torch.uint8:
-                values = unpack_12bit(values)
+            values = unpacked(self._facts, self._read(self._values, index * rows, rows))
+            try:
+                check_values(values, self.kind, self.fsq)
+            except ValueError as error:
+                raise ValueError(f"{self.path}: {error}") from None
             yield as_latents(self.kind, values, self.fsq).float()
-
-    def _times(self, header: dict[str, Any]) -> Tensor:
-        return self._read(header["times"], 0, header["times"]["shape"][0])
 
     def _read(self, entry: dict[str, Any], first: int, rows: int) -> Tensor:
         """``rows`` rows of a tensor from ``first`` on."""

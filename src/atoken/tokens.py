@@ -137,14 +137,17 @@ class Tokens:
             yield as_latents(self.kind, self.values[index * size : (index + 1) * size], self.fsq).float()
 
     def save(self, path: str | Path) -> None:
-        """Write a ``.atok`` file (docs/tokens.md), atomically. Raises ``OSError`` where it cannot be written."""
+        """Write a ``.atok`` file (docs/tokens.md), atomically.
+
+        Raises ``OSError`` where it cannot be written and ``ValueError`` where the tokens contradict themselves.
+        """
         from .atok import write_tokens
 
         write_tokens(self, Path(path))
 
     @classmethod
     def load(cls, path: str | Path) -> Tokens:
-        """Read a ``.atok`` file. Raises ``ValueError`` for a file that is damaged, newer or not ours."""
+        """Read a ``.atok`` file. Raises ``ValueError`` for a file that is damaged, newer, not ours or contradictory."""
         from .atok import read_tokens
 
         return read_tokens(Path(path))

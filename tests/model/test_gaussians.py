@@ -185,6 +185,16 @@ def test_heads_that_do_not_fit_together(tmp_path, change, words):
         atoken.load(tmp_path / "model", gaussians=path)
 
 
+def test_tokens_of_another_grid_than_the_heads():
+    model = AToken(replace(PRESETS["tiny"], gaussians=replace(SMALL, resolution=16)))
+    coords = torch.tensor([[0, 1, 2, 3], [0, 31, 31, 31]], dtype=torch.int32)
+    tokens = model.stamp(
+        *("continuous", torch.zeros(2, 48), coords), modality="3d", grid=(1, 32, 32, 32), size=(8, 8), box=(0, 0, 8, 8)
+    )
+    with pytest.raises(ValueError, match=r"has a grid of 16 voxels a side, the tokens \(1, 32, 32, 32\)"):
+        model.decode(tokens)
+
+
 def test_a_model_without_a_head_says_what_to_load():
     with pytest.raises(ValueError, match=r"'tiny' has no Gaussian head"):
         AToken(PRESETS["tiny"]).decode_gaussians(Packed.cat([(torch.randn(3, 48), cloud(3)[1].int())]))

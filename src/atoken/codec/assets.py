@@ -36,6 +36,9 @@ def decode(model: AToken, tokens: Sequence[Tokens], token_budget: int) -> list[G
     """The Gaussians of each ``Tokens``, in the unit cube and with the way to the asset's own frame."""
     results = []
     for item in tokens:
+        head = model.config.gaussians
+        if head and set(item.grid[1:]) != {head.resolution}:
+            raise ValueError(f"the Gaussian head has a grid of {head.resolution} voxels a side, the tokens {item.grid}")
         gaussians = model.decode_gaussians(Packed.cat([(item.latents.float(), item.coords)]))
         results.append(replace(gaussians.cpu(), transform=item.transform))
     return results

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import check_tokens
 from ..config import PATCH
 from ..media.frames import Clip, Frame, tiles
 from ..media.patchify import frames_to_patches, patches_to_frames
@@ -99,9 +100,8 @@ def decode_stream(
     first = next(chunks, None)
     if first is None:
         raise ValueError("there are no tokens to decode")
-    model.check_origin(first)
     times: list[float] = []
-    steps = _steps_of_chunks(first, chunks, times)
+    steps = _steps_of_chunks(model, first, chunks, times)
     yield from _decode_steps(model, first, steps, 0, times)
 
 
@@ -138,9 +138,9 @@ def _packed_tiles(model: AToken, source: Any) -> Iterator[tuple[list[Frame], Pac
 def _decode_stored(model: AToken, tokens: Tokens | TokenFile) -> Iterator[Clip]:
     """Only the tiles that hold wanted frames; with a cache also those before them."""
     model.check_origin(tokens)
+    if isinstance(tokens, Tokens):
+        check_tokens(tokens)
     count, start, tile = frame_count(tokens), tokens.first_frame, model.config.decoder_tile
-    if start + count > tokens.grid[0] * STEP:
-        raise ValueError(f"the tokens have {start + count} frames for {tokens.grid[0]} steps of {STEP}")
     first = 0 if model.config.decoder_cache else start // (STEP * tile) * tile
     end = -(-(start + count) // (STEP * tile)) * tile
     steps = islice(tokens.latent_steps(first), end - first)
@@ -148,11 +148,13 @@ def _decode_stored(model: AToken, tokens: Tokens | TokenFile) -> Iterator[Clip]:
     yield from _decode_steps(model, tokens, steps, start - first * STEP, tokens.times.tolist())
 
 
-def _steps_of_chunks(first: Tokens, rest: Iterator[Tokens], times: list[float]) -> Iterator[Tensor]:
+def _steps_of_chunks(model: AToken, first: Tokens, rest: Iterator[Tokens], times: list[float]) -> Iterator[Tensor]:
     """Latents of each step; ``times`` grows with them."""
     chunk: Tokens | None = first
     whole = True
     while chunk is not None:
+        model.check_origin(chunk)
+        check_tokens(chunk)
         if not whole or chunk.grid[1:] != first.grid[1:]:
             raise ValueError("only the last of the chunks may end inside a latent step, and all need the same grid")
         whole = frame_count(chunk) == chunk.grid[0] * STEP

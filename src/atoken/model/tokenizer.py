@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import codec
+from ..checks import check_tokens
 from ..config import FRAME_FEATURES, PATCH_FEATURES, ModelConfig
 from ..media.frames import Clip
 from ..render.gaussians import Gaussians
@@ -165,11 +166,12 @@ class AToken(nn.Module):
 
         Videos become uint8 [T, H, W, 3], as many frames as went in; ``tokens.times`` says when they are shown.
         3D tokens become ``Gaussians`` in the unit cube, whose ``transform`` leads to the asset's frame. Raises
-        ``ValueError`` for tokens that another model made.
+        ``ValueError`` for tokens that another model made or that contradict themselves.
         """
         items = [tokens] if isinstance(tokens, Tokens) else tokens
         for item in items:
             self.check_origin(item)
+            check_tokens(item)
         results = codec.decode(self, items, token_budget)
         return results[0] if isinstance(tokens, Tokens) else results
 
@@ -235,6 +237,11 @@ class AToken(nn.Module):
             raise ValueError(
                 f"the tokens were made by {tokens.model!r} with weights {tokens.weights[:12]}, "
                 f"and this is {self.config.name!r} with weights {self.weights_hash[:12]}"
+            )
+        if tokens.value_range != (-1.0, 1.0) or (tokens.kind == "discrete" and tokens.fsq != self.config.fsq_levels):
+            raise ValueError(
+                f"the tokens say that {self.config.name!r} made them, from other pixels or codes than it has: "
+                f"value_range {tokens.value_range}, fsq {tokens.fsq}"
             )
 
 
