@@ -15,7 +15,7 @@ import torch
 
 import atoken
 from atoken import PRESETS, AToken
-from atoken.model.tokenizer import fingerprint
+from atoken.model.tokenizer import tokenizer_hash
 from atoken.weights.load import SHIPPED, build
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (20, 33, 3), dtype=np.uint8)
@@ -57,9 +57,31 @@ def test_the_hash_follows_the_weights(model, tmp_path):
     with torch.no_grad():
         model.proj.weight[0, 0] += 1
     assert model.weights_hash != before
-    assert model.weights_hash == fingerprint(model.state_dict())
+    assert model.weights_hash == tokenizer_hash(model.config, model.state_dict())
     with pytest.raises(ValueError, match="made by 'mine'"):
         model.decode(replace(model.encode(PICTURE), weights=before))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("rope", False), ("latent_norm", False), ("encoder_tile", 3), ("fsq_levels", [[4] * 8] * 6)]
+)
+def test_an_edited_config_is_another_model(model, tmp_path, key, value):
+    tokens = model.encode(PICTURE, kind="discrete")
+    model.save_pretrained(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    assert values[key] != value
+    (tmp_path / "config.json").write_text(json.dumps({**values, key: value}))
+    loaded = atoken.load(tmp_path)
+    assert loaded.weights_hash != model.weights_hash
+    with pytest.raises(ValueError, match="the tokens were made by 'mine'"):
+        loaded.decode(tokens)
+
+
+def test_what_does_not_change_tokens_does_not_change_the_hash(model):
+    other = replace(model.config, name="other", kinds=("discrete",), decoder_cache=1, logit_bias=0.0, text_tower="x")
+    assert tokenizer_hash(other, model.state_dict()) == model.weights_hash
+    assert tokenizer_hash(replace(other, heads=4), model.state_dict()) != model.weights_hash
+    assert tokenizer_hash(replace(other, output_norm=False), model.state_dict()) != model.weights_hash
 
 
 def test_shipped_models_load_by_name_and_are_small():
@@ -121,7 +143,13 @@ def test_folders_that_are_no_model(model, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("{", "config.json"), ('{"width": 64}', "key 'name' is missing"), ("[]", "expected a table"), ("\xff", "config")],
+    [
+        ("{", "config.json"),
+        ('{"width": 64}', "key 'name' is missing"),
+        ("[]", "expected a table"),
+        ("\xff", "config"),
+        ("[" * 100_000, "deep"),
+    ],
 )
 def test_a_broken_config(model, tmp_path, text, words):
     model.save_pretrained(tmp_path)

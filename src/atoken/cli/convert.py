@@ -11,7 +11,7 @@ import torch
 import typer
 
 from ..config import KINDS, ModelConfig
-from ..model.tokenizer import fingerprint, without_head
+from ..model.tokenizer import tokenizer_hash
 from ..weights.files import CONFIG, WEIGHTS
 from ..weights.load import CHECKPOINTS, build, load
 from ..weights.released import read_released, with_gaussians
@@ -43,7 +43,7 @@ def convert_checkpoint(
     model.save_pretrained(out)
 
     written = load(out, device="cpu", dtype=wanted).weights_hash
-    if written != fingerprint(without_head(model.state_dict())):
+    if written != tokenizer_hash(model.config, model.state_dict()):
         raise ValueError(f"{out} does not read back as it was written: the disk or the memory is at fault")
     parameters = sum(parameter.numel() for parameter in model.parameters())
     size = sum((out / name).stat().st_size for name in (CONFIG, WEIGHTS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ from .memory import TileMemory
 
 HEAD = "gaussians."
 """What the names of the Gaussian head's tensors begin with."""
+
+UNSEEN = ("heads", "rope", "latent_norm", "output_norm", "encoder_tile", "fsq_levels")
+"""Fields of a config that change what tokens mean, though no tensor need have another shape."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,12 @@ class AToken(nn.Module):
 
     @property
     def weights_hash(self) -> str:
-        """SHA-256 of the weights as they were loaded, widened to fp32; counted anew after they changed.
+        """SHA-256 of the weights as they were loaded, widened to fp32, and of what the config says beyond them.
 
-        The Gaussian head is left out: tokens do not depend on it.
+        Counted anew after they changed. The Gaussian head is left out: tokens do not depend on it.
         """
         if self._known_hash is None or self._known_hash[0] != self._changes():
-            self.remember_hash(fingerprint(without_head(self.state_dict())))
+            self.remember_hash(tokenizer_hash(self.config, self.state_dict()))
         assert self._known_hash is not None
         return self._known_hash[1]
 
@@ -248,6 +252,13 @@ class AToken(nn.Module):
 def without_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The state dict of a tokenizer without that of its Gaussian head."""
     return {name: tensor for name, tensor in state.items() if not name.startswith(HEAD)}
+
+
+def tokenizer_hash(config: ModelConfig, state: dict[str, Tensor]) -> str:
+    """SHA-256 of a tokenizer without its Gaussian head: its tensors, and what its config says beyond them."""
+    unseen = {name: value for name, value in config.to_dict().items() if name in UNSEEN}
+    text = f"{json.dumps(unseen, sort_keys=True)}\n{fingerprint(without_head(state))}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def fingerprint(state: dict[str, Tensor]) -> str:

@@ -54,6 +54,8 @@ def read_model(directory: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     try:
         values: Any = json.loads((directory / CONFIG).read_text())
         config = ModelConfig.from_dict(values)
+    except RecursionError:
+        raise ValueError(f"{directory / CONFIG}: it is nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"{directory / CONFIG}: {error}") from None
     state = read_safetensors(directory / WEIGHTS)

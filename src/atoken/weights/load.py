@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config import PRESETS, ModelConfig
-from ..model.tokenizer import AToken, fingerprint, without_head
+from ..model.tokenizer import AToken, tokenizer_hash
 from .files import CONFIG, WEIGHTS, read_model
 from .released import read_released, with_gaussians
 
@@ -68,7 +68,7 @@ def build(
     bad = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
         raise ValueError(f"{where} holds NaN or infinite weights in {', '.join(bad[:5])}")
-    digest = fingerprint(without_head(state))
+    digest = tokenizer_hash(config, state)
     parameters = {name for name, _ in model.named_parameters()}
     moved = {name: t.to(device, dtype if name in parameters else t.dtype) for name, t in state.items()}
     model.load_state_dict(moved, assign=True)
