@@ -68,6 +68,18 @@ def test_a_checkpoint_of_another_model_is_refused(config, tmp_path):
         train(replace(config, model="tiny", start=None), tmp_path / "run")
 
 
+@pytest.mark.parametrize("share", [0, 0.5, 0.95])
+@pytest.mark.parametrize("name", ["progress.json", ".metadata", "__0_0.distcp"])
+def test_a_checkpoint_cut_short_is_one_sentence(config, tmp_path, name, share):
+    train(config, tmp_path / "run", stop_after=1)
+    path = tmp_path / "run/checkpoints/step-0000001" / name
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(
+        ValueError, match=r"step-0000001 is cut short or damaged \(\w+\): delete it, and the run goes on"
+    ):
+        train(config, tmp_path / "run", stop_after=2)
+
+
 def test_steps_without_a_finite_gradient_change_nothing_and_end_the_run(config, tmp_path, monkeypatch):
     run = replace(
         config, steps=6, optimizer=replace(config.optimizer, most_skipped=2), log=replace(config.log, every=1)

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 
 from .distributed import Ranks
 from .learner import Learner
@@ -68,18 +70,23 @@ class Checkpoints:
         self.ranks.wait()
 
     def load(self, learner: Learner, average: Average, optimizers: dict[str, torch.optim.Optimizer]) -> Progress | None:
-        """Put the last checkpoint into place; None where there is none. Raises ``ValueError`` for another model's."""
+        """Put the last checkpoint into place; None where there is none.
+
+        Raises ``ValueError`` for another model's, and for one that is cut short or damaged.
+        """
         found = self._found()
         if not found:
             return None
-        facts = json.loads((found[-1] / PROGRESS).read_text())
+        with _readable(found[-1]):
+            facts = {**dict.fromkeys(self.identity), **json.loads((found[-1] / PROGRESS).read_text())}
         for key, value in self.identity.items():
             if facts.pop(key) != value:
                 raise ValueError(f"{found[-1]} is of a run with another {key}: give another --out")
         tensors = _tensors(learner, average)
         parameters = dict(learner.named_parameters())
         states: dict[tuple[str, str], dict[str, Tensor]] = {}
-        stored = dcp.FileSystemReader(found[-1]).read_metadata().state_dict_metadata
+        with _readable(found[-1]):
+            stored = dcp.FileSystemReader(found[-1]).read_metadata().state_dict_metadata
         for path, entry in stored.items():
             if path.startswith("optimizer/"):
                 _, kind, key, name = path.split("/", 3)
@@ -89,7 +96,7 @@ class Checkpoints:
                 tensors[path] = value.detach()
         if missing := [name for name in tensors if name not in stored]:
             raise ValueError(f"{found[-1]} has no {missing[0]}, which this recipe trains: give another --out")
-        with _quiet():
+        with _quiet(), _readable(found[-1]):
             dcp.load(tensors, checkpoint_id=found[-1], no_dist=self.ranks.world == 1)
         for (kind, name), state in states.items():
             optimizers[kind].state[parameters[name]] = state
@@ -97,6 +104,27 @@ class Checkpoints:
 
     def _found(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("step-*") if (path / PROGRESS).is_file())
+
+
+@contextmanager
+def _readable(checkpoint: Path) -> Iterator[None]:
+    """Turn what torch and json raise about the content of a checkpoint into one sentence."""
+    try:
+        yield
+    except (
+        CheckpointException,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        OSError,
+        UnpicklingError,
+    ) as error:
+        raise ValueError(
+            f"{checkpoint} is cut short or damaged ({type(error).__name__}): delete it, and the run goes on from "
+            "the checkpoint before it, or from the start"
+        ) from error
 
 
 @contextmanager
