@@ -85,6 +85,18 @@ def test_latents_and_codes():
         _ = continuous.codes
 
 
+def test_half_of_tokens():
+    made = tokens()
+    half = made.half()
+    assert half.values.dtype == torch.float16
+    assert_same(replace(half, values=made.values), made)
+    assert torch.equal(half.values, made.values.half())
+    codes = tokens("discrete")
+    assert codes.half() is codes
+    with pytest.raises(ValueError, match=r"latents up to 7e\+04 do not fit into float16"):
+        tokens(values=torch.full((6, 48), -7e4)).half()
+
+
 # Twelve bits
 
 

@@ -116,6 +116,18 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.values)
 
+    def half(self) -> Tokens:
+        """The same tokens with latents in float16, as ``atoken encode`` stores them; codes stay as they are.
+
+        Raises ``ValueError`` for latents that are too large for float16.
+        """
+        if self.kind == "discrete":
+            return self
+        largest = float(self.values.abs().max())
+        if largest > torch.finfo(torch.float16).max:
+            raise ValueError(f"latents up to {largest:.4g} do not fit into float16: store them as they are")
+        return replace(self, values=self.values.half())
+
     def frames(self, start: int, stop: int) -> Tokens:
         """The same tokens, standing for the frames ``start`` ... ``stop - 1`` of a video alone.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from atoken import PRESETS, AToken, Tokens
+from atoken import PRESETS, AToken, Tokens, read_image
 
 
 @pytest.fixture
@@ -99,15 +99,23 @@ def test_no_input_at_all_is_one_sentence(run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_two_pictures_with_one_result(run, picture, tmp_path):
-    picture(tmp_path / "in/a.bmp")
+@pytest.mark.parametrize(("command", "ending"), [("encode", ".atok"), ("reconstruct", ".reconstructed.png")])
+def test_two_pictures_of_one_stem(atoken, tiny, run, picture, tmp_path, command, ending):
+    empty(picture(tmp_path / "in/a.bmp"))
     picture(tmp_path / "in/a.png")
-    result = run("encode", tmp_path / "in")
+    picture(tmp_path / "in/a.webp", 16, 16)
+    picture(tmp_path / "in/b.png")
+    result = run(command, tmp_path / "in")
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
-    assert line.startswith(f"error: {tmp_path}/in/a.png: its result {tmp_path}/out/a.atok is already that of")
-    assert f"{tmp_path}/in/a.bmp" in line
-    assert result.stdout.startswith("1 written, 1 failed")
+    assert line.startswith(f"error: {tmp_path}/in/a.bmp is empty")
+    assert result.stdout.splitlines()[-1].startswith("3 written, 1 failed")
+    assert everything(tmp_path / "out") == [f"a.png{ending}", f"a.webp{ending}", f"b{ending}"]
+    if command == "encode":
+        back = tmp_path / "back"
+        assert atoken("decode", tmp_path / "out", "--model", tiny, "--out", back).exit_code == 0
+        assert everything(back) == ["a.png.png", "a.webp.png", "b.png"]
+        assert read_image(back / "a.webp.png").shape == (16, 16, 3)
 
 
 def test_inputs_are_never_replaced(atoken, tiny, picture, tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from atoken.cli.paths import Job, Source, check_folder, expand, is_single_file, plan
+from atoken.cli.paths import Job, Source, check_folder, expand, is_outdated, names_result, plan
 
 
 def jpg(path: Path) -> bool:
@@ -109,15 +109,41 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     assert problems == [f"{tmp_path}/shut: Permission denied"]
 
 
-def test_a_second_file_with_the_same_result_is_refused(tmp_path):
-    sources = [Source(tmp_path / name, Path(name)) for name in ("a.jpg", "a.png", "b.jpg")]
-    jobs, problems = plan(sources, lambda source: tmp_path / "out" / source.below.with_suffix(".atok"))
-    assert jobs == [
-        Job(tmp_path / "a.jpg", tmp_path / "out/a.atok"),
-        Job(tmp_path / "b.jpg", tmp_path / "out/b.atok"),
-    ]
-    (problem,) = problems
-    assert all(str(tmp_path / name) in problem for name in ("a.png", "out/a.atok", "a.jpg"))
+def target(folder):
+    def name(source, whole):
+        return folder / source.below.with_name((source.below.name if whole else source.below.stem) + ".atok")
+
+    return name
+
+
+def targets(tmp_path, *names):
+    jobs, problems = plan([Source(tmp_path / name, Path(name)) for name in names], target(tmp_path / "out"))
+    assert problems == []
+    return {str(job.source.relative_to(tmp_path)): str(job.target.relative_to(tmp_path / "out")) for job in jobs}
+
+
+def test_results_that_would_share_a_name_keep_that_of_their_source(tmp_path):
+    assert targets(tmp_path, "a.jpg", "a.png", "b.jpg") == {
+        "a.jpg": "a.jpg.atok",
+        "a.png": "a.png.atok",
+        "b.jpg": "b.atok",
+    }
+    assert targets(tmp_path, "x/a.jpg", "y/a.jpg") == {"x/a.jpg": "x/a.atok", "y/a.jpg": "y/a.atok"}
+
+
+def test_a_longer_name_may_meet_a_short_one(tmp_path):
+    assert targets(tmp_path, "a.jpg", "a.png", "a.png.webp") == {
+        "a.jpg": "a.jpg.atok",
+        "a.png": "a.png.atok",
+        "a.png.webp": "a.png.webp.atok",
+    }
+
+
+def test_two_files_of_one_name_with_one_result_are_refused(tmp_path):
+    sources = [Source(tmp_path / folder / "a.jpg", Path("a.jpg")) for folder in ("x", "y")]
+    jobs, (problem,) = plan(sources, target(tmp_path / "out"))
+    assert jobs == [Job(tmp_path / "x/a.jpg", tmp_path / "out/a.jpg.atok")]
+    assert all(str(tmp_path / name) in problem for name in ("y/a.jpg", "out/a.jpg.atok", "x/a.jpg"))
 
 
 @pytest.mark.parametrize("link", [None, "symlink_to", "hardlink_to"])
@@ -128,7 +154,7 @@ def test_no_result_replaces_an_input(tmp_path, link):
         target = tmp_path / "other.png"
         getattr(target, link)(tmp_path / "b.png")
     sources = [Source(tmp_path / name, Path(name)) for name in ("a.png", "b.png")]
-    jobs, problems = plan(sources, lambda source: target if source.path.name == "a.png" else tmp_path / "c.png")
+    jobs, problems = plan(sources, lambda source, _: target if source.path.name == "a.png" else tmp_path / "c.png")
     assert [job.source.name for job in jobs] == ["b.png"]
     assert f"{target} is itself an input" in problems[0]
 
@@ -137,11 +163,31 @@ def test_when_out_is_the_result_itself(tmp_path):
     touch(tmp_path, "a.jpg", "b.jpg")
     (tmp_path / "folder.atok").mkdir()
     a, b, out = str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg"), tmp_path / "x.ATOK"
-    assert is_single_file([a], out, {".atok"})
-    assert not is_single_file([a, b], out, {".atok"})
-    assert not is_single_file([str(tmp_path)], out, {".atok"})
-    assert not is_single_file([a], tmp_path / "x", {".atok"})
-    assert not is_single_file([a], tmp_path / "folder.atok", {".atok"})
+
+    def names(inputs, out):
+        return names_result(inputs, out, {".atok", ".png"}, lambda path: {".atok"})
+
+    assert names([a], out)
+    assert not names([a], tmp_path / "x")
+    assert not names([a], tmp_path / "x.2024")
+    assert not names([a, b], tmp_path / "folder.atok")
+    for inputs in ([a, b], [str(tmp_path)], [str(tmp_path / "*.jpg")]):
+        with pytest.raises(ValueError, match="names one file, which needs one file as the input"):
+            names(inputs, out)
+    with pytest.raises(
+        ValueError, match=r"x\.png: what comes of .*a\.jpg ends in \.atok: give such a name or a folder"
+    ):
+        names([a], tmp_path / "x.png")
+
+
+def test_outdated_results(tmp_path):
+    touch(tmp_path, "a.jpg", "a.atok")
+    job = Job(tmp_path / "a.jpg", tmp_path / "a.atok")
+    for source, outdated in ((1000, False), (1001, True), (999, False)):
+        os.utime(job.source, ns=(source, source))
+        os.utime(job.target, ns=(1000, 1000))
+        assert is_outdated(job) is outdated
+    assert not is_outdated(Job(tmp_path / "gone.jpg", job.target))
 
 
 def test_an_output_folder_that_cannot_be(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ def tree(folder):
 def test_there_and_back_as_the_library_does(atoken, tiny, picture, tmp_path, kind):
     path = picture(tmp_path / "a.png")
     model = library.load(tiny)
-    expected = model.encode(path, kind=kind)
+    expected = model.encode(path, kind=kind).half()
     result = atoken("encode", path, "--model", tiny, "--out", tmp_path, *(["--kind", kind] if kind else []))
     assert result.exit_code == 0, result.output
     tokens = Tokens.load(tmp_path / "a.atok")
@@ -99,10 +99,56 @@ def test_out_and_format_must_agree(atoken, tiny, picture, tmp_path):
     result = atoken("reconstruct", path, "--model", tiny, "--out", tmp_path / "x.webp", "--format", "png")
     assert result.exit_code == 2
     assert result.stderr == f"error: --out {tmp_path}/x.webp and --format png name different formats\n"
-    result = atoken("reconstruct", path, "--model", tiny, "--out", tmp_path / "x.gif")
-    assert result.exit_code == 2
-    assert "no suffix of a writable format" in result.stderr
     assert tree(tmp_path) == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("command", "out", "fitting"),
+    [
+        ("encode", "x2.png", ".atok: give"),
+        ("encode", "x2.mp4", ".atok: give"),
+        ("decode", "same.gif", ".avif or .bmp or .jfif"),
+        ("decode", "same.mp4", ".png or .tif"),
+        ("decode", "same.ply", ".png or .tif"),
+        ("reconstruct", "x.gif", ".png or .tif"),
+        ("reconstruct", "x.atok", ".png or .tif"),
+    ],
+)
+def test_an_out_that_does_not_fit_is_refused_before_any_work(
+    atoken, tiny, picture, tmp_path, monkeypatch, command, out, fitting
+):
+    path = picture(tmp_path / "a.png")
+    if command == "decode":
+        assert atoken("encode", path, "--model", tiny, "--out", tmp_path / "a.atok").exit_code == 0
+        path = tmp_path / "a.atok"
+    before = tree(tmp_path)
+    monkeypatch.setattr("atoken.cli.pictures.load", None)
+    result = atoken(command, path, "--model", tiny, "--out", tmp_path / out)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: --out {tmp_path / out}: what comes of {path} ends in ")
+    assert fitting in result.stderr
+    assert tree(tmp_path) == before
+    assert not (tmp_path / out).exists()
+
+
+@pytest.mark.parametrize("kind", ["continuous", "discrete"])
+def test_latents_are_stored_in_two_bytes_unless_told_otherwise(atoken, tiny, picture, tmp_path, kind):
+    path, exact = picture(tmp_path / "a.png", 160, 320), library.load(tiny).encode(tmp_path / "a.png", kind=kind)
+    sizes = []
+    for options in ([], ["--latents", "float32"]):
+        result = atoken(
+            "encode", path, "--model", tiny, "--kind", kind, "--out", tmp_path / "a.atok", "--overwrite", *options
+        )
+        assert result.exit_code == 0, result.output
+        tokens = Tokens.load(tmp_path / "a.atok")
+        assert torch.equal(tokens.values, (exact if options else exact.half()).values)
+        sizes.append((tmp_path / "a.atok").stat().st_size)
+    if kind == "continuous":
+        assert 200 * 48 * 2 < sizes[0] < 200 * 48 * 2 + 1000
+        assert sizes[1] - sizes[0] == 200 * 48 * 2
+    else:
+        assert sizes[0] == sizes[1]
+    assert "--latents is 'int8': give one of float16, float32" in atoken("encode", path, "--latents", "int8").stderr
 
 
 def test_every_format(atoken, tiny, picture, tmp_path):

@@ -1,5 +1,7 @@
 """Going on where an earlier run stopped."""
 
+import os
+
 import pytest
 
 from atoken import Tokens
@@ -27,6 +29,33 @@ def test_finished_results_are_skipped(atoken, tiny, picture, encoded):
     after = state(encoded / "out")
     assert after.pop("c.atok")
     assert after == before
+
+
+@pytest.mark.parametrize("command", ["encode", "decode", "reconstruct"])
+def test_a_result_that_is_older_than_its_source_is_made_again(atoken, tiny, picture, encoded, command):
+    source = encoded / ("out" if command == "decode" else "in")
+    arguments = [command, source, "--model", tiny, "--out", encoded / "result"]
+    assert atoken(*arguments).exit_code == 0
+    before = state(encoded / "result")
+    changed = sorted(source.iterdir())[0]
+    now = max(before.values()) + 1
+    os.utime(changed, ns=(now, now))
+    result = atoken(*arguments)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-1].startswith("1 written, 1 skipped")
+    after = state(encoded / "result")
+    again = [name for name in before if after[name] != before[name]]
+    assert len(again) == 1
+    assert again[0].startswith("a.")
+
+
+def test_outdated_tokens_of_another_model_are_not_replaced(atoken, tiny, other, encoded):
+    os.utime(encoded / "in/a.png")
+    before = (encoded / "out/a.atok").read_bytes()
+    result = atoken("encode", encoded / "in/a.png", "--model", other, "--out", encoded / "out")
+    assert result.exit_code == 2
+    assert result.stderr.endswith("--overwrite replaces it\n")
+    assert (encoded / "out/a.atok").read_bytes() == before
 
 
 def test_overwrite_writes_them_again(atoken, tiny, encoded):

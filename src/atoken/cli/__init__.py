@@ -106,13 +106,16 @@ def encode(
     start: options.Start = None,
     end: options.End = None,
     allow_partial: options.AllowPartial = False,
+    latents: options.Latents = "float16",
     overwrite: options.Overwrite = False,
 ) -> None:
     """Turn pictures, videos and 3D files into token files (.atok). Sound is not tokenised."""
     from .pictures import Encode, Resampling, Settings, run
 
     resampling = Resampling(fps, options.parse_size(size), start, end, allow_partial)
-    settings = Settings(model, out, device, dtype, token_budget, overwrite, kind, max_pixels, background, resampling)
+    settings = Settings(
+        *(model, out, device, dtype, token_budget, overwrite, kind, max_pixels, background, resampling), latents=latents
+    )
     run(Encode, inputs, settings)
 
 
@@ -225,7 +228,7 @@ def convert(
         Path | None,
         typer.Option(metavar="FILE", help="The released Gaussian decoder (3d_decode_gs.pt), which 3D needs."),
     ] = None,
-    overwrite: options.Overwrite = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is already there.")] = False,
 ) -> None:
     """Turn a released checkpoint into a model folder (config.json and model.safetensors)."""
     from .convert import convert_checkpoint

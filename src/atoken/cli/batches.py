@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from .paths import Job
+from .paths import Job, is_outdated
 from .report import Report, sentence
 
 _OF_ONE_FILE = {errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.ELOOP, errno.ENAMETOOLONG, errno.EILSEQ}
@@ -68,7 +68,7 @@ def _batches(task: Task, jobs: Sequence[Job], report: Report, budget: int, overw
     used = 0
     for job in jobs:
         try:
-            if not overwrite and task.finished(job.target):
+            if not overwrite and task.finished(job.target) and not is_outdated(job):
                 report.skip()
                 continue
             if task.alone(job.source):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16", "float16")
 DTYPE_NAMES = "|".join(DTYPES)
+LATENTS = ("float16", "float32")
 VIDEO_FORMATS = ("mp4", "mov", "mkv", "webm", "gif")
 FORMATS = ("png", "jpg", "jpeg", "webp", "avif", "tif", "tiff", "bmp")
 
@@ -44,7 +45,8 @@ Out = Annotated[
     typer.Option(
         metavar="DIR|FILE",
         show_default="the current folder",
-        help="Folder for the results; for a single input it may be the name of the result itself.",
+        help="Folder for the results; for a single input it may be the name of the result itself. Results that would "
+        "share a name keep that of their source: a.png.atok and a.webp.atok.",
     ),
 ]
 Format = Annotated[
@@ -92,7 +94,17 @@ MaxPixels = Annotated[
     typer.Option(metavar="N", show_default="178956970", help="Larger pictures are refused: they may be bombs."),
 ]
 Background = Annotated[str, typer.Option(metavar="R,G,B", help="Colour behind transparent pixels.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write again what is already there.")]
+Latents = Annotated[
+    str,
+    typer.Option(metavar="|".join(LATENTS), help="Precision of the latents in the file (continuous tokens)."),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Write again what is already there. Without it results are kept, unless they are older than their source.",
+    ),
+]
 
 
 def check_choice(option: str, value: str | None, choices: Iterable[str]) -> None:

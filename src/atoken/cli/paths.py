@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -64,16 +64,18 @@ def expand(inputs: Sequence[str], wanted: Callable[[Path], bool], what: str) -> 
     return sorted(found.values(), key=lambda source: source.path), problems
 
 
-def plan(sources: Iterable[Source], name: Callable[[Source], Path]) -> tuple[list[Job], list[str]]:
-    """The job of each source, ``name`` giving its target, and one sentence for each that would destroy something."""
+def plan(sources: Iterable[Source], name: Callable[[Source, bool], Path]) -> tuple[list[Job], list[str]]:
+    """The job of each source, and one sentence for each that would destroy something.
+
+    ``name`` gives the target of a source; those that would share one get the longer name that it gives for True.
+    """
     sources = list(sources)
     inputs = {identity for source in sources if (identity := _identity(source.path))}
     taken: dict[str, Path] = {}
     jobs: list[Job] = []
     problems: list[str] = []
-    for source in sources:
-        target = name(source)
-        key = os.path.normcase(os.path.abspath(target))
+    for source, target in zip(sources, _targets(sources, name), strict=True):
+        key = _key(target)
         if key in taken:
             problems.append(f"{source.path}: its result {target} is already that of {taken[key]}; give another --out")
         elif _identity(target) in inputs:
@@ -84,10 +86,30 @@ def plan(sources: Iterable[Source], name: Callable[[Source], Path]) -> tuple[lis
     return jobs, problems
 
 
-def is_single_file(inputs: Sequence[str], out: Path, suffixes: Collection[str]) -> bool:
-    """Whether ``out`` is the name of the result itself: one input, which is a file, and a fitting suffix."""
-    one_file = len(inputs) == 1 and os.path.exists(inputs[0]) and not os.path.isdir(inputs[0])
-    return one_file and out.suffix.lower() in suffixes and not out.is_dir()
+def is_outdated(job: Job) -> bool:
+    """Whether the source has changed since its result was made."""
+    try:
+        return os.stat(job.target).st_mtime_ns < os.stat(job.source).st_mtime_ns
+    except OSError:
+        return False
+
+
+def names_result(
+    inputs: Sequence[str], out: Path, known: Collection[str], fitting: Callable[[Path], Collection[str]]
+) -> bool:
+    """Whether ``out`` is the name of the result itself, rather than a folder: it has one of the ``known`` suffixes.
+
+    Raises ``ValueError`` unless there is one input, a file, and the suffix is ``fitting`` for it.
+    """
+    if out.suffix.lower() not in known or out.is_dir():
+        return False
+    if len(inputs) != 1 or not os.path.exists(inputs[0]) or os.path.isdir(inputs[0]):
+        raise ValueError(f"--out {out} names one file, which needs one file as the input: give a folder")
+    suffixes = fitting(Path(inputs[0]))
+    if out.suffix.lower() not in suffixes:
+        endings = " or ".join(sorted(suffixes))
+        raise ValueError(f"--out {out}: what comes of {inputs[0]} ends in {endings}: give such a name or a folder")
+    return True
 
 
 def check_folder(folder: Path) -> None:
@@ -97,6 +119,23 @@ def check_folder(folder: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "is not a folder, so nothing can be written there", str(existing))
     if not os.access(existing, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, "this folder is not writable", str(existing))
+
+
+def _targets(sources: Sequence[Source], name: Callable[[Source, bool], Path]) -> list[Path]:
+    targets = [name(source, False) for source in sources]
+    while True:  # a longer name may be another's short one
+        count = Counter(map(_key, targets))
+        longer = [
+            name(source, True) if count[_key(target)] > 1 else target
+            for source, target in zip(sources, targets, strict=True)
+        ]
+        if longer == targets:
+            return targets
+        targets = longer
+
+
+def _key(target: Path) -> str:
+    return os.path.normcase(os.path.abspath(target))
 
 
 def _walk(root: Path, depth: int | None, problems: list[str]) -> Iterator[Path]:

@@ -31,7 +31,11 @@ from .report import Report, show_table
 
 TOKEN_SUFFIXES = frozenset({".atok"})
 VIEWS_FILE = "transforms.json"
-PIXEL_SUFFIXES = IMAGE_SUFFIXES | {f".{name}" for name in options.VIDEO_FORMATS}
+SPLAT_SUFFIXES = frozenset({".ply"})
+PICTURE_SUFFIXES = IMAGE_SUFFIXES - {".gif"}
+"""Pictures that are written."""
+MOVIE_SUFFIXES = frozenset(f".{name}" for name in options.VIDEO_FORMATS)
+KNOWN_SUFFIXES = TOKEN_SUFFIXES | IMAGE_SUFFIXES | VIDEO_SUFFIXES | MOVIE_SUFFIXES | ASSET_SUFFIXES
 RECONSTRUCTED = ".reconstructed"
 
 
@@ -67,12 +71,14 @@ class Settings:
     video_format: str | None = None
     lossless: bool = False
     keep_audio: bool = False
+    latents: str = "float16"
 
     def __post_init__(self) -> None:
         options.check_choice("--kind", self.kind, KINDS)
         options.check_choice("--dtype", self.dtype, options.DTYPES)
         options.check_choice("--format", self.image_format, options.FORMATS)
         options.check_choice("--video-format", self.video_format, options.VIDEO_FORMATS)
+        options.check_choice("--latents", self.latents, options.LATENTS)
         options.check_positive("--token-budget", self.token_budget)
         options.check_positive("--max-pixels", self.max_pixels)
         options.parse_background(self.background)
@@ -90,8 +96,12 @@ class Settings:
         return open_video(path, **vars(self.resampling), background=background, max_pixels=most)
 
     def suffix(self, modality: str | None) -> str:
-        """Suffix of a written picture or video, without the dot."""
-        return (self.video_format or "mp4") if modality == "video" else (self.image_format or "png")
+        """Suffix of a written picture or video."""
+        return f".{self.video_format or 'mp4'}" if modality == "video" else f".{self.image_format or 'png'}"
+
+    def stored(self, tokens: Tokens) -> Tokens:
+        """Tokens as they are written."""
+        return tokens.half() if self.latents == "float16" else tokens
 
 
 class Command(Task):
@@ -99,7 +109,6 @@ class Command(Task):
 
     what: str
     """Word for an input."""
-    result_suffixes: frozenset[str]
 
     def __init__(self, settings: Settings, model: AToken) -> None:
         self.settings, self.model = settings, model
@@ -118,8 +127,13 @@ class Command(Task):
 
     @classmethod
     @abstractmethod
-    def name(cls, source: paths.Source, settings: Settings) -> Path:
-        """The result's name below the output folder."""
+    def ending(cls, path: Path, settings: Settings) -> str:
+        """What the name of a file's result has in place of the suffix."""
+
+    @classmethod
+    @abstractmethod
+    def suffixes(cls, path: Path) -> frozenset[str]:
+        """Those that the name of a file's result may have."""
 
     def conclude(self) -> None:
         """Print what there is to say beyond the summary."""
@@ -130,7 +144,6 @@ class Encode(Command):
     """Pictures to token files."""
 
     what = "picture, video or 3D file"
-    result_suffixes = TOKEN_SUFFIXES
 
     @classmethod
     def wants(cls, path: Path) -> bool:
@@ -139,9 +152,14 @@ class Encode(Command):
         return path.suffix.lower() in known or path.name == VIEWS_FILE
 
     @classmethod
-    def name(cls, source: paths.Source, settings: Settings) -> Path:
-        """The result's name below the output folder."""
-        return source.below.with_name(f"{source.below.stem}.atok")
+    def ending(cls, path: Path, settings: Settings) -> str:
+        """What the name of a file's result has in place of the suffix."""
+        return ".atok"
+
+    @classmethod
+    def suffixes(cls, path: Path) -> frozenset[str]:
+        """Those that the name of a file's result may have."""
+        return TOKEN_SUFFIXES
 
     def alone(self, path: Path) -> bool:
         """Whether the file is a video or an animation."""
@@ -149,7 +167,7 @@ class Encode(Command):
 
     def convert(self, source: Path, target: Path) -> int:
         """A video to its token file."""
-        return videos.encode(self.model, self.settings.open_video(source), self.kind, target)
+        return videos.encode(self.model, self.settings.open_video(source), self.kind, target, self.settings.stored)
 
     def finished(self, target: Path) -> bool:
         """Whether the result is there; ``ValueError`` where the file that is there is another's."""
@@ -187,14 +205,13 @@ class Encode(Command):
 
     def write(self, target: Path, item: np.ndarray | Views, result: Any) -> None:
         """Write the token file."""
-        result.save(target)
+        self.settings.stored(result).save(target)
 
 
 class Decode(Command):
     """Token files to pictures, videos and splats."""
 
     what = "token file"
-    result_suffixes = PIXEL_SUFFIXES | {".ply"}
 
     @classmethod
     def wants(cls, path: Path) -> bool:
@@ -202,11 +219,15 @@ class Decode(Command):
         return path.suffix.lower() in TOKEN_SUFFIXES
 
     @classmethod
-    def name(cls, source: paths.Source, settings: Settings) -> Path:
-        """The result's name below the output folder."""
-        modality = read_modality(source.path)
-        suffix = "ply" if modality == "3d" else settings.suffix(modality)
-        return source.below.with_name(f"{source.below.stem}.{suffix}")
+    def ending(cls, path: Path, settings: Settings) -> str:
+        """What the name of a file's result has in place of the suffix."""
+        modality = read_modality(path)
+        return ".ply" if modality == "3d" else settings.suffix(modality)
+
+    @classmethod
+    def suffixes(cls, path: Path) -> frozenset[str]:
+        """Those that the name of a file's result may have."""
+        return {"video": MOVIE_SUFFIXES, "3d": SPLAT_SUFFIXES}.get(read_modality(path) or "", PICTURE_SUFFIXES)
 
     def alone(self, path: Path) -> bool:
         """Whether the tokens are those of a video."""
@@ -240,8 +261,6 @@ class Decode(Command):
 class Reconstruct(Encode):
     """Pictures to pictures, by way of tokens."""
 
-    result_suffixes = PIXEL_SUFFIXES
-
     def __init__(self, settings: Settings, model: AToken) -> None:
         super().__init__(settings, model)
         self.rows: list[tuple[str, str, int, float]] = []
@@ -252,10 +271,14 @@ class Reconstruct(Encode):
         return super().wants(path) and not path.stem.endswith(RECONSTRUCTED)
 
     @classmethod
-    def name(cls, source: paths.Source, settings: Settings) -> Path:
-        """The result's name below the output folder."""
-        suffix = settings.suffix(modality_of(source.path))
-        return source.below.with_name(f"{source.below.stem}{RECONSTRUCTED}.{suffix}")
+    def ending(cls, path: Path, settings: Settings) -> str:
+        """What the name of a file's result has in place of the suffix."""
+        return RECONSTRUCTED + settings.suffix(modality_of(path))
+
+    @classmethod
+    def suffixes(cls, path: Path) -> frozenset[str]:
+        """Those that the name of a file's result may have."""
+        return MOVIE_SUFFIXES if modality_of(path) == "video" else PICTURE_SUFFIXES
 
     def convert(self, source: Path, target: Path) -> int:
         """A video to a video by way of tokens, and its row of the table."""
@@ -303,16 +326,19 @@ def run(command: type[Command], inputs: Sequence[str], settings: Settings) -> No
     resampling = settings.resampling
     if (resampling != NOTHING or settings.keep_audio) and not any(modality_of(s.path) == "video" for s in sources):
         raise ValueError("--fps, --size, --start, --end, --allow-partial and --keep-audio are for videos: none is here")
-    single = paths.is_single_file(inputs, settings.out, command.result_suffixes)
+    single = paths.names_result(inputs, settings.out, KNOWN_SUFFIXES, command.suffixes)
     if single and settings.image_format and settings.out.suffix.lower() != f".{settings.image_format}":
         raise ValueError(f"--out {settings.out} and --format {settings.image_format} name different formats")
 
-    def target(source: paths.Source) -> Path:
-        return settings.out if single else settings.out / command.name(source, settings)
+    def target(source: paths.Source, whole: bool) -> Path:
+        if single:
+            return settings.out
+        kept = source.below.name if whole else source.below.stem
+        return settings.out / source.below.with_name(kept + command.ending(source.path, settings))
 
     jobs, problems = paths.plan(sources, target)
     report.failures += problems
-    if settings.overwrite or not all(job.target.exists() for job in jobs):
+    if settings.overwrite or not all(job.target.exists() and not paths.is_outdated(job) for job in jobs):
         paths.check_folder(settings.out.parent if single else settings.out)
     model = load(settings.model, device=settings.device, dtype=options.parse_dtype(settings.dtype))
     task = command(settings, model)

@@ -6,7 +6,7 @@ Three threads with a few items between them; the model itself computes with as m
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,13 +36,13 @@ class Reconstruction:
     """Mean over the frames, dB."""
 
 
-def encode(model: AToken, video: Video, kind: str, target: Path) -> int:
-    """Write the token file of a video; returns the number of tokens."""
+def encode(model: AToken, video: Video, kind: str, target: Path, stored: Callable[[Tokens], Tokens]) -> int:
+    """Write the token file of a video, each tile as ``stored`` gives it; returns the number of tokens."""
     _mention_sound(video, "")
     tiles = ahead(model.encode_stream(ahead(video, FRAMES_AHEAD), kind=kind))
     with TokenWriter(target) as writer:
         for tile in tiles:
-            writer.write(tile)
+            writer.write(stored(tile))
     return writer.tokens
 
 

@@ -69,7 +69,7 @@ def reconstruct(model: AToken, folder: Path) -> list[Photograph]:
         tokens = model.encode(original)
         middle = time.perf_counter()
         file = folder / f"{name}.atok"
-        tokens.save(file)
+        tokens.half().save(file)
         stored = Tokens.load(file)
         again = time.perf_counter()
         reconstruction = model.decode(stored)
