@@ -115,6 +115,24 @@ def test_sources_that_are_nothing(source, error, words, tmp_path, monkeypatch):
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("source", "options", "words"),
+    [
+        ("", {}, "source is ''"),
+        (None, {}, "source is None"),
+        ("nano", {"device": "foo"}, "device is 'foo': give cpu, cuda, cuda:N or mps"),
+        ("nano", {"device": "cuda:99"}, "device is 'cuda:99', and PyTorch finds"),
+        ("nano", {"device": 3.5}, "device is '3.5': give cpu"),
+        ("nano", {"dtype": "bfloat16"}, "dtype is 'bfloat16': give one of torch.float16, torch.bfloat16"),
+        ("nano", {"dtype": torch.int8}, "dtype is torch.int8: give one of"),
+    ],
+)
+def test_arguments_that_cannot_be(source, options, words):
+    with pytest.raises(ValueError, match=r"^\w+ is ") as caught:
+        atoken.load(source, **options)
+    assert words in str(caught.value)
+
+
 def test_a_hub_name_without_the_package_names_the_remedy(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)

@@ -151,11 +151,6 @@ def check_device(value: str | None) -> None:
     """Raise ``ValueError`` for a device that this machine does not have."""
     if value is None or value == "cpu":
         return
-    import torch
+    from ..device import find_device
 
-    kind, _, index = value.partition(":")
-    if kind not in ("cuda", "mps") or (index and not index.isdecimal()) or value.endswith(":"):
-        raise ValueError(f"--device is {value!r}: give cpu, cuda, cuda:N or mps")
-    count = torch.cuda.device_count() if kind == "cuda" else int(torch.backends.mps.is_available())
-    if count <= int(index or 0):
-        raise ValueError(f"--device is {value!r}, and PyTorch finds {count or 'no'} such device here: try --device cpu")
+    find_device(value, "--device")

@@ -57,4 +57,4 @@ def embed(model: AToken, sources: Sequence[Any], options: EncodeOptions) -> Tens
     vectors: list[Tensor] = []
     for modality, group in groupby(sources, modality_of):
         vectors += _MODULES[modality].embed(model, list(group), options)
-    return torch.cat(vectors)
+    return torch.cat(vectors) if vectors else torch.zeros(0, model.config.embed_dim or model.config.width)

@@ -125,6 +125,8 @@ def frames_of(source: Any) -> Iterable[Frame]:
     if isinstance(source, str | os.PathLike):
         return open_video(source)
     if isinstance(source, np.ndarray | Tensor):
+        if 0 in source.shape:
+            raise ValueError(f"the array is empty: its shape is {list(source.shape)}")
         raise ValueError("an array of frames does not say when they are shown: pass atoken.Clip(array, fps=...)")
     return source
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,11 +32,7 @@ def to_pixels(
     layout = layout or ("CHW" if isinstance(picture, Tensor) else "HWC")
     if layout not in ("HWC", "CHW"):
         raise ValueError(f'layout must be "HWC" or "CHW", not {layout!r}')
-    channels = pixels.shape[layout.index("C")] if pixels.ndim == 3 else None
-    if channels != 3:
-        other = "CHW" if layout == "HWC" else "HWC"
-        shape = list(pixels.shape)
-        raise ValueError(f'a picture of shape {shape} is not RGB in {layout} order; is it layout="{other}"?')
+    _check_colours(list(pixels.shape), layout)
     if pixels.numel() == 0:
         raise ValueError(f"the picture is empty: its shape is {list(pixels.shape)}")
     if layout == "HWC":
@@ -43,18 +40,43 @@ def to_pixels(
     return _normalised(pixels, value_range)
 
 
+def _check_colours(shape: list[int], layout: str) -> None:
+    """Raise ``ValueError``, with what to do, unless a picture of that shape has three channels."""
+    axis = layout.index("C")
+    if len(shape) == 3 and shape[axis] == 3:
+        return
+    said = f"a picture of shape {shape} is not RGB in {layout} order"
+    if len(shape) == 3 and shape[2 - axis] == 3:
+        other = "CHW" if layout == "HWC" else "HWC"
+        raise ValueError(f'{said}: is it layout="{other}"?')
+    if len(shape) == 2 or (len(shape) == 3 and shape[axis] == 1):
+        raise ValueError(f"{said} but grey: repeat it three times along the axis of the channels, or pass the file")
+    if len(shape) == 3 and shape[axis] in (2, 4):
+        raise ValueError(f"{said} but has transparency or black ink: pass the file or a PIL image, or three channels")
+    raise ValueError(f"{said}: it needs three axes, and three channels along one of them")
+
+
+def _limits(value_range: Any) -> tuple[float, float]:
+    """Both ends of a range. Raises ``ValueError`` unless they are finite, ascending numbers."""
+    numbers = tuple(value_range) if isinstance(value_range, tuple | list) else ()
+    if len(numbers) == 2 and all(isinstance(number, int | float | np.number) for number in numbers):
+        low, high = map(float, numbers)
+        if low < high and math.isfinite(high - low):
+            return low, high
+    raise ValueError(f"value_range is {value_range!r}: give two finite numbers that ascend, such as (0, 1) or (-1, 1)")
+
+
 def _normalised(pixels: Tensor, value_range: tuple[float, float] | None) -> Tensor:
+    limits = None if value_range is None else _limits(value_range)
     if pixels.dtype == torch.uint8:
-        if value_range not in (None, (0, 255)):
+        if limits not in (None, (0, 255)):
             raise ValueError(f"uint8 pixels have the range (0, 255), not {value_range}")
         return pixels.float().div_(127.5).sub_(1)
     if not pixels.is_floating_point():
         raise ValueError(f"pixels must be uint8 or float, not {pixels.dtype}")
-    if value_range is None:
+    if limits is None:
         raise ValueError("float pixels need their range: pass value_range=(0, 1), (-1, 1) or (0, 255)")
-    low, high = value_range
-    if not low < high:
-        raise ValueError(f"value_range must ascend, not {value_range}")
+    low, high = limits
     if not bool(torch.isfinite(pixels).all()):
         raise ValueError("the picture has NaN or infinite pixels")
     slack = 1e-3 * (high - low)  # resampling overshoots by rounding

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .. import codec
 from ..checks import check_tokens
-from ..config import FRAME_FEATURES, PATCH_FEATURES, ModelConfig
+from ..config import FRAME_FEATURES, KINDS, PATCH_FEATURES, ModelConfig
 from ..media.frames import Clip
 from ..render.gaussians import Gaussians
 from ..token_file import TokenFile
@@ -172,8 +172,13 @@ class AToken(nn.Module):
         3D tokens become ``Gaussians`` in the unit cube, whose ``transform`` leads to the asset's frame. Raises
         ``ValueError`` for tokens that another model made or that contradict themselves.
         """
-        items = [tokens] if isinstance(tokens, Tokens) else tokens
+        items: list[Any] = list(tokens) if isinstance(tokens, list | tuple) else [tokens]
         for item in items:
+            if not isinstance(item, Tokens):
+                raise ValueError(
+                    f"decode takes Tokens or a list of them, not {type(item).__name__}; "
+                    "atoken.Tokens.load reads a token file, and decode_stream takes the path of a video's"
+                )
             self.check_origin(item)
             check_tokens(item)
         results = codec.decode(self, items, token_budget)
@@ -228,6 +233,8 @@ class AToken(nn.Module):
 
     def _kind(self, kind: str | None, sample: bool) -> str:
         kind = kind or self.config.kinds[0]
+        if kind not in KINDS:
+            raise ValueError(f"kind is {kind!r}: give {' or '.join(map(repr, KINDS))}")
         if kind not in self.config.kinds:
             known = " and ".join(self.config.kinds)
             raise ValueError(f"the weights of {self.config.name!r} were trained for {known} tokens, not {kind!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ..config import PRESETS, ModelConfig
+from ..device import find_device
 from ..model.tokenizer import AToken, tokenizer_hash
-from .files import CONFIG, WEIGHTS, read_model
+from .files import CONFIG, DTYPES, WEIGHTS, read_model
 from .released import read_released, with_gaussians
 
 SHIPPED = Path(__file__).parent
@@ -23,7 +25,7 @@ def list_models() -> list[str]:
 
 
 def load(
-    source: str | Path,
+    source: str | os.PathLike[str],
     *,
     gaussians: str | Path | None = None,
     device: str | torch.device | None = None,
@@ -41,10 +43,15 @@ def load(
     ``dtype`` is float32 unless given. Code in a file is never executed. Raises ``FileNotFoundError`` or ``ValueError``
     with one sentence; missing and surplus tensors are listed.
     """
+    if not isinstance(source, str | os.PathLike) or not str(source):
+        raise ValueError(f"source is {source!r}: give the name of a model or the path of its weights")
+    if dtype is not None and dtype not in DTYPES:
+        names = ", ".join(map(str, DTYPES))
+        raise ValueError(f"dtype is {dtype!r}: give one of {names}")
+    device = find_device(device)
     config, state = _find(source)
     if gaussians is not None:
         config, state = with_gaussians(config, state, Path(gaussians))
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return build(config, state, device, dtype or torch.float32, where=str(source))
 
 
@@ -77,7 +84,7 @@ def build(
     return model
 
 
-def _find(source: str | Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+def _find(source: str | os.PathLike[str]) -> tuple[ModelConfig, dict[str, Tensor]]:
     path, name = Path(source), str(source)
     if name in list_models():
         return read_model(SHIPPED / name)

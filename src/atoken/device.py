@@ -1,0 +1,27 @@
+"""Which device to compute on."""
+
+from __future__ import annotations
+
+import torch
+
+
+def find_device(value: str | torch.device | None, name: str = "device") -> torch.device:
+    """The device of that name: CUDA where there is one and the CPU otherwise, unless ``value`` says which.
+
+    Raises ``ValueError`` for a device that is none or that this machine does not have; ``name`` is what it is called.
+    """
+    if value is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(value)
+    except (RuntimeError, TypeError):
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"{name} is {str(value)!r}: give cpu, cuda, cuda:N or mps")
+    count = {"cuda": torch.cuda.device_count, "mps": lambda: int(torch.backends.mps.is_available())}
+    found = count[device.type]() if device.type in count else 1
+    if found <= (device.index or 0):
+        raise ValueError(
+            f"{name} is {str(value)!r}, and PyTorch finds {found or 'no'} such device here: try {name} cpu"
+        )
+    return device
