@@ -50,8 +50,8 @@ def read_image(
     values are taken as sRGB. Other colour tags (PNG gAMA and cHRM, AVIF nclx) are ignored. CMYK without a profile
     becomes (255 - ink) * (255 - black) / 255. Transparency is blended over `background` on sRGB values.
 
-    Greyscale of 16 (TIFF: also 12) bits is scaled to 8 by rounding, which is where mode I with values in 0..65535
-    belongs too. From RGB of 16 bits Pillow keeps the upper byte: v >> 8, up to one level below rounding.
+    Greyscale of 16 (TIFF: also 12) bits is scaled to 8 by rounding. From RGB of 16 bits Pillow keeps the upper byte:
+    v >> 8, up to one level below rounding.
 
     Animations, multi-page TIFF and MPO: only the first frame is read, and a warning says how many are left out.
 

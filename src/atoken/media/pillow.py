@@ -88,20 +88,17 @@ def upright(rgb: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def refuse_unknown_range(image: Image.Image, name: str) -> None:
-    """Raise ValueError for a loaded picture of floating-point values, or of integers outside 0..65535."""
-    if image.mode == "F":
-        raise ValueError(f"{name} holds floating-point values of unknown range: pass an array with value_range=.")
-    if image.mode == "I":
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65_535:
-            raise ValueError(f"{name} holds 32-bit values of unknown range: pass an array with value_range=.")
+    """Raise ValueError for a picture of floating-point values or 32-bit integers."""
+    if image.mode in ("F", "I"):
+        kind = "floating-point" if image.mode == "F" else "32-bit"
+        raise ValueError(f"{name} holds {kind} values of unknown range: pass an array with value_range=.")
 
 
 def rgb_and_alpha(image: Image.Image, name: str, notes: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
     """Convert a loaded picture to sRGB, through its ICC profile where it has one.
 
     Args:
-        image: Any mode but F. Orientation is not considered.
+        image: Any mode but F and I. Orientation is not considered.
         name: Of the picture, for `notes`.
         notes: Receives one sentence if the ICC profile cannot be used.
 
@@ -126,7 +123,7 @@ def blend(rgb: np.ndarray, alpha: np.ndarray, background: tuple[int, int, int]) 
 
 
 def _grey_of_integers(image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:
-    """Scale mode I or I;16 (any byte order), values 0..65535, to mode L; alpha where one value is transparent."""
+    """Scale mode I;16 (any byte order) to mode L; alpha where one value is transparent."""
     values = np.asarray(image).astype(np.uint32)
     key = image.info.get("transparency")
     alpha = np.where(values == key, 0, 255).astype(np.uint8) if isinstance(key, int) else None
