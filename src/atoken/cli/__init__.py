@@ -283,7 +283,7 @@ def bench(
     preset: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", show_default="nano, base, so400m", help="Preset to measure; may be given several times."
+            metavar="NAME", show_default="all but tiny", help="Preset, 3d or training; may be given several times."
         ),
     ] = None,
     device: options.Device = None,

@@ -11,19 +11,21 @@ import typer
 from .. import __version__
 from ..bench import CASES, Result, matmul_peak, run_bench
 from ..bench_3d import run_bench_3d
+from ..bench_training import PARTS, TOKENS, StepResult
 from ..files import atomic_write
 from . import options, paths
 from .report import bytes_text, say, show_table
 
-DEFAULT = ("nano", "base", "so400m", "3d")
+DEFAULT = ("nano", "base", "so400m", "3d", "training")
 HEADER_3D = ("3D on the CPU", "by", "seconds")
+HEADER_TRAINING = ("a step of nano", *PARTS, "tokens/s", "of peak")
 HEADER = ("preset", "size", "weights", "encode", "decode", "encode tokens/s", "decode tokens/s", "of peak", "memory")
 
 
 def bench_presets(presets: list[str] | None, device: str | None, json_file: Path | None) -> None:
     """Measure, print the table, and write ``json_file`` where one is given. Raises ``ValueError`` or ``OSError``."""
     options.check_device(device)
-    known = (*dict.fromkeys(case.preset for case in CASES), "3d")
+    known = (*dict.fromkeys(case.preset for case in CASES), "3d", "training")
     for preset in presets or ():
         options.check_choice("--preset", preset, known)
     if json_file is not None:
@@ -54,10 +56,34 @@ def bench_presets(presets: list[str] | None, device: str | None, json_file: Path
     rows_3d = list(run_bench_3d()) if "3d" in chosen else []
     if rows_3d:
         show_table(HEADER_3D, [(what, by, f"{seconds:.3f}") for what, by, seconds in rows_3d], words=("by",))
+    steps = _training(device) if "training" in chosen else []
     if json_file is not None:
-        report = {**machine, "results": [result.to_dict() for result in results], "3d": rows_3d}
+        report = {
+            **machine,
+            "results": [result.to_dict() for result in results],
+            "3d": rows_3d,
+            "training": [step.to_dict() for step in steps],
+        }
         with atomic_write(json_file) as temporary:
             temporary.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _training(device: str) -> list[StepResult]:
+    from ..bench_training import run_bench_training
+
+    steps = list(run_bench_training(device))
+    rows = [
+        (
+            step.terms,
+            *(f"{getattr(step, part):.3f} s" for part in PARTS),
+            f"{TOKENS / step.seconds:,.0f}",
+            f"{step.share:.0%}",
+        )
+        for step in steps
+    ]
+    show_table(HEADER_TRAINING, rows, words=())
+    typer.echo("Data is made beside the step, by a thread. Of peak: the model's own operations, forward and backward.")
+    return steps
 
 
 def _row(result: Result) -> tuple[str, ...]:

@@ -1,11 +1,8 @@
-"""Arithmetic of a training step, and what share of the machine's best it reaches."""
+"""Arithmetic of a training step."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
-
-import torch
 
 from ..config import ModelConfig
 
@@ -31,16 +28,3 @@ def training_flops(
     else:
         ends += tokens * 2 * width * width  # keys and values of the pooling head
     return 2 * (3 * (blocks + ends) + (blocks if recompute else 0))
-
-
-def matmul_peak(device: str, dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> float:
-    """Best rate of a square matrix product on this machine now, in operations a second."""
-    a = torch.randn(size, size, device=device).to(dtype)
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        a @ a
-        if a.is_cuda:
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best

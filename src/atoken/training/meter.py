@@ -8,11 +8,12 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
+from ..bench import matmul_peak
 from ..config import ModelConfig
 from ..model.layout import tile_of
 from .batch import Batch
 from .distributed import Ranks
-from .flops import matmul_peak, training_flops
+from .flops import training_flops
 
 
 class Meter:
