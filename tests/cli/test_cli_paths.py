@@ -84,13 +84,14 @@ def test_inputs_that_name_nothing(tmp_path):
     touch(tmp_path, "notes.txt", "a.jpg")
     inputs = [str(tmp_path / name) for name in ("gone.jpg", "*.png", "nowhere/*.jpg", "empty", "a.jpg")]
     (tmp_path / "empty").mkdir()
-    sources, problems = expand(inputs, jpg, "picture")
+    sources, problems = expand([*inputs, ""], jpg, "picture")
     assert [source.path.name for source in sources] == ["a.jpg"]
     assert problems == [
         f"{tmp_path}/gone.jpg: no such file or folder",
         f"{tmp_path}/*.png: no picture matches",
         f"{tmp_path}/nowhere/*.jpg: no picture matches",
         f"{tmp_path}/empty: no picture in this folder",
+        "'': no such file or folder",
     ]
 
 

@@ -1,5 +1,6 @@
 """Saving and loading: exact there and back, and a wrong file never becomes a model."""
 
+import errno
 import json
 import os
 import pickle
@@ -379,6 +380,19 @@ def test_a_failed_save_leaves_the_old_model(model, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         AToken(model.config).save_pretrained(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_disk_that_takes_no_more(model, tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"model\.safetensors") as caught:
+            model.save_pretrained(tmp_path / "m")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno == errno.EFBIG
+    assert not list((tmp_path / "m").iterdir())
 
 
 def test_loading_says_nothing_when_all_is_well(model, tmp_path):

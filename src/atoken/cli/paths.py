@@ -45,7 +45,7 @@ def expand(inputs: Sequence[str], wanted: Callable[[Path], bool], what: str) -> 
     for text in inputs:
         path = Path(text)
         before = len(problems)
-        if path.is_dir():
+        if text and path.is_dir():  # an empty name is no name, though Path makes the current folder of it
             matches = [(p, p.relative_to(path)) for p in _walk(path, None, problems) if wanted(p)]
             complaint = f"{text}: no {what} in this folder"
         elif not os.path.lexists(path) and _MAGIC & set(text):
@@ -55,8 +55,8 @@ def expand(inputs: Sequence[str], wanted: Callable[[Path], bool], what: str) -> 
             matches = [(p, rest) for p, rest in below if _fits(rest.parts, pattern)]
             complaint = f"{text}: no {what} matches"
         else:
-            matches = [(path, Path(path.name))] if path.exists() else []
-            complaint = f"{text}: no such file or folder"
+            matches = [(path, Path(path.name))] if text and path.exists() else []
+            complaint = f"{text or repr(text)}: no such file or folder"
         for match in matches:
             add(*match)
         if not matches and len(problems) == before:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -31,7 +34,7 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def save_model(model: AToken, directory: Path, storage: str | None = None) -> None:
     """Write the config and the weights, each atomically, in the dtype that the model has or as ``storage`` says.
 
-    Raises ``ValueError`` for an unknown storage.
+    Raises ``ValueError`` for an unknown storage, and ``OSError``.
     """
     if storage is not None and storage not in STORAGES:
         raise ValueError(f"storage is {storage!r}: give {' or '.join(STORAGES)}, or none for the dtype of the model")
@@ -40,7 +43,12 @@ def save_model(model: AToken, directory: Path, storage: str | None = None) -> No
         mode = temporary.stat().st_mode  # as the umask has it; safetensors makes its files private
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
         state = pack_int8(state) if storage == "int8" else state
-        safetensors.torch.save_file(state, temporary, {"format": "pt"})
+        try:
+            safetensors.torch.save_file(state, temporary, {"format": "pt"})
+        except SafetensorError as error:  # how it says that the disk is full
+            found = re.search(r"os error (\d+)", str(error))
+            code = int(found[1]) if found else errno.EIO
+            raise OSError(code, os.strerror(code), str(temporary)) from error
         temporary.chmod(mode)
     with atomic_write(directory / CONFIG) as temporary:
         temporary.write_text(json.dumps(model.config.to_dict(), indent=2) + "\n")
