@@ -100,6 +100,20 @@ def test_all_or_nothing(film):
     assert [p.name for p in film.folder.iterdir()] == ["w.mp4"]
 
 
+@pytest.mark.parametrize("lossless", [False, True])
+def test_a_disk_that_takes_no_more(film, lossless):
+    resource = pytest.importorskip("resource")
+    path, limits = film.folder / "out/a.mp4", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            write_video(path, Clip(film.frames(60), fps=25), lossless=lossless)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == str(path)
+    assert not list(path.parent.iterdir())
+
+
 @pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [

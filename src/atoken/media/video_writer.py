@@ -84,16 +84,13 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
+        with self._stack:  # whatever fails here, or has failed, reaches atomic_write
+            try:
+                if error is not None:
+                    raise error
                 self._finish()
-        except BaseException as failure:
-            self._close()
-            if not self._stack.__exit__(type(failure), failure, failure.__traceback__):
-                raise
-        else:
-            self._close()
-            self._stack.__exit__(kind, error, trace)
+            finally:
+                self._close()
 
     def _begin(self, frame: Frame) -> None:
         height, width = self.size = frame.pixels.shape[:2]
