@@ -126,21 +126,20 @@ def frames_to_patches(frames: np.ndarray) -> tuple[Tensor, Tensor, tuple[int, in
     """
     count, height, width, _ = frames.shape
     steps, rows, columns = -(-count // STEPS), -(-height // ROWS), -(-width // COLUMNS)
-    pixels = torch.from_numpy(frames[np.minimum(np.arange(steps * STEPS), count - 1)]).permute(0, 3, 1, 2)
-    edges = (0, columns * COLUMNS - width, 0, rows * ROWS - height)
-    padded = F.pad(pixels.float() / 127.5 - 1, edges, mode="replicate")
-    blocks = padded.view(steps, STEPS, 3, rows, ROWS, columns, COLUMNS)  # [t, 4, 3, R, 16, C, 16]
-    patches = blocks.permute(0, 3, 5, 1, 4, 6, 2).reshape(steps * rows * columns, -1)  # [t * R * C, 4 * 16 * 16 * 3]
+    missing = steps * STEPS - count, rows * ROWS - height, columns * COLUMNS - width
+    if any(missing):
+        frames = np.pad(frames, [*((0, more) for more in missing), (0, 0)], mode="edge")
+    blocks = torch.from_numpy(frames).view(steps, STEPS, rows, ROWS, columns, COLUMNS, 3)
+    pixels = blocks.permute(0, 2, 4, 1, 3, 5, 6).reshape(steps * rows * columns, -1)  # [t * R * C, 4 * 16 * 16 * 3]
     grid = (steps, rows, columns, 1)
-    return patches, dense_coords(grid), grid
+    return pixels.float().div_(127.5).sub_(1), dense_coords(grid), grid
 
 
 def patches_to_frames(patches: Tensor, grid: Sequence[int], box: tuple[int, int, int, int]) -> np.ndarray:
     """The inverse of ``frames_to_patches``: patches [N, 3072] -> uint8 [4 * t, H, W, 3], cropped to ``box``."""
     steps, rows, columns, _ = grid
-    blocks = patches.view(steps, rows, columns, STEPS, ROWS, COLUMNS, 3)
+    shades = (patches.float() + 1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+    blocks = shades.view(steps, rows, columns, STEPS, ROWS, COLUMNS, 3)
     top, left, height, width = box
     canvas = blocks.permute(0, 3, 1, 4, 2, 5, 6).reshape(steps * STEPS, rows * ROWS, columns * COLUMNS, 3)
-    pixels = canvas[:, top : top + height, left : left + width]
-    scaled = ((pixels.float() + 1) * 127.5).round().clamp(0, 255)
-    return scaled.to(torch.uint8).contiguous().cpu().numpy()
+    return canvas[:, top : top + height, left : left + width].contiguous().cpu().numpy()
