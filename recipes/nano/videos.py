@@ -3,7 +3,9 @@
     python recipes/nano/videos.py --out data/videos        # resumable; needs apt-get, dpkg, pip and the extra video
 
 Clips come to ``train`` and ``eval`` as they are, and ``index.json`` says of each where it is from, its licence, size,
-number of frames and SHA-256. Made clips (atoken.training.synthetic_video) are not part of this and have their own name.
+number of frames and SHA-256. ``train.bin`` holds the frames of those in ``train``, shorter side at most 256, as sRGB
+bytes one after the other; ``train.json`` says where each clip starts. Made clips (atoken.training.synthetic_video) are
+not part of this and have their own name.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from atoken.files import atomic_write
 from atoken.media.video import open_video
 from data import fetch, version_of
 
+SHORT_SIDE = 256
+
 
 def describe(path: Path) -> dict[str, Any]:
     """Size, frames, seconds and SHA-256 of a clip, all of its frames decoded."""
@@ -41,6 +45,26 @@ def describe(path: Path) -> dict[str, Any]:
         "damage": None if video.damage is None else str(video.damage),
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
+
+
+def pack(files: list[Path], out: Path) -> None:
+    """Write the frames of ``files`` as one array, with an index."""
+    entries, offset = [], 0
+    with atomic_write(out / "train.bin") as temporary, temporary.open("wb") as target, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for path in files:
+            facts = open_video(path, allow_partial=True).facts
+            size = min(SHORT_SIDE, facts.height, facts.width)
+            count = 0
+            for frame in open_video(path, allow_partial=True, size=size):
+                target.write(frame.pixels.tobytes())
+                count, shape = count + 1, frame.pixels.shape
+            entries.append(
+                {"file": path.name, "offset": offset, "frames": count, "height": shape[0], "width": shape[1]}
+            )
+            offset += count * shape[0] * shape[1] * 3
+    with atomic_write(out / "train.json") as temporary:
+        temporary.write_text(json.dumps(entries, indent=1) + "\n")
 
 
 def main() -> None:
@@ -65,6 +89,7 @@ def main() -> None:
             index.append({"file": f"{split}/{target.name}", "from": name, **origin, **describe(target)})
     with atomic_write(out / "index.json") as temporary:
         temporary.write_text(json.dumps(index, indent=1) + "\n")
+    pack([out / entry["file"] for entry in index if entry["file"].startswith("train/")], out)
 
 
 if __name__ == "__main__":

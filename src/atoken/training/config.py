@@ -37,6 +37,35 @@ class CropsConfig:
 
 
 @dataclass(frozen=True)
+class ClipsConfig:
+    """Square clips made from photographs (training/synthetic_video.py), and of packed real videos; batch n is the same
+    in every run, and has clips of one size and length."""
+
+    path: str
+    """Folder with the photographs, as for crops."""
+    cutouts: str | None = None
+    """Folder with ``cutouts.bin`` and ``cutouts.json``, objects that move across (recipes/nano/captions.py)."""
+    videos: str | None = None
+    """Folder with real videos as ``train.bin`` and ``train.json`` (recipes/nano/videos.py)."""
+    real: float = 0.5
+    """Share of clips of real videos, where there are ``videos``."""
+    sizes: tuple[int, ...] = (128,)
+    """Sides in pixels, multiples of 16; each batch draws one."""
+    shares: tuple[float, ...] = (1.0,)
+    """How often each size is drawn."""
+    frames: tuple[int, ...] = (8, 16)
+    """Lengths, multiples of 4; each batch draws one."""
+    flat_below: float = 8.0
+    """As for crops, of the photographs."""
+
+    def __post_init__(self) -> None:
+        if len(self.sizes) != len(self.shares) or any(size % PATCH[1] or size <= 0 for size in self.sizes):
+            raise ValueError("train config: sizes of clips need one share each and must be multiples of 16")
+        if not self.frames or any(count % PATCH[0] or count <= 0 for count in self.frames) or not 0 <= self.real <= 1:
+            raise ValueError("train config: frames of clips must be multiples of 4, and real between 0 and 1")
+
+
+@dataclass(frozen=True)
 class ShardsConfig:
     """WebDataset shards of pictures, videos or voxels, each with its caption (``atoken data pack`` writes them)."""
 
@@ -81,6 +110,7 @@ class TaskConfig:
     accumulate: int = 1
     """Batches of one step, whose gradients are averaged."""
     crops: CropsConfig | None = None
+    clips: ClipsConfig | None = None
     shards: ShardsConfig | None = None
 
     def __post_init__(self) -> None:
@@ -88,8 +118,10 @@ class TaskConfig:
             raise ValueError(f"train config: no task {self.task!r}; there are {', '.join(TASKS)}")
         if self.tokens < 1 or self.accumulate < 1 or (self.ratio is not None and self.ratio <= 0):
             raise ValueError(f"train config: tokens, accumulate and ratio of {self.task} must be positive")
-        if (self.crops is None) == (self.shards is None):
-            raise ValueError(f"train config: {self.task} needs either crops or shards")
+        if sum(source is not None for source in (self.crops, self.clips, self.shards)) != 1:
+            raise ValueError(f"train config: {self.task} needs one of crops, clips and shards")
+        if self.clips is not None and self.task != "video-reconstruction":
+            raise ValueError(f"train config: {self.task} takes no clips")
 
 
 @dataclass(frozen=True)

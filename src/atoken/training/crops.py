@@ -47,7 +47,7 @@ class Crops:
         rng = np.random.default_rng((*self.seed, number))
         size = int(rng.choice(self.config.sizes, p=self.shares))
         side = size // PATCH[1]
-        drawn = [self._crop(rng, size) for _ in range(self.tokens // side**2)]
+        drawn = [self.crop(rng, size) for _ in range(self.tokens // side**2)]
         crops = torch.from_numpy(np.stack([crop for _, crop in drawn]))
         blocks = crops.view(len(drawn), side, PATCH[1], side, PATCH[2], 3).transpose(2, 3)  # [B, R, C, 16, 16, 3]
         feats = blocks.reshape(len(drawn), side**2, -1).float().div_(127.5).sub_(1)
@@ -59,7 +59,8 @@ class Crops:
         ]
         return pack(samples, seed=int(rng.integers(2**62)))
 
-    def _crop(self, rng: np.random.Generator, size: int) -> tuple[int, np.ndarray]:
+    def crop(self, rng: np.random.Generator, size: int) -> tuple[int, np.ndarray]:
+        """A picture's number, and a crop of it, uint8 [size, size, 3]."""
         cumulative = self.fitting[size]
         while True:
             picture = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))

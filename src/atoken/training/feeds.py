@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 from .batch import Batch
+from .clips import Clips
 from .config import TaskConfig, TrainConfig
 from .crops import Crops
 from .curriculum import Draw, turns
@@ -28,6 +29,8 @@ def build_feed(task: TaskConfig, seed: int, ranks: Ranks, cursor: dict[str, Any]
     """The feed of a task, going on from ``cursor``. Raises ``FileNotFoundError`` or ``ValueError``."""
     if task.crops is not None:
         return Crops(task.crops, task.tokens, seed, ranks.rank)
+    if task.clips is not None:
+        return Clips(task.clips, task.tokens, seed, ranks.rank)
     assert task.shards is not None
     from .shards import ShardFeed
 

@@ -68,9 +68,11 @@ def typical_segment(task: TaskConfig) -> float:
     For shards the shorter side is taken as uniform over the stage's resolutions and the picture as square; tokens of
     large pictures count more, as there are more of them.
     """
-    if task.crops is not None:
-        counts = np.array([(size // PATCH[1]) ** 2 for size in task.crops.sizes], float)
-        return float((counts * np.array(task.crops.shares) * 1).sum() / sum(task.crops.shares))
+    squares = task.crops or task.clips
+    if squares is not None:
+        counts = np.array([(size // PATCH[1]) ** 2 for size in squares.sizes], float)
+        steps = 1.0 if task.clips is None else np.minimum(np.array(task.clips.frames), 16).mean() / PATCH[0]
+        return float(steps * (counts * np.array(squares.shares)).sum() / sum(squares.shares))
     assert task.shards is not None
     if task.task.startswith("3d"):
         return min(VOXELS, task.tokens)

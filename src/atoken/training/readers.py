@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import tempfile
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -77,17 +78,21 @@ def clip_sample(
 ) -> Sample:
     """A clip of a video file's bytes: frames, stride, start and scale drawn at random, cropped to whole patches.
 
-    A file with fewer frames than drawn gives all that it has. Raises ``ValueError`` for a file that cannot be read.
+    Only what lies before the clip since the last key frame that can be sought is decoded besides it. A file with fewer
+    frames than drawn gives all that it has. Raises ``ValueError`` for a file that cannot be read.
     """
     with tempfile.NamedTemporaryFile(suffix=f".{suffix}") as file:
         file.write(data)
         file.flush()
-        frames = [frame.pixels for frame in open_video(file.name)]
-    stride = int(rng.integers(config.strides[0], config.strides[1] + 1))
-    count = int(rng.integers(config.frames[0] // PATCH[0], config.frames[1] // PATCH[0] + 1)) * PATCH[0]
-    last = max(0, len(frames) - 1 - (count - 1) * stride)
-    start = int(rng.integers(last + 1))
-    chosen = frames[start : start + count * stride : stride]
+        video = open_video(file.name)
+        stride = int(rng.integers(config.strides[0], config.strides[1] + 1))
+        count = int(rng.integers(config.frames[0] // PATCH[0], config.frames[1] // PATCH[0] + 1)) * PATCH[0]
+        total = video.facts.frames or sum(1 for _ in video)
+        first = int(rng.integers(max(0, total - 1 - (count - 1) * stride) + 1))
+        if first and video.facts.fps:  # the frame before it is over
+            video = open_video(file.name, start=(first - 0.5) / video.facts.fps)
+            first = 0
+        chosen = [frame.pixels for frame in islice(video, first, first + count * stride, stride)]
     steps = -(-len(chosen) // PATCH[0])
     scale = draw_scale(chosen[0].shape[0], chosen[0].shape[1], config.resolution, budget, rng, steps)
     height, width = (max(PATCH[1], round(side * scale)) for side in chosen[0].shape[:2])

@@ -115,13 +115,18 @@ def _camera(
 
 
 def _window(photo: Image.Image, view: tuple[float, float, float, float], size: tuple[int, int]) -> Image.Image:
-    """What a camera at ``view`` sees, [height, width] of ``size``, antialiased by shrinking first."""
+    """What a camera at ``view`` sees, [height, width] of ``size``, antialiased."""
     x, y, scale, angle = view
+    height, width = size
+    if angle == 0.0:
+        half = scale * width / 2, scale * height / 2
+        low = max(0.0, x - half[0]), max(0.0, y - half[1])
+        high = min(photo.width, x + half[0]), min(photo.height, y + half[1])
+        return photo.resize((width, height), Image.Resampling.BICUBIC, (*low, *high))
     shrink = max(1, int(scale))
     if shrink > 1:
         photo = photo.reduce(shrink)
         x, y, scale = x / shrink, y / shrink, scale / shrink
-    height, width = size
     a, b = scale * math.cos(angle), -scale * math.sin(angle)
     affine = (a, b, x - a * width / 2 - b * height / 2, -b, a, y + b * width / 2 - a * height / 2)
     return photo.transform((width, height), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC)
