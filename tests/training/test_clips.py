@@ -11,6 +11,9 @@ import torch
 
 from atoken.training.clips import Clips
 from atoken.training.config import ClipsConfig, TaskConfig
+from atoken.training.distributed import Ranks
+from atoken.training.feeds import build_feed
+from atoken.training.start import start_model
 from atoken.training.trainer import train
 
 from .conftest import records
@@ -72,6 +75,14 @@ def test_a_run_learns_from_images_and_clips_in_turn(config, clips, tmp_path):
     run = replace(config, steps=4, start=None, tasks=(*config.tasks, video))
     train(run, tmp_path / "run")
     assert all(name in records(tmp_path / "run")[-1] for name in ("image-reconstruction/l1", "video-reconstruction/l1"))
+
+
+def test_an_image_model_starts_with_stills(config, clips):
+    feed = build_feed(config.tasks[0], 0, Ranks())
+    video = TaskConfig("video-reconstruction", tokens=32, ratio=1.0, clips=clips)
+    for tasks, frames in ((config.tasks, 1), ((*config.tasks, video), 4)):
+        rows = start_model(replace(config, tasks=tasks), feed).decoder.out_layer.weight.unflatten(0, (4, 768))
+        assert int(sum(torch.equal(part, rows[0]) for part in rows)) == frames
 
 
 def test_what_does_not_fit(clips, tmp_path):

@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..config import ModelConfig
+from ..config import FRAME_FEATURES, ModelConfig
 from ..model.tokenizer import AToken
 from ..weights.load import load
 from ..weights.siglip import start_from_siglip2
 from .config import SIGLIP2, TrainConfig
 from .discrete_start import discrete_start
 from .feeds import Feed
-from .growth import deepen
+from .growth import deepen, still_start
 from .linear_start import linear_start
 
 LOOK_AT = 32
@@ -50,6 +50,9 @@ def start_model(config: TrainConfig, feed: Feed) -> AToken:
             linear_start(model, torch.cat([batch.feats for batch in batches]))
         else:
             model = discrete_start(model, batches)
+    moving = any(task.task == "video-reconstruction" for task in config.tasks)
+    if moving and not model.decoder.out_layer.weight[FRAME_FEATURES:].any():  # it has learned from images alone
+        still_start(model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not name.startswith(config.frozen))
     return model.train()
