@@ -83,6 +83,9 @@ class ModelConfig:
     """4D rotary positions in every block. Without them the encoder is SigLIP2's vision tower (weights/siglip.py)."""
     embed_dim: int | None = None
     """Numbers of an embedding: a matrix after the pooling head; none, and ``width`` numbers, unless given."""
+    embed_tokens: int | None = None
+    """Pictures are scaled down to this many tokens or fewer before they are embedded, as they were when the head
+    learnt; none leaves them as they are."""
     text_tower: str | None = None
     """Whose text embeddings the pictures' are aligned with, as ``atoken.text`` names it; none means not aligned."""
     logit_scale: float = 4.8438
@@ -114,7 +117,9 @@ class ModelConfig:
             all(group and min(group) >= 2 and math.prod(group) <= 65536 for group in self.fsq_levels),
             f"fsq_levels {self.fsq_levels} must be at least 2, and give at most 65536 codes a group",
         )
-        self._require(self.embed_dim is None or self.embed_dim > 0, f"embed_dim must be positive, not {self.embed_dim}")
+        for field in ("embed_dim", "embed_tokens"):
+            value = getattr(self, field)
+            self._require(value is None or value > 0, f"{field} must be positive, not {value}")
         self._require(
             0 <= self.decoder_cache <= self.decoder_tile,
             f"decoder_cache {self.decoder_cache} must lie between 0 and decoder_tile {self.decoder_tile}",

@@ -87,6 +87,14 @@ def test_search_finds_it_and_the_second_search_embeds_nothing(atoken, aligned, f
     assert len(Index.load(folder / ".atoken-index").entries) == 2
 
 
+def test_a_file_finds_its_like_without_words(atoken, aligned, folder, monkeypatch):
+    monkeypatch.setattr(understand, "tower_of", None)
+    write_image(Path("query.png"), paint("blue"))
+    result = atoken("search", folder, "query.png", "--model", aligned)
+    assert result.exit_code == 0
+    assert "blue & co.png" in result.stdout.splitlines()[0]
+
+
 def test_other_weights_make_a_new_index(atoken, aligned, folder, tmp_path):
     atoken("search", folder, "red", "--model", aligned)
     torch.manual_seed(1)

@@ -1,5 +1,7 @@
 """The pieces: rotary positions, QK norm, position table, posterior, pooling."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -139,6 +141,20 @@ def test_pooling_does_not_depend_on_the_order_of_tokens():
     head = AttentionPooling(32, 2, 64)
     tokens, sample = torch.randn(9, 32), torch.zeros(9, dtype=torch.long)
     torch.testing.assert_close(head(tokens, sample), head(tokens[torch.randperm(9)], sample))
+
+
+def test_large_pictures_are_scaled_down_to_be_embedded(monkeypatch):
+    model = AToken(replace(PRESETS["tiny"], embed_tokens=8)).eval()
+    seen = []
+    encode = model.encode_packed
+    monkeypatch.setattr(model, "encode_packed", lambda packed: seen.append(packed.lengths) or encode(packed))
+    ramp = torch.linspace(0, 255, 128).round().to(torch.uint8)
+    vectors = model.embed([picture := ramp.expand(3, 64, 128), picture[:, ::2, ::2], picture[:, :3].repeat(1, 1, 9)])
+    assert seen == [[8, 8, 8]]  # 2 x 4 patches twice, 1 x 8 of a strip
+    torch.testing.assert_close(vectors[0], vectors[1], atol=2e-2, rtol=0)
+    assert (vectors[0] - vectors[2]).abs().max() > 2e-2
+    with pytest.raises(ValueError, match="embed_tokens must be positive"):
+        replace(PRESETS["tiny"], embed_tokens=0)
 
 
 def test_embeddings_are_unit_vectors_one_for_each_picture():

@@ -83,6 +83,15 @@ def test_fused_layers_of_inference_and_plain_ones_of_training_agree():
     torch.testing.assert_close(model.encode_packed(batch).moments, inference, atol=1e-5, rtol=1e-4)
 
 
+def test_inference_under_autocast():
+    torch.manual_seed(0)
+    model = AToken(PRESETS["tiny"])
+    batch = Packed.cat([(torch.randn(6, 3072), dense_coords((1, 2, 3, 1)))])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        moments = model.encode_packed(batch).moments
+    torch.testing.assert_close(moments, model.encode_packed(batch).moments, atol=0.05, rtol=0.05)
+
+
 def test_large_and_long_pictures_keep_their_size():
     model = AToken(PRESETS["tiny"])
     for shape in ((1, 1, 3), (1, 700, 3), (300, 17, 3)):

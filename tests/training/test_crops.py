@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -44,3 +45,14 @@ def test_data_that_is_missing_or_too_small(crops, tmp_path):
         Crops(replace(crops, sizes=(112,), shares=(1.0,)), 64, 0)
     with pytest.raises(ValueError, match="larger than the task's budget of 8 tokens"):
         Crops(crops, 8, 0)
+
+
+def test_what_a_teacher_said_comes_with_the_pictures(crops, folder):
+    assert Crops(crops, 64, seed=0).batch(0).scores is None
+    told = np.arange(6, dtype=np.float16).reshape(3, 2)
+    np.save(folder / "scores.npy", told)
+    batch = Crops(replace(crops, sizes=(32,), shares=(1.0,)), 64, seed=0).batch(0)
+    assert batch.scores.dtype == torch.float32
+    rows = {tuple(row) for row in batch.scores.tolist()}
+    assert len(rows) > 1
+    assert rows <= {tuple(row) for row in told.tolist()}

@@ -108,6 +108,35 @@ def test_distillation_of_a_teacher_of_images():
     assert totals[-1] < 0.05 * totals[0]
 
 
+def test_scores_that_come_with_the_pictures_replace_the_teacher():
+    class Silent:
+        texts = Sure.texts
+
+    said = 20 * torch.eye(4)[:3]
+    batch = BATCHES["image"]
+    samples = tuple(replace(item, scores=row) for item, row in zip(batch.samples, said, strict=True))
+    model, batches = AToken(SMALL), (batch, replace(batch, samples=samples))
+    losses = [
+        Distillation(TextConfig(), lambda batch, teacher=teacher: teacher, 32)(model, batch)["semantic"]
+        for teacher, batch in zip((Sure(), Silent()), batches, strict=True)
+    ]
+    torch.testing.assert_close(*losses)
+
+
+def test_captions_seen_again_are_not_embedded_again():
+    asked = []
+
+    class Listening(Words):
+        def __call__(self, texts):
+            asked.append(list(texts))
+            return super().__call__(texts)
+
+    task = TextPairs(Listening())
+    first, second = task.embeddings(["b", "a", "b"]), task.embeddings(["a", "c"])
+    assert asked == [["a", "b"], ["c"]]
+    torch.testing.assert_close(torch.cat([first, second]), Words()(["b", "a", "b", "a", "c"]))
+
+
 @pytest.mark.parametrize("name", ["video", "3d"])
 def test_pairs_of_clips_or_assets_and_captions(name):
     task = TextPairs(Words())

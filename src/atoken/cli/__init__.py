@@ -432,7 +432,9 @@ def classify(
 @app.command()
 def search(
     folder: Annotated[Path, typer.Argument(metavar="DIR", show_default=False, help="Folder to search, to the bottom.")],
-    query: Annotated[str, typer.Argument(metavar="TEXT", show_default=False, help="What to look for.")],
+    query: Annotated[
+        str, typer.Argument(metavar="TEXT", show_default=False, help="What to look for; or a file, to find its like.")
+    ],
     model: options.Model = "nano",
     device: options.Device = None,
     top: Annotated[int, typer.Option(metavar="N", help="Results shown.")] = 10,
@@ -443,7 +445,7 @@ def search(
         Path | None, typer.Option("--html", metavar="FILE", show_default=False, help="Write a page with thumbnails.")
     ] = None,
 ) -> None:
-    """Find what fits a text in a folder; the index on disk makes the next search quick."""
+    """Find what fits a text, or a file, in a folder; the index on disk makes the next search quick."""
     from .understand import Search
     from .understand import search as run_search
 

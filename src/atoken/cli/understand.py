@@ -68,6 +68,7 @@ class Search:
 
     folder: Path
     query: str
+    """Words, or the path of a file to find others like it."""
     model: str
     device: str | None
     top: int
@@ -88,7 +89,8 @@ def search(request: Search) -> None:
     if not sources:
         raise ValueError(problems[0])
     model = load(request.model, device=request.device)
-    query = tower_of(model)([request.query])[0]
+    like = Path(request.query)
+    query = model.embed([like])[0] if _is_wanted(like) and like.is_file() else tower_of(model)([request.query])[0]
     folder = request.index or root / INDEX_FOLDER
     failed: list[str] = []
     files = [source.path for source in sources]

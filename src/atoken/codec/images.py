@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..config import FRAME_FEATURES
+from ..config import FRAME_FEATURES, PATCH
 from ..media.image import read_image
 from ..media.patchify import image_to_patches, patches_to_image, to_pixels, to_uint8
 from ..tokens import Packed, Tokens
@@ -42,8 +43,9 @@ def decode(model: AToken, tokens: Sequence[Tokens], token_budget: int) -> list[n
 
 
 def embed(model: AToken, pictures: Sequence[Any], options: EncodeOptions) -> list[Tensor]:
-    """Embeddings of the pictures, batches of fp32 [B, W] on the CPU."""
-    pooled = (model.encode_packed(batch).pooled for batch, _ in _batches(pictures, options))
+    """Embeddings of the pictures, batches of fp32 [B, W] on the CPU; large ones are seen as ``embed_tokens`` says."""
+    batches = _batches(pictures, options, model.config.embed_tokens)
+    pooled = (model.encode_packed(batch).pooled for batch, _ in batches)
     return [vectors.cpu() for vectors in pooled if vectors is not None]
 
 
@@ -60,14 +62,29 @@ def budget_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return batches
 
 
-def _batches(pictures: Sequence[Any], options: EncodeOptions) -> Iterator[tuple[Packed, list[dict[str, Any]]]]:
-    """Packed batches of neighbouring pictures within the token budget, each with its geometries."""
+def shrink(pixels: Tensor, tokens: int) -> Tensor:
+    """Pixels [3, H, W] of a picture of any shape, scaled down to at most ``tokens`` whole patches where it has more."""
+    height, width = pixels.shape[1:]
+    scale = (tokens * PATCH[1] * PATCH[2] / (height * width)) ** 0.5
+    if scale >= 1:
+        return pixels
+    size = [min(max(int(side * scale) // PATCH[1], 1), tokens) * PATCH[1] for side in (height, width)]
+    return F.interpolate(pixels[None], size, mode="bilinear", align_corners=False, antialias=True)[0]
+
+
+def _batches(
+    pictures: Sequence[Any], options: EncodeOptions, tokens: int | None = None
+) -> Iterator[tuple[Packed, list[dict[str, Any]]]]:
+    """Packed batches of neighbouring pictures within the token budget, each with its geometries.
+
+    With ``tokens`` each picture is scaled down to that many first.
+    """
     pending: list[tuple[Tensor, Tensor]] = []
     geometries: list[dict[str, Any]] = []
     for picture in pictures:
         array = picture if isinstance(picture, np.ndarray | Tensor) else read_image(picture)
         pixels = to_pixels(array, value_range=options.value_range, layout=options.layout)
-        patches, coords, geometry = image_to_patches(pixels)
+        patches, coords, geometry = image_to_patches(shrink(pixels, tokens) if tokens else pixels)
         if pending and sum(len(p) for p, _ in pending) + len(patches) > options.token_budget:
             yield Packed.cat(pending), geometries
             pending, geometries = [], []

@@ -28,6 +28,8 @@ class Sample:
     grid: tuple[int, int, int, int]
     """Patches along t, x, y, z."""
     caption: str | None = None
+    scores: Tensor | None = None
+    """A teacher's scores of the picture over its texts, fp32 [T], where they are known beforehand."""
     views: Any = None
     """3D: pictures of the asset and their cameras, for the losses on renderings."""
 
@@ -51,6 +53,12 @@ class Batch:
         if None in texts:
             raise ValueError("a task about text needs a caption with every sample")
         return [text for text in texts if text is not None]
+
+    @property
+    def scores(self) -> Tensor | None:
+        """The teacher's scores, fp32 [B, T], where every sample has them."""
+        scores = [sample.scores for sample in self.samples if sample.scores is not None]
+        return torch.stack(scores) if len(scores) == len(self.samples) else None
 
     def pictures(self, patches: Tensor) -> list[Tensor]:
         """The images of ``patches`` [N, C >= 768], each fp32 [3, H, W]; samples of other modalities are left out."""

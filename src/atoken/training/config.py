@@ -6,14 +6,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..config import PATCH, PRESETS, ModelConfig, from_mapping
+from ..objectives.sigmoid import START_BIAS
 from ..objectives.total import Weights
 
 TASKS = (
-    *("image-reconstruction", "image-text"),
+    *("image-reconstruction", "image-text", "image-captions"),
     *("video-reconstruction", "video-text"),
     *("3d-reconstruction", "3d-text"),
 )
 MINILM, MINILM_WIDTH = "all-minilm", 384
+MINILM_LOG_SCALE = 3.4
+"""exp(3.4) = 30: with it unit vectors can come nearest to a classifier's log-probabilities over the class prompts."""
 SIGLIP2 = "siglip2:"
 """What ``init_from`` begins with where the encoder comes from a SigLIP2 vision tower."""
 
@@ -66,6 +69,26 @@ class ClipsConfig:
 
 
 @dataclass(frozen=True)
+class CutoutsConfig:
+    """Single objects with captions, laid on photographs or plain colours."""
+
+    path: str
+    """Folder with ``cutouts.bin`` and ``cutouts.json`` (recipes/nano/captions.py writes them)."""
+    grounds: str | None = None
+    """Collection of pictures, as for crops, that grounds are taken from; None: plain colours alone."""
+    plain: float = 0.5
+    """Share of plain grounds where there are others."""
+    size: int = 128
+    """Side of the pictures in pixels, a multiple of 16."""
+    kinds: tuple[str, ...] = ()
+    """Kinds of objects that are taken; none named: all."""
+
+    def __post_init__(self) -> None:
+        if self.size % PATCH[1] or self.size <= 0 or not 0 <= self.plain <= 1:
+            raise ValueError("train config: cutouts need a size that is a multiple of 16, and plain between 0 and 1")
+
+
+@dataclass(frozen=True)
 class ShardsConfig:
     """WebDataset shards of pictures, videos or voxels, each with its caption (``atoken data pack`` writes them)."""
 
@@ -111,15 +134,22 @@ class TaskConfig:
     """Batches of one step, whose gradients are averaged."""
     crops: CropsConfig | None = None
     clips: ClipsConfig | None = None
+    cutouts: CutoutsConfig | None = None
     shards: ShardsConfig | None = None
+
+    @property
+    def about_text(self) -> bool:
+        """Whether it aligns embeddings with texts."""
+        return self.task.endswith(("text", "captions"))
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise ValueError(f"train config: no task {self.task!r}; there are {', '.join(TASKS)}")
         if self.tokens < 1 or self.accumulate < 1 or (self.ratio is not None and self.ratio <= 0):
             raise ValueError(f"train config: tokens, accumulate and ratio of {self.task} must be positive")
-        if sum(source is not None for source in (self.crops, self.clips, self.shards)) != 1:
-            raise ValueError(f"train config: {self.task} needs one of crops, clips and shards")
+        sources = (self.crops, self.clips, self.cutouts, self.shards)
+        if sum(source is not None for source in sources) != 1:
+            raise ValueError(f"train config: {self.task} needs one of crops, clips, cutouts and shards")
         if self.clips is not None and self.task != "video-reconstruction":
             raise ValueError(f"train config: {self.task} takes no clips")
 
@@ -183,9 +213,11 @@ class TextConfig:
     tower: str = "all-minilm"
     """"all-minilm" (from its package), or a SigLIP2 for transformers (folder or hub), which is also the teacher."""
     classes: str | None = None
-    """File with the 1,000 ImageNet labels, one a line, for the teacher beside all-minilm: EfficientNet-Lite0's
-    log-probabilities."""
+    """File with the 1,000 ImageNet labels, one a line, for the teacher beside all-minilm: the log-probabilities of an
+    EfficientNet-Lite, those that come with the pictures (recipes/nano/teacher.py) or else Lite0's."""
     temperature: float = 2.0
+    embed_tokens: int | None = None
+    """Tokens of the pictures that the head learns from; larger ones will be scaled down to be embedded."""
     axis: str = "texts"
     """What the softmax of the distillation runs over: "texts", or "both" directions."""
 
@@ -280,10 +312,12 @@ class TrainConfig:
         preset = PRESETS[self.model]
         kinds = ("discrete",) if self.quantize else ("continuous",)
         config = replace(preset, latent_channels=self.latent_channels or preset.latent_channels, kinds=kinds)
-        if not any(task.task.endswith("text") for task in self.tasks):
+        if not any(task.about_text for task in self.tasks):
             return config
-        width = MINILM_WIDTH if self.text.tower == MINILM else None
-        return replace(config, text_tower=self.text.tower, embed_dim=width)
+        config = replace(config, text_tower=self.text.tower, embed_tokens=self.text.embed_tokens)
+        if self.text.tower != MINILM:
+            return config
+        return replace(config, embed_dim=MINILM_WIDTH, logit_scale=MINILM_LOG_SCALE, logit_bias=START_BIAS)
 
 
 def read_config(path: Path) -> TrainConfig:

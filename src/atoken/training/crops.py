@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,9 @@ from ..config import PATCH
 from ..tokens import dense_coords
 from .batch import Batch, Sample, pack
 from .config import CropsConfig
+
+SCORES = "scores.npy"
+"""What a teacher says of each picture of a collection, fp16 [pictures, texts]; only where all fit a crop whole."""
 
 
 class Crops:
@@ -32,6 +37,7 @@ class Crops:
         self.shape = np.array([(entry["height"], entry["width"]) for entry in index])
         self.weight = np.array([entry["weight"] for entry in index], float)
         self.captions = [entry.get("caption") for entry in index]
+        self.scores = np.load(folder / SCORES, mmap_mode="r") if (folder / SCORES).is_file() else None
         self.shares = np.array(config.shares) / sum(config.shares)
         # Pictures that each crop size fits into, as cumulative weights to draw from.
         self.fitting = {size: np.cumsum(np.where(self.shape.min(1) >= size, self.weight, 0)) for size in config.sizes}
@@ -46,17 +52,12 @@ class Crops:
         """Batch ``number``: samples of fp32 [n, 768] in [-1, 1], about ``tokens`` patches in all."""
         rng = np.random.default_rng((*self.seed, number))
         size = int(rng.choice(self.config.sizes, p=self.shares))
-        side = size // PATCH[1]
-        drawn = [self.crop(rng, size) for _ in range(self.tokens // side**2)]
-        crops = torch.from_numpy(np.stack([crop for _, crop in drawn]))
-        blocks = crops.view(len(drawn), side, PATCH[1], side, PATCH[2], 3).transpose(2, 3)  # [B, R, C, 16, 16, 3]
-        feats = blocks.reshape(len(drawn), side**2, -1).float().div_(127.5).sub_(1)
-        grid = (1, side, side, 1)
-        coords = dense_coords(grid)
-        samples = [
-            Sample("image", part, coords, grid, self.captions[picture])
-            for part, (picture, _) in zip(feats, drawn, strict=True)
-        ]
+        drawn = [self.crop(rng, size) for _ in range(self.tokens // (size // PATCH[1]) ** 2)]
+        captions = [self.captions[picture] for picture, _ in drawn]
+        samples = picture_samples(np.stack([crop for _, crop in drawn]), captions)
+        if self.scores is not None:
+            told = [torch.from_numpy(self.scores[picture].astype(np.float32)) for picture, _ in drawn]
+            samples = [replace(sample, scores=scores) for sample, scores in zip(samples, told, strict=True)]
         return pack(samples, seed=int(rng.integers(2**62)))
 
     def crop(self, rng: np.random.Generator, size: int) -> tuple[int, np.ndarray]:
@@ -74,3 +75,13 @@ class Crops:
         if rng.random() < 0.5:
             crop = crop[:, ::-1]
         return picture, crop
+
+
+def picture_samples(pictures: np.ndarray, captions: Sequence[str | None]) -> list[Sample]:
+    """Samples of B pictures uint8 [B, S, S, 3] with a side of whole patches."""
+    count, side = len(pictures), pictures.shape[1] // PATCH[1]
+    blocks = torch.from_numpy(pictures).view(count, side, PATCH[1], side, PATCH[2], 3).transpose(2, 3)
+    feats = blocks.reshape(count, side**2, -1).float().div_(127.5).sub_(1)  # [B, R, C, 16, 16, 3] -> [B, R * C, 768]
+    grid = (1, side, side, 1)
+    coords = dense_coords(grid)
+    return [Sample("image", part, coords, grid, caption) for part, caption in zip(feats, captions, strict=True)]

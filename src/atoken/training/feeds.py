@@ -12,6 +12,7 @@ from .clips import Clips
 from .config import TaskConfig, TrainConfig
 from .crops import Crops
 from .curriculum import Draw, turns
+from .cutouts import Cutouts
 from .distributed import Ranks
 
 Item = TypeVar("Item")
@@ -31,6 +32,8 @@ def build_feed(task: TaskConfig, seed: int, ranks: Ranks, cursor: dict[str, Any]
         return Crops(task.crops, task.tokens, seed, ranks.rank)
     if task.clips is not None:
         return Clips(task.clips, task.tokens, seed, ranks.rank)
+    if task.cutouts is not None:
+        return Cutouts(task.cutouts, task.tokens, seed, ranks.rank)
     assert task.shards is not None
     from .shards import ShardFeed
 

@@ -73,6 +73,8 @@ def typical_segment(task: TaskConfig) -> float:
         counts = np.array([(size // PATCH[1]) ** 2 for size in squares.sizes], float)
         steps = 1.0 if task.clips is None else np.minimum(np.array(task.clips.frames), 16).mean() / PATCH[0]
         return float(steps * (counts * np.array(squares.shares)).sum() / sum(squares.shares))
+    if task.cutouts is not None:
+        return (task.cutouts.size // PATCH[1]) ** 2
     assert task.shards is not None
     if task.task.startswith("3d"):
         return min(VOXELS, task.tokens)

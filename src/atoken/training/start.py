@@ -84,7 +84,8 @@ def with_latents(model: AToken, channels: int, kinds: tuple[str, ...]) -> AToken
 
 def with_tower(model: AToken, wanted: ModelConfig) -> AToken:
     """A copy of ``model`` whose embeddings go to the space of the tower of ``wanted``; a new matrix there is random."""
-    aligned = AToken(replace(model.config, text_tower=wanted.text_tower, embed_dim=wanted.embed_dim))
+    names = ("text_tower", "embed_dim", "embed_tokens", "logit_scale", "logit_bias")
+    aligned = AToken(replace(model.config, **{name: getattr(wanted, name) for name in names}))
     state = {name: t for name, t in model.state_dict().items() if not name.startswith("encoder.head.projection")}
     aligned.load_state_dict(state, strict=False)
     return aligned

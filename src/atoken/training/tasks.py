@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -26,6 +26,9 @@ from ..understanding.towers import TextTower, text
 from ..understanding.zero_shot import label_embeddings
 from .batch import Batch
 from .config import MINILM, PerceptualConfig, TextConfig, TrainConfig
+
+REMEMBERED = 10_000
+"""Captions whose embeddings are kept: small collections show theirs again and again."""
 
 
 def bottleneck(model: AToken, encoded: Encoded, seed: int | None) -> tuple[Tensor, Tensor | None]:
@@ -87,30 +90,43 @@ class Distillation(Task):
         self.config, self.teacher, self.size = config, teacher, size
 
     def __call__(self, model: AToken, batch: Batch) -> dict[str, Tensor]:
-        """The term semantic of a batch of images."""
+        """The term semantic of a batch of images, some of which bring the teacher's scores with them."""
         packed = batch.packed.to(model.device)
         teacher = self.teacher(batch)
-        wanted = teacher.scores(to_squares(packed.feats, packed, self.size))
+        wanted = batch.scores
+        if wanted is None:
+            wanted = teacher.scores(to_squares(packed.feats, packed, self.size))
         pooled = model.encode_packed(packed).pooled
         assert pooled is not None
         scores = similarity(pooled, teacher.texts.to(pooled.device), model.config.logit_scale)
-        loss = distillation(wanted, scores, temperature=self.config.temperature, axis=self.config.axis)
+        loss = distillation(
+            wanted.to(scores.device), scores, temperature=self.config.temperature, axis=self.config.axis
+        )
         return {"semantic": loss}
 
 
 class TextPairs(Task):
-    """The sigmoid loss of clips or assets and their captions, over all ranks."""
+    """The sigmoid loss of pictures, clips or assets and their captions, over all ranks."""
 
     def __init__(self, tower: TextTower) -> None:
         self.tower, self.loss = tower, SigmoidLoss()
         self.extra = self.loss
+        self.known: dict[str, Tensor] = {}
 
     def __call__(self, model: AToken, batch: Batch) -> dict[str, Tensor]:
         """The term semantic; samples with one caption are each other's positives."""
         pooled = model.encode_packed(batch.packed.to(model.device)).pooled
         assert pooled is not None
         labels = torch.tensor([zlib.crc32(caption.encode()) for caption in batch.captions], device=pooled.device)
-        return {"semantic": self.loss(pooled, self.tower(batch.captions).to(pooled.device), labels)}
+        return {"semantic": self.loss(pooled, self.embeddings(batch.captions).to(pooled.device), labels)}
+
+    def embeddings(self, captions: Sequence[str]) -> Tensor:
+        """The tower's vectors of B captions, [B, D]; those of the last ``REMEMBERED`` or so are not computed again."""
+        if len(self.known) > REMEMBERED:
+            self.known.clear()
+        if new := sorted(set(captions) - self.known.keys()):
+            self.known.update(zip(new, self.tower(new), strict=True))
+        return torch.stack([self.known[caption] for caption in captions])
 
 
 def build_tasks(config: TrainConfig, device: str) -> dict[str, Task]:
@@ -118,7 +134,7 @@ def build_tasks(config: TrainConfig, device: str) -> dict[str, Task]:
     tasks: dict[str, Task] = {}
     tower: TextTower | None = None
     for task in config.tasks:
-        if task.task.endswith("text") and tower is None:
+        if task.about_text and tower is None:
             tower = text(config.text.tower, device=device)
         if task.task == "image-reconstruction" and config.perceptual is not None:
             networks = perceptual_terms(config.perceptual, device)
