@@ -39,13 +39,20 @@ class GaussianConfig:
     """Voxels along an edge of the cubes that attention is confined to; odd blocks shift them by half of it."""
     scale: float = 4e-3
     """Standard deviation of a Gaussian whose scale output is zero, in edges of the unit cube."""
+    opacity: float = 0.1
+    """Opacity of a Gaussian whose opacity output is zero."""
+    residual: bool = False
+    """Whether colours count from the mean of the voxel's decoded patch, so that a head that has learnt nothing shows
+    coloured balls; released heads count them from grey."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value <= 0:
+            if name != "residual" and value <= 0:
                 raise ValueError(f"gaussians: {name} must be positive, not {value}")
         if self.width % self.heads or self.width < 6:
             raise ValueError(f"gaussians: width {self.width} must be at least 6 and divide into {self.heads} heads")
+        if self.opacity >= 1:
+            raise ValueError(f"gaussians: opacity must be below 1, not {self.opacity}")
         if self.window % 2:
             raise ValueError(f"gaussians: window {self.window} must be even, as it is shifted by half")
 

@@ -102,6 +102,18 @@ def test_a_fresh_head_spreads_faint_grey_gaussians_over_its_voxel():
     assert torch.equal(found.rgb, torch.full((200, 3), 0.5))
 
 
+def test_a_residual_head_starts_with_balls_of_the_patches_colours():
+    feats, coords = cloud(5)
+    head = GaussianDecoder(replace(SMALL, residual=True, scale=0.01, opacity=0.7)).requires_grad_(False)
+    balls = head(feats, coords)
+    expected = (feats.unflatten(1, (256, 3)).mean(1) / 2 + 0.5).repeat_interleave(4, 0)
+    torch.testing.assert_close(balls.rgb, expected)
+    torch.testing.assert_close(balls.opacities, torch.full((20,), 0.7))
+    torch.testing.assert_close(balls.scales, torch.full((20, 3), 0.01), rtol=0.01, atol=0)
+    centres = (coords[:, 1:] + 0.5) / 64 - 0.5
+    assert float((balls.means - centres.repeat_interleave(4, 0)).abs().max()) <= 0.5 / 64
+
+
 def test_a_voxel_outside_the_grid(small):
     feats, coords = cloud(3)
     coords[1, 2] = 64
@@ -111,7 +123,12 @@ def test_a_voxel_outside_the_grid(small):
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"heads": 5}, "divide into 5 heads"), ({"per_voxel": 0}, "per_voxel must be positive"), ({"window": 7}, "even")],
+    [
+        ({"heads": 5}, "divide into 5 heads"),
+        ({"per_voxel": 0}, "per_voxel must be positive"),
+        ({"window": 7}, "even"),
+        ({"opacity": 1.0}, "below 1"),
+    ],
 )
 def test_configs_that_do_not_fit(change, words):
     with pytest.raises(ValueError, match=words):

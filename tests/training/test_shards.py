@@ -133,10 +133,10 @@ def test_pictures_only_shrink_and_fit_the_budget():
 
 
 def test_voxels_come_from_their_views(tmp_path):
-    views = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), dtype=np.uint8)
+    views = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), dtype=np.uint8)
     voxels, patch = np.array([[1, 2, 3], [4, 5, 6]], np.uint8), np.array([[1, 1, 2], [0, 0, 1]], np.uint8)
     stream = io.BytesIO()
-    np.savez(stream, views=views, voxels32=voxels, patch32=patch)
+    np.savez(stream, views=views, held_out=views[:1], voxels32=voxels, patch32=patch)
     (tmp_path / "in").mkdir()
     (tmp_path / "in/chair.npz").write_bytes(stream.getvalue())
     pack_folder(tmp_path / "in", tmp_path / "out")
@@ -144,7 +144,10 @@ def test_voxels_come_from_their_views(tmp_path):
     assert batch.packed.coords.tolist() == [[0, 0, 1, 2, 3], [0, 0, 4, 5, 6]]
     expected = torch.from_numpy(views[1, 16:32, 32:48].reshape(-1)).float() / 127.5 - 1
     assert torch.equal(batch.packed.feats[0], expected)
-    assert batch.samples[0].modality == "3d"
+    assert (batch.samples[0].modality, batch.samples[0].views) == ("3d", None)
+    config = ShardsConfig((str(tmp_path / "out"),), voxels=32, workers=0, views=3, view_size=32)
+    targets = ShardFeed(config, 2, seed=0).batch(0).samples[0].views
+    assert targets.pictures.shape == (3, 3, 32, 32)
 
 
 def test_clips_are_cut_from_video_files(tmp_path):

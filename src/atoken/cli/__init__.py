@@ -330,7 +330,7 @@ def evaluate(
     layout: Annotated[
         str | None,
         typer.Option(
-            metavar="folder|classes|imagenet|coco|videos|msrvtt|msvd|assets",
+            metavar="folder|classes|imagenet|coco|videos|msrvtt|msvd|assets|furniture",
             show_default="a folder",
             help="Of the data.",
         ),

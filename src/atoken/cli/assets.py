@@ -8,8 +8,9 @@ import numpy as np
 
 from ..evaluation.psnr import psnr
 from ..media.image import write_image
+from ..media.packed import PackedAsset, to_patches
 from ..media.views import Views
-from ..media.voxels import RESOLUTION, occupied_voxels
+from ..media.voxels import RESOLUTION
 from ..model.tokenizer import AToken
 from ..render.cameras import hammersley_sphere
 from ..render.gaussians import Gaussians
@@ -22,10 +23,10 @@ COMPARED = 8
 """Views that a comparison shows."""
 
 
-def count_voxels(views: Views, model: AToken) -> int:
+def count_voxels(views: Views | PackedAsset, model: AToken) -> int:
     """Tokens of an asset."""
     head = model.config.gaussians
-    return len(occupied_voxels(views, resolution=head.resolution if head else RESOLUTION)[0])
+    return len(to_patches(views, head.resolution if head else RESOLUTION)[0])
 
 
 def write_gaussians(target: Path, gaussians: Gaussians) -> None:
@@ -35,7 +36,7 @@ def write_gaussians(target: Path, gaussians: Gaussians) -> None:
     write_image(target.with_suffix(SHEET), contact_sheet(pictures, 4))
 
 
-def write_comparison(target: Path, views: Views, gaussians: Gaussians) -> float:
+def write_comparison(target: Path, views: Views | PackedAsset, gaussians: Gaussians) -> float:
     """Write views of the asset, each beside that of its Gaussians; the PSNR in dB over all views is returned."""
     pictures = render(gaussians, views.cameras).to_uint8()
     shown = np.linspace(0, len(pictures) - 1, min(COMPARED, len(pictures))).round().astype(int)

@@ -17,6 +17,7 @@ from ..config import KINDS, PATCH
 from ..evaluation.psnr import psnr
 from ..media.image import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, read_image, write_image
 from ..media.kinds import ASSET_SUFFIXES, VIDEO_SUFFIXES, modality_of
+from ..media.packed import PackedAsset
 from ..media.video import Video, open_video
 from ..media.views import Views
 from ..model.tokenizer import AToken
@@ -187,23 +188,23 @@ class Encode(Command):
             tokens.close()
         return True
 
-    def read(self, path: Path) -> np.ndarray | Views:
+    def read(self, path: Path) -> np.ndarray | Views | PackedAsset:
         """The picture, uint8 HWC, or the views of a 3D asset."""
         return read_any(path) if modality_of(path) == "3d" else self.settings.read_picture(path)
 
-    def count(self, item: np.ndarray | Views) -> int:
+    def count(self, item: np.ndarray | Views | PackedAsset) -> int:
         """Patches of the picture, or voxels of the asset."""
-        if isinstance(item, Views):
+        if isinstance(item, Views | PackedAsset):
             return count_voxels(item, self.model)
         height, width, _ = item.shape
         return -(-height // PATCH[1]) * -(-width // PATCH[2])
 
-    def compute(self, items: Sequence[np.ndarray | Views]) -> Sequence[Any]:
+    def compute(self, items: Sequence[np.ndarray | Views | PackedAsset]) -> Sequence[Any]:
         """Tokens of each source."""
         tokens: list[Tokens] = self.model.encode(list(items), kind=self.kind, token_budget=self.budget)
         return tokens
 
-    def write(self, target: Path, item: np.ndarray | Views, result: Any) -> None:
+    def write(self, target: Path, item: np.ndarray | Views | PackedAsset, result: Any) -> None:
         """Write the token file."""
         self.settings.stored(result).save(target)
 
@@ -293,14 +294,14 @@ class Reconstruct(Encode):
         """Whether the result is there."""
         return target.exists()
 
-    def compute(self, items: Sequence[np.ndarray | Views]) -> Sequence[Any]:
+    def compute(self, items: Sequence[np.ndarray | Views | PackedAsset]) -> Sequence[Any]:
         """The reconstructions: uint8 HWC, or Gaussians."""
         results: list[Any] = self.model.decode(super().compute(items), token_budget=self.budget)
         return results
 
-    def write(self, target: Path, item: np.ndarray | Views, result: Any) -> None:
+    def write(self, target: Path, item: np.ndarray | Views | PackedAsset, result: Any) -> None:
         """Write the picture, or views of an asset beside those of its Gaussians, and keep its row of the table."""
-        if isinstance(item, Views):
+        if isinstance(item, Views | PackedAsset):
             size, score = f"{len(item.cameras)} views", write_comparison(target, item, result)
         else:
             write_image(target, result)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..media.voxels import RESOLUTION, views_to_patches
+from ..media.packed import PACKED_SUFFIX, PackedAsset, read_packed, to_patches
+from ..media.voxels import RESOLUTION
 from ..render.gaussians import Gaussians
 from ..render.ply import is_splat
 from ..tokens import Packed, Tokens
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def encode(model: AToken, assets: Sequence[Any], options: EncodeOptions) -> list[Tokens]:
-    """Tokens of each asset: a path, an ``Asset`` or ``Views``."""
+    """Tokens of each asset: a path, an ``Asset``, ``Views`` or a ``PackedAsset``."""
     tokens = []
     for feats, coords, geometry in _voxels(model, assets):
         packed = Packed.cat([(feats, coords)])
@@ -50,13 +51,16 @@ def embed(model: AToken, assets: Sequence[Any], options: EncodeOptions) -> list[
     return [vector.cpu() for vector in pooled if vector is not None]
 
 
-def read_any(source: Any) -> Views:
-    """Views of a 3D source: a mesh, point or splat file, a folder or file of posed RGB-D views, or what they hold."""
+def read_any(source: Any) -> Views | PackedAsset:
+    """Views of a 3D source: a mesh, point or splat file, a folder or file of posed RGB-D views, or what they hold.
+
+    A packed asset stays one.
+    """
     from ..media.mesh import Asset, read_asset
     from ..media.splats import splat_views
     from ..media.views import Views, read_views, render_views
 
-    if isinstance(source, Views):
+    if isinstance(source, Views | PackedAsset):
         return source
     if isinstance(source, Asset):
         return render_views(source)
@@ -67,6 +71,8 @@ def read_any(source: Any) -> Views:
     path = Path(source)
     if path.name == "transforms.json" or path.is_dir():
         return read_views(path if path.is_dir() else path.parent)
+    if path.suffix.lower() == PACKED_SUFFIX:
+        return read_packed(path)
     if path.suffix.lower() == ".ply" and is_splat(path):
         return splat_views(Gaussians.load(path))
     return render_views(read_asset(path))
@@ -75,4 +81,4 @@ def read_any(source: Any) -> Views:
 def _voxels(model: AToken, assets: Sequence[Any]) -> Iterator[tuple[Tensor, Tensor, dict[str, Any]]]:
     head = model.config.gaussians
     for asset in assets:
-        yield views_to_patches(read_any(asset), resolution=head.resolution if head else RESOLUTION)
+        yield to_patches(read_any(asset), head.resolution if head else RESOLUTION)

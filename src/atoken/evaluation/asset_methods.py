@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..media.voxels import RESOLUTION, views_to_patches
+from ..media.packed import to_patches
+from ..media.voxels import RESOLUTION
 from ..model.tokenizer import AToken
 from ..render.gaussians import Gaussians
 from ..render.rasterize import render
@@ -68,7 +69,7 @@ class VoxelColours(Method):
 
 def voxel_balls(clip: HeldOut, resolution: int) -> Gaussians:
     """One Gaussian for each occupied voxel."""
-    feats, coords, _ = views_to_patches(clip.views, resolution=resolution)
+    feats, coords, _ = to_patches(clip.views, resolution)
     colours = feats.unflatten(1, (-1, 3)).mean(1) / 2 + 0.5  # [N, 3]
     centres = (coords[:, 1:] + 0.5) / resolution - 0.5
     upright = torch.tensor([1.0, 0, 0, 0]).expand(len(coords), 4)

@@ -11,6 +11,7 @@ import numpy as np
 from ..render.cameras import Cameras, hammersley_sphere
 
 if TYPE_CHECKING:
+    from ..media.packed import PackedAsset
     from ..media.views import Views
 
 HELD_OUT_VIEWS, OFFSET, DISTANCE, FOV, SIZE = 8, 0.5, 2.0, 40.0, 256
@@ -21,7 +22,7 @@ HELD_OUT_VIEWS, OFFSET, DISTANCE, FOV, SIZE = 8, 0.5, 2.0, 40.0, 256
 class HeldOut:
     """An asset, and what it looks like from cameras that the encoder does not use."""
 
-    views: Views
+    views: Views | PackedAsset
     """What is encoded."""
     cameras: Cameras
     pictures: np.ndarray
@@ -34,14 +35,20 @@ def held_out_cameras() -> Cameras:
 
 
 def read_held_out(path: Path) -> HeldOut:
-    """A mesh, point or splat file. Raises ``ValueError`` for what cannot be read."""
+    """A mesh, point or splat file, or a packed asset. Raises ``ValueError`` for what cannot be read."""
     from ..media.mesh import read_asset
+    from ..media.packed import PACKED_SUFFIX, read_packed
     from ..media.splats import splat_views
     from ..media.views import render_views
     from ..render.gaussians import Gaussians
     from ..render.ply import is_splat
 
     cameras = held_out_cameras()
+    if path.suffix.lower() == PACKED_SUFFIX:
+        packed = read_packed(path)
+        if packed.held_out.shape[:3] != (len(cameras), *cameras.size):
+            raise ValueError(f"{path} has held-out views {list(packed.held_out.shape)}, not 8 of 256 x 256")
+        return HeldOut(packed, cameras, packed.held_out)
     if path.suffix.lower() == ".ply" and is_splat(path):
         splats = Gaussians.load(path)
         return HeldOut(splat_views(splats), cameras, splat_views(splats, cameras).colour)

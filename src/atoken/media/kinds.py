@@ -14,7 +14,9 @@ from .animation import ANIMATION_SUFFIXES, is_animation
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv")
 )
-ASSET_SUFFIXES = frozenset({".glb", ".gltf", ".obj", ".ply", ".stl", ".off", ".dae"})
+MESH_SUFFIXES = frozenset({".glb", ".gltf", ".obj", ".ply", ".stl", ".off", ".dae"})
+ASSET_SUFFIXES = MESH_SUFFIXES | {".npz"}
+"""With assets as recipes/nano/furniture.py packs them (media/packed.py)."""
 
 
 def modality_of(source: Any) -> str:

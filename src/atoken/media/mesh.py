@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .kinds import ASSET_SUFFIXES
+from .kinds import MESH_SUFFIXES
 from .material import Material, materials_of
 
 MAX_FACES = 4_000_000
@@ -87,8 +87,8 @@ def import_trimesh() -> Any:
 
 
 def _check_file(path: Path) -> None:
-    if path.suffix.lower() not in ASSET_SUFFIXES:
-        raise ValueError(f"{path} is not a 3D file: give one of {', '.join(sorted(ASSET_SUFFIXES))}")
+    if path.suffix.lower() not in MESH_SUFFIXES:
+        raise ValueError(f"{path} is not a 3D file: give one of {', '.join(sorted(MESH_SUFFIXES))}")
     with path.open("rb") as file:
         head = file.read(512)
     if not head:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import FRAME_FEATURES, GaussianConfig
-from ..render.gaussians import Gaussians
+from ..render.gaussians import SH_C0, Gaussians
 from .block import Mlp, RMSNorm
 from .layout import Spans
 
@@ -20,7 +20,6 @@ REACH = 1.5
 MIN_SCALE = 9e-4
 """Smallest standard deviation, in edges of the unit cube."""
 ROTATION_GAIN = 0.1
-INITIAL_OPACITY = 0.1
 CHANNELS = {"means": 3, "colours": 3, "scales": 3, "rotations": 4, "opacities": 1}
 """Numbers of each Gaussian, in the order of the output layer, which keeps each kind together."""
 
@@ -84,7 +83,7 @@ class WindowBlock(nn.Module):
 
 
 class GaussianDecoder(nn.Module):
-    """Decoded voxels to ``per_voxel`` Gaussians each. Starts with small, faint grey ones all over every voxel."""
+    """Decoded voxels to ``per_voxel`` Gaussians each, which start alike, all over every voxel."""
 
     offset_perturbation: Tensor
 
@@ -114,7 +113,11 @@ class GaussianDecoder(nn.Module):
         for index, block in enumerate(self.blocks):
             x = block(x, windows[index % 2])
         x = F.layer_norm(x.float(), x.shape[-1:], eps=1e-5).to(x.dtype)
-        return self._read(self.out_layer(x).float(), coords[:, 1:])
+        gaussians = self._read(self.out_layer(x).float(), coords[:, 1:])
+        if not self.config.residual:
+            return gaussians
+        tint = feats.float().unflatten(1, (-1, 3)).mean(1) / (2 * SH_C0)  # [N, 768] -> [N, 3]
+        return replace(gaussians, sh=gaussians.sh + tint.repeat_interleave(self.config.per_voxel, 0))
 
     def _read(self, numbers: Tensor, voxels: Tensor) -> Gaussians:
         """The output layer's numbers [N, K * 14] as Gaussians."""
@@ -132,7 +135,7 @@ class GaussianDecoder(nn.Module):
             means=(centre + offset - 0.5).flatten(0, 1),
             log_scales=scale.log().flatten(0, 1) / 2,
             rotations=F.normalize(turn, dim=-1).flatten(0, 1),
-            logits=(opacity + _logit(INITIAL_OPACITY)).flatten(),
+            logits=(opacity + _logit(self.config.opacity)).flatten(),
             sh=colour.flatten(0, 1),
         )
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Weights:
-    """``reconstruction * (l1 + lpips + gram + clip + ...) + semantic * semantic term + kl * kl``.
+    """``reconstruction * (l1 + lpips + gram + clip + ...) + semantic * semantic term + kl * kl + render * renders``.
 
     The defaults are the paper's. A term that a step does not have counts nothing.
     """
@@ -26,12 +26,15 @@ class Weights:
     clip: float = 1.0
     log_mse: float = 0.0
     """Not the paper's: for small models that are judged by PSNR."""
+    render: float = 1.0
+    """Common factor of ``RENDERS``, which bring the weights of objectives/render.py."""
     gan: float = 0.0
     """Only in the ablation."""
 
 
 RECONSTRUCTION = ("l1", "lpips", "gram", "clip", "log_mse", "gan")
-TERMS = (*RECONSTRUCTION, "semantic", "kl")
+RENDERS = ("render_l1", "render_structure", "render_perceptual")
+TERMS = (*RECONSTRUCTION, *RENDERS, "semantic", "kl")
 
 
 def weighted(terms: Mapping[str, Tensor], weights: Weights) -> dict[str, Tensor]:
@@ -46,5 +49,7 @@ def weighted(terms: Mapping[str, Tensor], weights: Weights) -> dict[str, Tensor]
 
 def factor(name: str, weights: Weights) -> float:
     """The full weight of a term."""
+    if name in RENDERS:
+        return weights.render
     own = float(dataclasses.asdict(weights)[name])
     return weights.reconstruction * own if name in RECONSTRUCTION else own

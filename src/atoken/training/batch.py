@@ -12,7 +12,17 @@ from torch import Tensor
 
 from ..config import FRAME_FEATURES
 from ..media.patchify import patches_to_image
+from ..render.cameras import Cameras
 from ..tokens import Packed
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What an asset looks like, for the losses on renderings."""
+
+    pictures: Tensor
+    """fp32 [V, 3, H, W] in [0, 1], on black."""
+    cameras: Cameras
 
 
 @dataclass(frozen=True)
@@ -30,8 +40,8 @@ class Sample:
     caption: str | None = None
     scores: Tensor | None = None
     """A teacher's scores of the picture over its texts, fp32 [T], where they are known beforehand."""
-    views: Any = None
-    """3D: pictures of the asset and their cameras, for the losses on renderings."""
+    views: Targets | None = None
+    """3D: pictures of the asset, where the Gaussian head is to learn from them."""
 
 
 @dataclass(frozen=True)

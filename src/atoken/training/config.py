@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..config import PATCH, PRESETS, ModelConfig, from_mapping
+from ..config import PATCH, PRESETS, GaussianConfig, ModelConfig, from_mapping
 from ..objectives.sigmoid import START_BIAS
 from ..objectives.total import Weights
 
@@ -103,6 +103,10 @@ class ShardsConfig:
     """Every how manieth frame a clip takes."""
     voxels: int = 64
     """Voxels along a side of an asset."""
+    views: int = 0
+    """Pictures of each asset that renderings of the Gaussian head are compared with; 0: no losses on renderings."""
+    view_size: int = 128
+    """Side in pixels of the square that is cut out of each."""
     buffer: int = 256
     """Samples of one shard held at once to be shuffled."""
     workers: int = 2
@@ -117,6 +121,24 @@ class ShardsConfig:
             raise ValueError("train config: resolution must start at 16 pixels or more, frames at 4 or more")
         if not self.shards or self.buffer < 1 or self.workers < 0:
             raise ValueError("train config: shards must name some, buffer be positive, workers not negative")
+
+
+@dataclass(frozen=True)
+class AssetsConfig:
+    """The folder of packed assets that recipes/nano/furniture.py writes; batch n is the same in every run."""
+
+    path: str
+    split: str = "train"
+    voxels: int = 32
+    """Voxels along a side of an asset."""
+    views: int = 2
+    """Pictures of each asset that renderings of the Gaussian head are compared with; 0: no losses on renderings."""
+    view_size: int = 128
+    """Side in pixels of the square that is cut out of each."""
+
+    def __post_init__(self) -> None:
+        if self.voxels < 1 or self.views < 0 or self.view_size < 1:
+            raise ValueError("train config: voxels and view_size of assets must be positive, views not negative")
 
 
 @dataclass(frozen=True)
@@ -136,6 +158,7 @@ class TaskConfig:
     clips: ClipsConfig | None = None
     cutouts: CutoutsConfig | None = None
     shards: ShardsConfig | None = None
+    assets: AssetsConfig | None = None
 
     @property
     def about_text(self) -> bool:
@@ -147,11 +170,13 @@ class TaskConfig:
             raise ValueError(f"train config: no task {self.task!r}; there are {', '.join(TASKS)}")
         if self.tokens < 1 or self.accumulate < 1 or (self.ratio is not None and self.ratio <= 0):
             raise ValueError(f"train config: tokens, accumulate and ratio of {self.task} must be positive")
-        sources = (self.crops, self.clips, self.cutouts, self.shards)
+        sources = (self.crops, self.clips, self.cutouts, self.assets, self.shards)
         if sum(source is not None for source in sources) != 1:
-            raise ValueError(f"train config: {self.task} needs one of crops, clips, cutouts and shards")
+            raise ValueError(f"train config: {self.task} needs one of crops, clips, cutouts, assets and shards")
         if self.clips is not None and self.task != "video-reconstruction":
             raise ValueError(f"train config: {self.task} takes no clips")
+        if self.assets is not None and not self.task.startswith("3d"):
+            raise ValueError(f"train config: {self.task} takes no assets")
 
 
 @dataclass(frozen=True)
@@ -265,6 +290,9 @@ class TrainConfig:
     """Preset."""
     steps: int
     tasks: tuple[TaskConfig, ...]
+    gaussians: GaussianConfig | None = None
+    """Head for 3D. None: that of ``init_from``, if it has one. Where ``init_from`` has none, or another one than this,
+    the head starts anew and all else as it was."""
     latent_channels: int | None = None
     """Numbers of a latent; None: the preset's, or that of ``init_from``."""
     quantize: bool = False
@@ -311,7 +339,12 @@ class TrainConfig:
         """The preset with this stage's latents."""
         preset = PRESETS[self.model]
         kinds = ("discrete",) if self.quantize else ("continuous",)
-        config = replace(preset, latent_channels=self.latent_channels or preset.latent_channels, kinds=kinds)
+        config = replace(
+            preset,
+            latent_channels=self.latent_channels or preset.latent_channels,
+            kinds=kinds,
+            gaussians=self.gaussians or preset.gaussians,
+        )
         if not any(task.about_text for task in self.tasks):
             return config
         config = replace(config, text_tower=self.text.tower, embed_tokens=self.text.embed_tokens)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
+from .assets import Assets
 from .batch import Batch
 from .clips import Clips
 from .config import TaskConfig, TrainConfig
@@ -34,6 +35,8 @@ def build_feed(task: TaskConfig, seed: int, ranks: Ranks, cursor: dict[str, Any]
         return Clips(task.clips, task.tokens, seed, ranks.rank)
     if task.cutouts is not None:
         return Cutouts(task.cutouts, task.tokens, seed, ranks.rank)
+    if task.assets is not None:
+        return Assets(task.assets, task.tokens, seed, ranks.rank, task.samples)
     assert task.shards is not None
     from .shards import ShardFeed
 

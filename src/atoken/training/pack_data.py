@@ -14,9 +14,10 @@ import numpy as np
 from ..files import atomic_write
 from ..media.image import IMAGE_SUFFIXES
 from ..media.kinds import VIDEO_SUFFIXES
+from ..media.packed import PACKED_SUFFIX
 
-PACKED = frozenset({".npz"})
-"""3D as voxels (training/readers.py)."""
+PACKED = frozenset({PACKED_SUFFIX})
+"""3D as voxels (media/packed.py)."""
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,11 @@ def typical_segment(task: TaskConfig) -> float:
         return float(steps * (counts * np.array(squares.shares)).sum() / sum(squares.shares))
     if task.cutouts is not None:
         return (task.cutouts.size // PATCH[1]) ** 2
-    assert task.shards is not None
+    source = task.assets or task.shards
+    assert source is not None
     if task.task.startswith("3d"):
-        return min(VOXELS, task.tokens)
+        return min(VOXELS * (source.voxels / 64) ** 2, task.tokens)
+    assert task.shards is not None
     sides = np.linspace(*task.shards.resolution, 256) / PATCH[1]
     steps = min(task.shards.frames[1], 16) / PATCH[0] if task.task.startswith("video") else 1
     counts = sides**2 * steps

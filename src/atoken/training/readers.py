@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import math
 import tempfile
 from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ..config import PATCH
 from ..media.image import IMAGE_SUFFIXES, read_image
 from ..media.kinds import VIDEO_SUFFIXES
+from ..media.packed import PACKED_SUFFIX, read_packed
 from ..media.patchify import frames_to_patches, image_to_patches, to_pixels
 from ..media.video import open_video
+from .assets import asset_sample
 from .batch import Sample
 from .config import ShardsConfig
-
-VOXELS = "npz"
-"""Suffix of packed 3D, as recipes/nano/furniture.py writes it: ``views`` uint8 [V, H, W, 3], and for R voxels a side
-``voxelsR`` int [N, 3] = (x, y, z) and ``patchR`` int [N, 3] = (view, row, column) of each one's 16 x 16 patch.
-"""
 
 
 def read_sample(raw: dict[str, Any], config: ShardsConfig, budget: int, rng: np.random.Generator) -> Sample:
@@ -37,8 +32,9 @@ def read_sample(raw: dict[str, Any], config: ShardsConfig, budget: int, rng: np.
             return picture_sample(read_image(data), config.resolution, budget, rng, caption)
         if f".{suffix}" in VIDEO_SUFFIXES:
             return clip_sample(data, suffix, config, budget, rng, caption)
-        if suffix == VOXELS:
-            return voxel_sample(data, config.voxels, caption)
+        if f".{suffix}" == PACKED_SUFFIX:
+            asset = read_packed(data, f"sample {raw['__key__']}")
+            return asset_sample(asset, config.voxels, config.views, config.view_size, rng, caption)
     raise ValueError(f"sample {raw['__key__']} has neither a picture nor a video nor voxels")
 
 
@@ -102,18 +98,3 @@ def clip_sample(
     resized = [np.asarray(Image.fromarray(f).resize((width, height), Image.Resampling.LANCZOS))[box] for f in chosen]
     feats, coords, grid = frames_to_patches(np.stack(resized))
     return Sample("video", feats, coords, grid, caption)
-
-
-def voxel_sample(data: bytes, side: int, caption: str | None) -> Sample:
-    """Packed voxels as ``VOXELS`` says. Raises ``ValueError`` where they were not packed for ``side`` voxels a side."""
-    with np.load(io.BytesIO(data)) as arrays:
-        if f"voxels{side}" not in arrays:
-            raise ValueError(f"packed 3D has no {side} voxels a side, only {', '.join(arrays)}")
-        places = torch.from_numpy(arrays[f"voxels{side}"].astype(np.int32))
-        view, row, column = arrays[f"patch{side}"].astype(np.int64).T
-        views = arrays["views"]
-    count, height, width, _ = views.shape
-    blocks = views.reshape(count, height // PATCH[1], PATCH[1], width // PATCH[2], PATCH[2], 3)
-    patches = blocks[view, row, :, column].reshape(len(view), -1)  # [N, 16, 16, 3] -> [N, 768]
-    coords = torch.cat([places.new_zeros(len(places), 1), places], 1)
-    return Sample("3d", torch.from_numpy(patches).float() / 127.5 - 1, coords, (1, side, side, side), caption)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..config import FRAME_FEATURES, ModelConfig
-from ..model.tokenizer import AToken
+from ..model.tokenizer import AToken, without_head
 from ..weights.load import load
 from ..weights.siglip import start_from_siglip2
 from .config import SIGLIP2, TrainConfig
@@ -40,6 +40,8 @@ def start_model(config: TrainConfig, feed: Feed) -> AToken:
         _check(model.config, wanted, config)
         if (wanted.encoder_depth, wanted.decoder_depth) != (model.config.encoder_depth, model.config.decoder_depth):
             model = deepen(model, wanted.encoder_depth, wanted.decoder_depth)
+        if wanted.gaussians not in (None, model.config.gaussians):
+            model = with_head(model, wanted)
         if config.start != "discrete":
             model = with_latents(model, config.latent_channels or model.config.latent_channels, wanted.kinds)
         if wanted.text_tower not in (None, model.config.text_tower):
@@ -80,6 +82,13 @@ def with_latents(model: AToken, channels: int, kinds: tuple[str, ...]) -> AToken
         state["decoder.input_layer.weight"] = torch.cat([columns, columns.new_zeros(old.width, more)], 1)
     grown.load_state_dict(state)
     return grown
+
+
+def with_head(model: AToken, wanted: ModelConfig) -> AToken:
+    """A copy of ``model`` with a new Gaussian head, that of ``wanted``, in place of its own, if it has one."""
+    solid = AToken(replace(model.config, gaussians=wanted.gaussians))
+    solid.load_state_dict(without_head(model.state_dict()), strict=False)
+    return solid
 
 
 def with_tower(model: AToken, wanted: ModelConfig) -> AToken:

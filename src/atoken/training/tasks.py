@@ -18,7 +18,7 @@ from ..objectives.sigmoid import SigmoidLoss
 from ..objectives.total import Weights
 from ..perceptual.clip import clip
 from ..perceptual.lite0 import lite0
-from ..perceptual.lpips import lpips
+from ..perceptual.lpips import PerceptualDistance, lpips
 from ..perceptual.vgg import vgg16
 from ..tokens import Packed
 from ..understanding.teachers import ClassTeacher, Teacher, TowerTeacher
@@ -26,6 +26,7 @@ from ..understanding.towers import TextTower, text
 from ..understanding.zero_shot import label_embeddings
 from .batch import Batch
 from .config import MINILM, PerceptualConfig, TextConfig, TrainConfig
+from .renders import RenderTerms
 
 REMEMBERED = 10_000
 """Captions whose embeddings are kept: small collections show theirs again and again."""
@@ -59,14 +60,21 @@ class Task:
 class Reconstruction(Task):
     """Encode, round or draw, decode, compare: L1 on the patches of any modality (paper Eq. 6), means over numbers.
 
-    ``perceptual`` adds lpips, gram and clip for batches of images, whose first ``limit`` it looks at.
+    ``perceptual`` adds lpips, gram and clip for batches of images, whose first ``limit`` it looks at; ``renders`` adds
+    those of a model's Gaussian head for batches of assets with pictures.
     """
 
-    def __init__(self, loss: Weights, perceptual: PerceptualTerms | None = None, limit: int | None = None) -> None:
-        self.loss, self.perceptual, self.limit = loss, perceptual, limit
+    def __init__(
+        self,
+        loss: Weights,
+        perceptual: PerceptualTerms | None = None,
+        limit: int | None = None,
+        renders: RenderTerms | None = None,
+    ) -> None:
+        self.loss, self.perceptual, self.limit, self.renders = loss, perceptual, limit, renders
 
     def __call__(self, model: AToken, batch: Batch) -> dict[str, Tensor]:
-        """Terms l1, log_mse, kl and those of ``perceptual``, as far as they weigh anything."""
+        """Terms l1, log_mse, kl and those of ``perceptual`` and ``renders``, as far as they weigh anything."""
         packed = batch.packed.to(model.device)
         latents, kl = bottleneck(model, model.encode_packed(packed, pool=False), batch.seed)
         patches = model.decode_packed(Packed(latents, packed.coords), features=packed.feats.shape[1]).float()
@@ -80,6 +88,8 @@ class Reconstruction(Task):
         if self.perceptual is not None and all(sample.modality == "image" for sample in batch.samples):
             squares = (to_squares(part, packed, self.perceptual.size, self.limit) for part in (patches, packed.feats))
             terms |= self.perceptual(*squares)
+        if self.renders is not None and model.gaussians is not None:
+            terms |= self.renders(model.gaussians, patches, packed, batch.samples)
         return terms
 
 
@@ -136,9 +146,13 @@ def build_tasks(config: TrainConfig, device: str) -> dict[str, Task]:
     for task in config.tasks:
         if task.about_text and tower is None:
             tower = text(config.text.tower, device=device)
-        if task.task == "image-reconstruction" and config.perceptual is not None:
+        perceptual = config.loss.lpips or config.loss.gram or config.loss.clip
+        if task.task == "image-reconstruction" and config.perceptual is not None and perceptual:
             networks = perceptual_terms(config.perceptual, device)
             tasks[task.task] = Reconstruction(config.loss, networks, config.perceptual.pictures)
+        elif task.task == "3d-reconstruction":
+            renders = RenderTerms(perceptual_distance(config.perceptual, device))
+            tasks[task.task] = Reconstruction(config.loss, renders=renders)
         elif task.task.endswith("reconstruction"):
             tasks[task.task] = Reconstruction(config.loss)
         else:
@@ -155,6 +169,16 @@ def perceptual_terms(config: PerceptualConfig, device: str) -> PerceptualTerms:
     tower = clip(config.clip, device=device) if config.clip else None
     network = vgg16(config.vgg16, device=device)
     return PerceptualTerms(lpips(network), tower=tower, size=config.size).to(device)
+
+
+def perceptual_distance(config: PerceptualConfig | None, device: str) -> PerceptualDistance | None:
+    """The distance of pictures that the recipe's networks give, for renderings."""
+    if config is None:
+        return None
+    if config.network == "lite0":
+        return PerceptualDistance(lite0(LITE_LAYERS, device=device))
+    assert config.vgg16 is not None
+    return lpips(vgg16(config.vgg16, device=device)).to(device)
 
 
 def image_text(config: TrainConfig, tower: TextTower, device: str) -> Distillation:

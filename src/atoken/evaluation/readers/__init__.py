@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from .assets import class_folders, picture_classes
+from .assets import class_folders, furniture, picture_classes
 from .items import Item
 from .pictures import coco_captions, imagenet_val, picture_folder
 from .videos import msrvtt, msvd, video_folder
@@ -15,6 +15,7 @@ __all__ = [
     "Item",
     "class_folders",
     "coco_captions",
+    "furniture",
     "imagenet_val",
     "msrvtt",
     "msvd",
@@ -33,6 +34,7 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], list[Item]]]] = {
     "msrvtt": ("video", msrvtt),
     "msvd": ("video", msvd),
     "assets": ("3d", class_folders),
+    "furniture": ("3d", furniture),
 }
 """Name of a layout: its modality, and the reader of its folder."""
 DEFAULTS = {"image": "folder", "video": "videos", "3d": "assets"}

@@ -1,4 +1,4 @@
-"""Class folders: meshes, as Toys4k has them, and pictures."""
+"""Class folders: meshes, as Toys4k has them, and pictures; and the packed furniture with its split."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...media.image import IMAGE_SUFFIXES
 from ...media.kinds import ASSET_SUFFIXES
-from .items import Item, files_below, name_below
+from .items import Item, files_below, name_below, read_json
 
 
 def class_folders(folder: Path) -> list[Item]:
@@ -22,6 +22,32 @@ def class_folders(folder: Path) -> list[Item]:
 def picture_classes(folder: Path) -> list[Item]:
     """Every picture below ``folder``, in class folders like those of ``class_folders``."""
     return _in_classes(folder, IMAGE_SUFFIXES)
+
+
+def furniture(folder: Path, split: str = "test") -> list[Item]:
+    """The objects of one split of the folder that recipes/nano/furniture.py writes, with category and name.
+
+    Raises ``FileNotFoundError`` where ``index.json`` or an object is missing.
+    """
+    index = folder / "index.json"
+    if not index.is_file():
+        raise FileNotFoundError(f"no {index}: recipes/nano/furniture.py writes it")
+    entries = read_json(index)
+    categories = sorted({entry["category"] for entry in entries})
+    items = [
+        Item(
+            entry["id"],
+            folder / f"{entry['id']}.npz",
+            categories.index(entry["category"]),
+            entry["category"].lower(),
+            (f"{entry['name']}, {entry['category']}".lower(),),
+        )
+        for entry in entries
+        if entry["split"] == split
+    ]
+    if missing := [item.path for item in items if not item.path.is_file()]:
+        raise FileNotFoundError(f"no file {missing[0]}")
+    return items
 
 
 def _in_classes(folder: Path, suffixes: Collection[str]) -> list[Item]:
