@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from atoken import PRESETS, AToken, GaussianConfig, Gaussians, Tokens, load, read_image
+from atoken.evaluation.psnr import psnr
+from atoken.media.video import open_video
 from atoken.model.gaussians import GaussianDecoder
+from atoken.render.show import turntable_frames
 
 HEAD = GaussianConfig(64, 1, 2, 64, per_voxel=2, resolution=16, scale=0.02)
 
@@ -72,6 +75,20 @@ def test_both_side_by_side(atoken, solid, tower, tmp_path):
     assert sheet[:256, :256].any(), "the asset, on black"
 
 
+def test_the_name_asks_for_a_turntable_or_a_page(atoken, solid, tower, encoded, tmp_path):
+    tokens = encoded / "tower.atok"
+    for name in ("turn.mp4", "page.html"):
+        assert atoken("decode", tokens, "--model", solid, "--out", tmp_path / name).exit_code == 0
+    expected = turntable_frames(load(solid).decode(Tokens.load(tokens)), size=512)
+    turning = [frame.pixels for frame in open_video(tmp_path / "turn.mp4")]
+    assert len(turning) == len(expected) == 48
+    assert np.argmax([psnr(turning[10], frame) for frame in expected[5:16]]) == 5
+    assert "<canvas" in (tmp_path / "page.html").read_text()
+    assert atoken("reconstruct", tower, "--model", solid, "--out", tmp_path / "pairs.mp4").exit_code == 0
+    assert [frame.pixels.shape for frame in open_video(tmp_path / "pairs.mp4")] == [(256, 512, 3)] * 16
+    assert not list(tmp_path.glob("*.png"))
+
+
 def test_a_splat_file_is_an_asset_too(atoken, solid, encoded, tmp_path):
     gaussians = load(solid).decode(Tokens.load(encoded / "tower.atok")).in_asset_frame()
     replace(gaussians, logits=gaussians.logits + 5).save(tmp_path / "b.ply")
@@ -92,7 +109,7 @@ def test_a_model_without_a_head(atoken, tiny, tower, tmp_path):
 def test_a_picture_name_for_a_splat(atoken, solid, encoded, tmp_path):
     result = atoken("decode", encoded / "tower.atok", "--model", solid, "--out", tmp_path / "a.png")
     assert result.exit_code == 2
-    assert "tower.atok ends in .ply: give such a name" in result.stderr
+    assert "tower.atok ends in .gif or .html or" in result.stderr
     assert not (tmp_path / "a.png").exists()
 
 

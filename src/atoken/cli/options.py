@@ -15,6 +15,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 DTYPE_NAMES = "|".join(DTYPES)
 LATENTS = ("float16", "float32")
 VIDEO_FORMATS = ("mp4", "mov", "mkv", "webm", "gif")
+MOVIE_SUFFIXES = frozenset(f".{name}" for name in VIDEO_FORMATS)
 FORMATS = ("png", "jpg", "jpeg", "webp", "avif", "tif", "tiff", "bmp")
 
 Sources = Annotated[

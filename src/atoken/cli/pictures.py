@@ -26,17 +26,18 @@ from ..token_file import TokenFile, open_tokens
 from ..tokens import Tokens
 from ..weights.load import load
 from . import options, paths, videos
-from .assets import count_voxels, write_comparison, write_gaussians
+from .assets import PAGE_SUFFIX, SPLAT_SUFFIX, count_voxels, write_comparison, write_gaussians
 from .batches import Task, process
+from .options import MOVIE_SUFFIXES
 from .report import Report, show_table
 
 TOKEN_SUFFIXES = frozenset({".atok"})
 VIEWS_FILE = "transforms.json"
-SPLAT_SUFFIXES = frozenset({".ply"})
 PICTURE_SUFFIXES = IMAGE_SUFFIXES - {".gif"}
 """Pictures that are written."""
-MOVIE_SUFFIXES = frozenset(f".{name}" for name in options.VIDEO_FORMATS)
-KNOWN_SUFFIXES = TOKEN_SUFFIXES | IMAGE_SUFFIXES | VIDEO_SUFFIXES | MOVIE_SUFFIXES | ASSET_SUFFIXES
+SOLID_SUFFIXES = MOVIE_SUFFIXES | {SPLAT_SUFFIX, PAGE_SUFFIX}
+"""What Gaussians are written as."""
+KNOWN_SUFFIXES = TOKEN_SUFFIXES | IMAGE_SUFFIXES | VIDEO_SUFFIXES | SOLID_SUFFIXES | ASSET_SUFFIXES
 RECONSTRUCTED = ".reconstructed"
 
 
@@ -228,7 +229,7 @@ class Decode(Command):
     @classmethod
     def suffixes(cls, path: Path) -> frozenset[str]:
         """Those that the name of a file's result may have."""
-        return {"video": MOVIE_SUFFIXES, "3d": SPLAT_SUFFIXES}.get(read_modality(path) or "", PICTURE_SUFFIXES)
+        return {"video": MOVIE_SUFFIXES, "3d": SOLID_SUFFIXES}.get(read_modality(path) or "", PICTURE_SUFFIXES)
 
     def alone(self, path: Path) -> bool:
         """Whether the tokens are those of a video."""
@@ -279,7 +280,8 @@ class Reconstruct(Encode):
     @classmethod
     def suffixes(cls, path: Path) -> frozenset[str]:
         """Those that the name of a file's result may have."""
-        return MOVIE_SUFFIXES if modality_of(path) == "video" else PICTURE_SUFFIXES
+        modality = modality_of(path)
+        return {"video": MOVIE_SUFFIXES, "3d": PICTURE_SUFFIXES | MOVIE_SUFFIXES}.get(modality, PICTURE_SUFFIXES)
 
     def convert(self, source: Path, target: Path) -> int:
         """A video to a video by way of tokens, and its row of the table."""

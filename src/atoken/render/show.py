@@ -9,7 +9,6 @@ import os
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,7 +21,6 @@ from .gaussians import Gaussians
 from .ply import to_bytes
 from .rasterize import render
 
-SUFFIXES = {".gif": "GIF", ".webp": "WEBP"}
 FPS = 20
 
 
@@ -39,25 +37,11 @@ def turntable_frames(
     return render(gaussians, turntable(frames, size=size, distance=distance), background=background).to_uint8()
 
 
-def write_turntable(path: str | os.PathLike[str], frames: np.ndarray, *, fps: int = FPS) -> None:
-    """Write frames uint8 [T, H, W, 3] as an endless animation, .gif or .webp, atomically.
-
-    Raises ``ValueError`` for another suffix, ``OSError`` where it cannot be written.
-    """
-    suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ValueError(f"{path}: a turntable is written as {' or '.join(SUFFIXES)}")
-    data = animation(frames, SUFFIXES[suffix], fps)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(data)
-
-
-def animation(frames: np.ndarray, kind: str = "WEBP", fps: int = FPS) -> bytes:
-    """Frames uint8 [T, H, W, 3] as an endless animation of Pillow's ``kind``."""
+def animation(frames: np.ndarray, fps: int = FPS) -> bytes:
+    """Frames uint8 [T, H, W, 3] as an endless WebP."""
     first, *others = (Image.fromarray(frame) for frame in frames)
-    stream = io.BytesIO()
-    options = {"quality": 80, "method": 2} if kind == "WEBP" else {}
-    first.save(stream, kind, save_all=True, append_images=others, duration=round(1000 / fps), loop=0, **options)
+    stream, duration = io.BytesIO(), round(1000 / fps)
+    first.save(stream, "WEBP", save_all=True, append_images=others, duration=duration, loop=0, quality=80, method=2)
     return stream.getvalue()
 
 
