@@ -44,7 +44,8 @@ class Packed:
         """Join samples given as (feats [n, C], coords int [n, 4] = (t, x, y, z))."""
         index = torch.cat([torch.full((len(c), 1), i, dtype=c.dtype) for i, (_, c) in enumerate(samples)])
         coords = torch.cat([c.cpu() for _, c in samples])
-        return cls(torch.cat([f for f, _ in samples]), torch.cat([index, coords], 1))
+        feats = [f for f, _ in samples]
+        return cls(feats[0] if len(feats) == 1 else torch.cat(feats), torch.cat([index, coords], 1))
 
     def to(self, device: torch.device | str) -> Packed:
         """The same batch on another device."""

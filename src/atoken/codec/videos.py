@@ -26,6 +26,7 @@ from ..tokens import Packed, Tokens, dense_coords
 from .quantize import quantize
 
 if TYPE_CHECKING:
+    from ..model.memory import TileMemory
     from ..model.tokenizer import AToken
     from . import EncodeOptions
 
@@ -35,21 +36,26 @@ STEP = PATCH[0]
 
 def encode_stream(model: AToken, source: Any, options: EncodeOptions) -> Iterator[Tokens]:
     """Tokens of each tile of a video, each complete in itself, its time counting from 0."""
-    for frames, packed, grid in _packed_tiles(model, source):
-        with torch.no_grad():
-            posterior = model.encode_packed(packed, pool=False).posterior
-            values = quantize(model, posterior, options)
-        size = frames[0].pixels.shape[:2]
-        yield model.stamp(
-            options.kind,
-            values,
-            packed.coords[:, 1:],
-            grid=grid,
-            size=size,
-            box=(0, 0, *size),
-            modality="video",
-            times=torch.tensor([frame.time for frame in frames], dtype=torch.float64),
-        )
+    for frames in tiles(frames_of(source), model.config.encoder_tile * STEP):
+        yield _encode_tile(model, frames, options)  # a function's own tensors are gone before the next tile is read
+
+
+def _encode_tile(model: AToken, frames: list[Frame], options: EncodeOptions) -> Tokens:
+    packed, grid = _packed(frames)
+    with torch.no_grad():
+        posterior = model.encode_packed(packed, pool=False).posterior
+        values = quantize(model, posterior, options)
+    size = frames[0].pixels.shape[:2]
+    return model.stamp(
+        options.kind,
+        values,
+        packed.coords[:, 1:],
+        grid=grid,
+        size=size,
+        box=(0, 0, *size),
+        modality="video",
+        times=torch.tensor([frame.time for frame in frames], dtype=torch.float64),
+    )
 
 
 def encode(model: AToken, videos: Sequence[Any], options: EncodeOptions) -> list[Tokens]:
@@ -114,7 +120,8 @@ def embed(model: AToken, videos: Sequence[Any], options: EncodeOptions) -> list[
     """Embeddings of the videos, each fp32 [1, W]; the pooling reads the tokens of all tiles, so these are in memory."""
     vectors = []
     for video in videos:
-        hidden = torch.cat([model.encode_packed(p, pool=False).hidden for _, p, _ in _packed_tiles(model, video)])
+        parts = tiles(frames_of(video), model.config.encoder_tile * STEP)
+        hidden = torch.cat([model.encode_packed(_packed(frames)[0], pool=False).hidden for frames in parts])
         sample = torch.zeros(len(hidden), dtype=torch.int64, device=hidden.device)
         vectors.append(model.encoder.head(hidden, sample).cpu())
     return vectors
@@ -131,10 +138,10 @@ def frames_of(source: Any) -> Iterable[Frame]:
     return source
 
 
-def _packed_tiles(model: AToken, source: Any) -> Iterator[tuple[list[Frame], Packed, tuple[int, int, int, int]]]:
-    for frames in tiles(frames_of(source), model.config.encoder_tile * STEP):
-        patches, coords, grid = frames_to_patches(np.stack([frame.pixels for frame in frames]))
-        yield frames, Packed.cat([(patches, coords)]), grid
+def _packed(frames: list[Frame]) -> tuple[Packed, tuple[int, int, int, int]]:
+    """The patches of a tile, and its grid."""
+    patches, coords, grid = frames_to_patches(np.stack([frame.pixels for frame in frames]))
+    return Packed.cat([(patches, coords)]), grid
 
 
 def _decode_stored(model: AToken, tokens: Tokens | TokenFile) -> Iterator[Clip]:
@@ -174,13 +181,16 @@ def _decode_steps(
     """
     memory = model.tile_memory()
     while tile := list(islice(steps, model.config.decoder_tile)):
-        grid = (len(tile), *like.grid[1:])
-        packed = Packed.cat([(torch.cat(tile), dense_coords(grid))])
-        with torch.no_grad():
-            patches = model.decode_tile(packed, memory)
+        frames = _decode_tile(model, tile, like, memory)
         real = min(len(tile) * STEP - skip, len(times))
         if real > 0:
-            frames = patches_to_frames(patches, grid, like.box)
             yield Clip(frames[skip : skip + real], times=times[:real])
             del times[:real]
         skip = max(0, skip - len(tile) * STEP)
+
+
+def _decode_tile(model: AToken, steps: list[Tensor], like: Tokens | TokenFile, memory: TileMemory | None) -> np.ndarray:
+    grid = (len(steps), *like.grid[1:])
+    packed = Packed.cat([(torch.cat(steps), dense_coords(grid))])
+    with torch.no_grad():
+        return patches_to_frames(model.decode_tile(packed, memory), grid, like.box)
