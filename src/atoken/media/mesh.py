@@ -74,7 +74,9 @@ def read_asset(path: str | os.PathLike[str], *, max_faces: int = MAX_FACES) -> A
         raise ValueError(f"{path} refers to {resolver.outside[0]!r}, outside its folder: refused")
     for name in dict.fromkeys(resolver.missing):
         warnings.warn(f"{path}: {name!r} is missing, so what it colours keeps its base colour", stacklevel=2)
-    return _normalised(_flatten(trimesh, scene, path), max_faces)
+    asset = _flatten(trimesh, scene, path)
+    del scene  # large ones are not kept twice
+    return _normalised(asset, max_faces)
 
 
 def import_trimesh() -> Any:
@@ -158,14 +160,19 @@ def _flatten(trimesh: Any, scene: Any, path: Path) -> Asset:
     starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
     return Asset(
         name=path.stem,
-        vertices=np.concatenate([part.vertices for part in parts]),
-        faces=np.concatenate([part.faces + start for part, start in zip(parts, starts[:-1], strict=True)]),
+        vertices=_joined([part.vertices for part in parts]),
+        faces=_joined([part.faces + np.int32(start) for part, start in zip(parts, starts[:-1], strict=True)]),
         materials=tuple(part.material for part in parts),
         face_material=np.repeat(np.arange(len(parts), dtype=np.int32), [len(part.faces) for part in parts]),
-        uv=np.concatenate([part.uv for part in parts]),
-        colours=np.concatenate([part.colours for part in parts]),
+        uv=_joined([part.uv for part in parts]),
+        colours=_joined([part.colours for part in parts]),
         transform=(),
     )
+
+
+def _joined(arrays: list[np.ndarray]) -> np.ndarray:
+    """All of them in one; a single one is not copied."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _part(geometry: Any, matrix: np.ndarray, path: Path) -> _Part:
@@ -173,7 +180,8 @@ def _part(geometry: Any, matrix: np.ndarray, path: Path) -> _Part:
     if not np.isfinite(vertices).all():
         bad = int((~np.isfinite(vertices)).any(1).sum())
         raise ValueError(f"{path}: {bad} of {len(vertices)} vertices are NaN or infinite")
-    vertices = vertices @ matrix[:3, :3].T + matrix[:3, 3]
+    if not np.array_equal(matrix, np.eye(4)):
+        vertices = vertices @ matrix[:3, :3].T + matrix[:3, 3]
     faces = np.asarray(getattr(geometry, "faces", np.zeros((0, 3))), np.int32).reshape(-1, 3)
     if len(faces) and not 0 <= faces.min() <= faces.max() < len(vertices):
         raise ValueError(f"{path}: a face names a vertex that does not exist")
@@ -188,14 +196,17 @@ def _part(geometry: Any, matrix: np.ndarray, path: Path) -> _Part:
 
 def _normalised(asset: Asset, max_faces: int) -> Asset:
     """Centred, with 1 as the longest side, and simplified where there are too many faces."""
-    used = asset.vertices if asset.is_cloud else asset.vertices[np.unique(asset.faces)]
-    low, high = used.min(0), used.max(0)
+    used = np.full(len(asset.vertices), asset.is_cloud)
+    used[asset.faces] = True
+    low = asset.vertices.min(0, where=used[:, None], initial=np.inf)
+    high = asset.vertices.max(0, where=used[:, None], initial=-np.inf)
     centre, side = (low + high) / 2, float((high - low).max())
     if not side > 0 or not np.isfinite(side):
         raise ValueError(
             f"{asset.name}: all vertices lie at one point or too far apart, so there is no size to scale by"
         )
-    vertices = ((asset.vertices - centre) / side).astype(np.float32)
+    vertices = asset.vertices - centre
+    vertices = np.divide(vertices, side, out=vertices).astype(np.float32)
     matrix = np.diag([side, side, side, 1.0])
     matrix[:3, 3] = centre
     transform = tuple(map(tuple, matrix.tolist()))
@@ -205,8 +216,9 @@ def _normalised(asset: Asset, max_faces: int) -> Asset:
 
 def _simplified(asset: Asset) -> Asset:
     """Vertices that share a cell of a fine grid become one; faces that lose their area or their uniqueness go."""
-    cells = np.floor((asset.vertices + 0.5) * SIMPLIFY_GRID).astype(np.int64)
-    key = (cells[:, 0] * (SIMPLIFY_GRID + 1) + cells[:, 1]) * (SIMPLIFY_GRID + 1) + cells[:, 2]
+    key = np.zeros(len(asset.vertices), np.int64)
+    for axis in range(3):  # one after the other, as they may be many millions
+        key = key * (SIMPLIFY_GRID + 1) + np.floor((asset.vertices[:, axis] + 0.5) * SIMPLIFY_GRID).astype(np.int64)
     _, first, place = np.unique(key, return_index=True, return_inverse=True)
     faces = place.astype(np.int32)[asset.faces]
     spread = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
