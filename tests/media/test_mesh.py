@@ -230,6 +230,17 @@ def test_posed_views_come_back(tmp_path):
     np.testing.assert_allclose(again.depth, views.depth)
 
 
+def test_frames_without_their_pictures(tmp_path):
+    write_image(tmp_path / "a.png", np.zeros((16, 16, 3), np.uint8))
+    frame = {"file_path": "a.png", "transform_matrix": np.eye(4).tolist(), "camera_angle_x": 0.7}
+    for fault, key in ((frame, None), (frame, "file_path")):
+        left = {name: value for name, value in fault.items() if name != key}
+        (tmp_path / "transforms.json").write_text(json.dumps({"frames": [left]}))
+        write_image(tmp_path / "a_depth.png", np.zeros((16, 16, 3), np.uint8))
+        with pytest.raises(ValueError, match=r"transforms\.json: a frame lacks"):
+            read_views(tmp_path)
+
+
 def test_a_damaged_list_of_views(tmp_path):
     (tmp_path / "transforms.json").write_text('{"frames": [{"file_path": "a.png"}]}')
     with pytest.raises(ValueError, match="not a list of posed frames"):

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ..render.cameras import Cameras, hammersley_sphere
@@ -179,7 +179,10 @@ def read_views(folder: str | os.PathLike[str], *, size: int = SIZE) -> Views:
         raise ValueError(f"{folder / 'transforms.json'} is not a list of posed frames ({error!r})") from None
     if poses.shape[1:] != (4, 4) or not np.isfinite(poses).all():
         raise ValueError(f"{folder / 'transforms.json'}: transform_matrix must be 4 x 4 numbers for every frame")
-    pictures = [_rgbd(folder, frame, size) for frame in frames]
+    try:
+        pictures = [_rgbd(folder, frame, size) for frame in frames]
+    except (KeyError, TypeError, UnidentifiedImageError) as error:
+        raise ValueError(f"{folder / 'transforms.json'}: a frame lacks or misnames its pictures ({error!r})") from None
     flip = np.diag([1.0, -1.0, -1.0, 1.0])  # OpenGL axes to OpenCV's
     w2c = torch.from_numpy(np.linalg.inv(poses @ flip)).float()
     focal = torch.tensor([size / 2 / math.tan(angle / 2) for angle in angles])
