@@ -95,6 +95,14 @@ def test_a_file_finds_its_like_without_words(atoken, aligned, folder, monkeypatc
     assert "blue & co.png" in result.stdout.splitlines()[0]
 
 
+def test_the_page_shows_videos_and_assets_too(atoken, aligned, tmp_path, film):
+    pytest.importorskip("trimesh").creation.box((1, 1, 1)).export(tmp_path / "box.glb")
+    film.write(tmp_path / "clip.mp4", "mpeg4", film.frames(8))
+    result = atoken("search", tmp_path, "red", "--model", aligned, "--html", "page.html")
+    assert result.exit_code == 0
+    assert Path("page.html").read_text().count("data:image/jpeg;base64,") == 2
+
+
 def test_other_weights_make_a_new_index(atoken, aligned, folder, tmp_path):
     atoken("search", folder, "red", "--model", aligned)
     torch.manual_seed(1)

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import typer
 from torch import Tensor
 
+from ..codec.assets import read_any
 from ..files import atomic_write
 from ..media.image import IMAGE_SUFFIXES, read_image
-from ..media.kinds import ASSET_SUFFIXES, VIDEO_SUFFIXES
+from ..media.kinds import ASSET_SUFFIXES, VIDEO_SUFFIXES, modality_of
+from ..media.video import open_video
 from ..understanding.aligned import tower_of
 from ..understanding.index import Index, update
 from ..understanding.zero_shot import TEMPLATES, label_embeddings, probabilities
@@ -158,15 +161,23 @@ a {{ color: inherit; text-decoration: none; overflow-wrap: anywhere }}
 
 
 def _card(path: Path, score: float, folder: Path) -> str:
-    link = html.escape(Path(os.path.relpath(path, folder or ".")).as_posix(), quote=True)
-    picture = '<span class="thumb"></span>'
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        from PIL import Image
+    from PIL import Image
 
-        image = Image.fromarray(read_image(path))
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=85)
-        data = base64.b64encode(buffer.getvalue()).decode()
-        picture = f'<img class="thumb" alt="" src="data:image/jpeg;base64,{data}">'
+    link = html.escape(Path(os.path.relpath(path, folder or ".")).as_posix(), quote=True)
+    image = Image.fromarray(_picture_of(path))
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    picture = f'<img class="thumb" alt="" src="data:image/jpeg;base64,{data}">'
     return f'<a href="{link}">{picture}{html.escape(path.name)}<br>{score:.3f}</a>'
+
+
+def _picture_of(path: Path) -> np.ndarray:
+    """What stands for a file: the picture, a video's first frame, the first view of an asset."""
+    modality = modality_of(path)
+    if modality == "image":
+        return read_image(path)
+    if modality == "video":
+        return next(iter(open_video(path))).pixels
+    return read_any(path).colour[0]
