@@ -1,9 +1,11 @@
 """``atoken demo``: the files, the table, and a page that needs nothing else."""
 
+import base64
 import re
 
 import numpy as np
 
+import atoken as atoken_package
 from atoken import Tokens, load, read_image
 from atoken.demo.images import PHOTOGRAPHS, mosaic
 from atoken.demo.page import Section, write_page
@@ -27,8 +29,12 @@ def test_the_demo_shows_every_photograph_on_a_page_that_stands_alone(atoken, tin
 
     page = (tmp_path / "out/index.html").read_text()
     sources = re.findall(r"""(?:src|href)=['"]([^'"]+)""", page)
-    assert len(sources) == 3 + 4 * len(PHOTOGRAPHS) + 1
-    assert all(source.startswith("data:image/webp;base64,") for source in sources)
+    videos = [source for source in sources if source.startswith("data:video/mp4;base64,")]
+    assert (len(videos), len(sources)) == (1, 3 + 4 * len(PHOTOGRAPHS) + 1 + 2)
+    assert all(source.startswith("data:image/webp;base64,") for source in sources if source not in videos)
+    clip = atoken_package.open_video(tmp_path / "out/clip.mp4")
+    assert base64.b64decode(videos[0].split(",")[1]) == (tmp_path / "out/clip.mp4").read_bytes()
+    assert (clip.facts.codec, clip.frame_size, sum(1 for _ in clip)) == ("h264", (192, 512), 96)
     assert not re.search(r"https?://|@import|url\(|fetch\(", page)
     assert "<!-- sections -->" not in page
     assert all(credit in page for credit in PHOTOGRAPHS.values())

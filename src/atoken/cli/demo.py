@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import typer
 
-from ..demo import assets, images
+from ..demo import assets, images, videos
 from ..demo.page import write_page
 from ..weights.load import load
 from . import options, paths
 from .report import clean, show_table
 
-PAGE, OVERVIEW = "index.html", "overview.jpg"
+PAGE, OVERVIEW, CLIP = "index.html", "overview.jpg", "clip.mp4"
 
 
 def write_demo(out: Path, model: str, device: str | None) -> None:
@@ -27,6 +28,9 @@ def write_demo(out: Path, model: str, device: str | None) -> None:
         f"Made by atoken demo with the model {name} (weights {weights}). "
         "The photographs are in the public domain or under CC0 1.0."
     )
-    write_page(out / PAGE, [images.section(photographs), assets.section()], footer)
+    sections = [images.section(photographs), assets.section()]
+    if find_spec("av") and videos.learned_motion(tokenizer):
+        sections.insert(1, videos.section(tokenizer, out / CLIP))
+    write_page(out / PAGE, sections, footer)
     show_table(images.HEADER, [photograph.row for photograph in photographs], words=("pixels",))
     typer.echo(clean(f"open {out / PAGE} to see them"))

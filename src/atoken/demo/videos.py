@@ -1,0 +1,67 @@
+"""The clip of the demo: there and back, side by side as a video and as a sheet of frames. Needs the extra ``video``."""
+
+from __future__ import annotations
+
+import base64
+import time
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+
+from ..config import FRAME_FEATURES
+from ..evaluation.psnr import psnr
+from ..media.frames import Clip
+from ..media.video import open_video
+from ..media.video_writer import write_video
+from ..model.tokenizer import AToken
+from . import page
+
+COLUMNS = 6
+"""Frames on the sheet."""
+
+
+def learned_motion(model: AToken) -> bool:
+    """Whether the model paints more than frame 0 of four; one that has seen images alone leaves the others grey."""
+    return bool(model.decoder.out_layer.weight[FRAME_FEATURES:].any())
+
+
+def section(model: AToken, path: Path) -> page.Section:
+    """Write the bundled clip (recipes/clips) beside what ``model`` makes of it to ``path``, an .mp4, and show it."""
+    with as_file(files("atoken").joinpath("assets/clips/made.mp4")) as source:
+        shown = list(open_video(source))
+    originals, times = np.stack([frame.pixels for frame in shown]), [frame.time for frame in shown]
+    start = time.perf_counter()
+    tokens = model.encode(Clip(originals, times=times))
+    decoded = model.decode(tokens)
+    seconds = time.perf_counter() - start
+    write_video(path, Clip(np.concatenate([originals, decoded], 2), times=times))
+
+    count, height, width, _ = originals.shape
+    chosen = np.linspace(0, count - 1, COLUMNS).round().astype(int)
+    sheet = np.concatenate([np.concatenate(list(clip[chosen]), 1) for clip in (originals, decoded)])
+    video = "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
+    words = "original on the left, from the tokens alone on the right"
+    style = "width: 100%; max-width: 64rem; border-radius: 8px; display: block"
+    body = (
+        f"<figure><video src='{video}' style='{style}' controls loop muted autoplay playsinline></video>"
+        f"<figcaption>{words}</figcaption></figure>"
+        f"<figure style='margin-top: 18px'><img src='{page.embed(sheet, quality=85)}' style='{style}' "
+        "alt='frames of the clip above frames of its reconstruction'>"
+        f"<figcaption>{COLUMNS} of its frames: originals above, reconstructions below</figcaption></figure>"
+    )
+    mean = np.mean([psnr(a, b) for a, b in zip(decoded, originals, strict=True)])
+    body += page.facts(
+        [
+            (f"{len(tokens):,}", f"tokens for {count} frames of {width}×{height}, each four frames of a patch"),
+            (f"1 : {originals.size / tokens.latents.numel():.0f}", "numbers kept, against red, green and blue"),
+            (f"{mean:.1f} dB", "PSNR, mean over frames"),
+            (f"{count / seconds:.0f}", "frames a second, there and back on this machine"),
+        ]
+    )
+    return page.Section(
+        "A video",
+        "Four frames of a patch make one token, and sixteen frames go through the model together, so a video of any "
+        "length takes the same memory. This clip was made from three of the photographs and a rendered chair.",
+        body,
+    )
