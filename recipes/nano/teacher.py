@@ -4,7 +4,7 @@
 
 Crops of the training photographs and cut-outs on grounds are shown to EfficientNet-Lite2 at its own 260 pixels and kept
 at 128 with its log-probabilities over ImageNet's 1,000 classes: ``train`` has ``train.bin``, ``train.json`` and
-``scores.npy`` as the trainer's crops read them; ``test`` the same of scenes that ``train`` does not show.
+``scores.npy`` as the trainer's crops read them; ``test`` the same of photographs that ``train`` has no crops of.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ SIDE, BATCH = 128, 16
 TEST_SHARE = 0.1
 """Of the scenes."""
 
+STAMPS = "tuxpaint-stamps-default/"
+"""Pictures left out of the photographs: some show the stamps that captions.py keeps apart."""
+
 
 def is_test(source: str) -> bool:
     """Whether a scene is kept apart, from its name alone."""
@@ -40,7 +43,7 @@ def is_test(source: str) -> bool:
 def photographs(folder: Path, count: int, test: bool, rng: np.random.Generator) -> Iterator[Image.Image]:
     """Square crops of half the shorter side or more, of pictures drawn by weight."""
     index = json.loads((folder / "train.json").read_text())
-    index = [entry for entry in index if is_test(entry["source"]) == test]
+    index = [entry for entry in index if is_test(entry["source"]) == test and not entry["source"].startswith(STAMPS)]
     pixels = np.memmap(folder / "train.bin", np.uint8, "r")
     weight = np.array([entry["weight"] * (min(entry["height"], entry["width"]) >= 256) for entry in index])
     for number in rng.choice(len(index), count, p=weight / weight.sum()):
