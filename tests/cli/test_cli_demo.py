@@ -2,14 +2,18 @@
 
 import base64
 import re
+from dataclasses import replace
 
 import numpy as np
+import torch
 
 import atoken as atoken_package
-from atoken import Tokens, load, read_image
+from atoken import PRESETS, AToken, GaussianConfig, Tokens, load, read_image
+from atoken.demo.assets import SOLIDS, section, solid
 from atoken.demo.images import PHOTOGRAPHS, mosaic
 from atoken.demo.page import Section, write_page
 from atoken.media.patchify import image_to_patches, to_pixels
+from atoken.render.ply import to_bytes
 
 
 def test_the_demo_shows_every_photograph_on_a_page_that_stands_alone(atoken, tiny, tmp_path):
@@ -60,6 +64,17 @@ def test_a_mosaic_has_one_colour_for_each_token():
     colours = {tuple(picture[r, c]) for r in (0, 15) for c in (0, 15)}
     assert len(colours) == 1
     assert len({tuple(picture[r, c]) for r in (0, 16) for c in (0, 16, 32)}) == 6
+
+
+def test_chair_and_duck_go_through_a_model_with_a_head():
+    torch.manual_seed(0)
+    head = GaussianConfig(64, 1, 1, 64, per_voxel=1, resolution=32, scale=0.4 / 32, opacity=0.9, residual=True)
+    model = AToken(replace(PRESETS["tiny"], gaussians=head)).eval()
+    body = section(model).body
+    splats = [to_bytes(model.decode(model.encode(solid(name)))) for name in SOLIDS]
+    assert re.findall(r"data-ply='([^']+)'", body) == [base64.b64encode(data).decode() for data in splats]
+    assert re.findall(r"the (\w+), from a side", body) == [name for name in SOLIDS for _ in range(2)]
+    assert "data-ply" in section(AToken(PRESETS["tiny"])).body
 
 
 def test_an_output_that_is_a_file(atoken, tiny, tmp_path):

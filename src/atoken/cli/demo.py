@@ -28,7 +28,7 @@ def write_demo(out: Path, model: str, device: str | None) -> None:
         f"Made by atoken demo with the model {name} (weights {weights}). "
         "The photographs are in the public domain or under CC0 1.0."
     )
-    sections = [images.section(photographs), assets.section()]
+    sections = [images.section(photographs), assets.section(tokenizer)]
     if find_spec("av") and videos.learned_motion(tokenizer):
         sections.insert(1, videos.section(tokenizer, out / CLIP))
     write_page(out / PAGE, sections, footer)

@@ -1,34 +1,77 @@
-"""The 3D part of the demo: Gaussians in a viewer that works from the file, and a turntable."""
+"""The 3D part of the demo: Gaussians in a viewer that works from the file, beside what they show."""
 
 from __future__ import annotations
 
 import base64
 from importlib.resources import as_file, files
 
+from ..evaluation.psnr import psnr
+from ..media.packed import PackedAsset, read_packed
+from ..model.tokenizer import AToken
 from ..render.gaussians import Gaussians
+from ..render.rasterize import render
 from ..render.show import animation, turntable_frames, viewer, viewer_script
 from . import page
 
 FRAMES, SIZE, DISTANCE = 24, 192, 1.8
+SOLIDS = ("chair", "duck")
+"""Packed by recipes/gaussians/solids.py."""
 
 
-def section() -> page.Section:
-    """The bundled chair (recipes/gaussians), to be turned by hand beside our own renders of it."""
+def section(model: AToken) -> page.Section:
+    """A chair and a duck there and back, to be turned by hand; the bundled splat for a model that cannot decode 3D."""
+    solids = [solid(name) for name in SOLIDS]
+    head = model.config.gaussians
+    if head is None or not all(head.resolution in asset.voxels for asset in solids):
+        return _splat()
+    return page.Section(
+        "3D",
+        f"Patches of sixteen views of an object lie at the voxels of a {head.resolution}³ grid that they show, each "
+        "one token; tokens decode to Gaussians, which are saved as .ply for any splat viewer.",
+        _row([figure for asset in solids for figure in _there_and_back(model, asset)]) + viewer_script(),
+    )
+
+
+def solid(name: str) -> PackedAsset:
+    """One of ``SOLIDS``."""
+    return read_packed(files("atoken").joinpath(f"assets/solids/{name}.npz").read_bytes(), name)
+
+
+def _there_and_back(model: AToken, asset: PackedAsset) -> list[str]:
+    tokens = model.encode(asset)
+    gaussians = model.decode(tokens)
+    score = psnr(render(gaussians, asset.held_out_cameras).to_uint8(), asset.held_out)
+    return [
+        _picture(page.embed(asset.held_out[0]), f"the {asset.name}, from a side that the model did not get"),
+        f"<figure>{viewer(gaussians, label=f'The {asset.name} as Gaussians: drag to turn')}"
+        f"<figcaption>{len(tokens):,} tokens, {len(gaussians):,} Gaussians, {score:.1f} dB in views that the model did "
+        "not get: drag to turn, wheel to zoom</figcaption></figure>",
+    ]
+
+
+def _splat() -> page.Section:
+    """The bundled chair (recipes/gaussians/chair.py) beside our own renders of it."""
     with as_file(files("atoken").joinpath("assets/splats/chair.ply")) as path:
         gaussians = Gaussians.load(path)
     frames = turntable_frames(gaussians, FRAMES, size=SIZE, distance=DISTANCE)
     turning = "data:image/webp;base64," + base64.b64encode(animation(frames, fps=12)).decode()
-    figures = (
+    drawn = (
         f"<figure>{viewer(gaussians, label='A chair of Gaussians: drag to turn')}"
         "<figcaption>in your browser: drag to turn, wheel to zoom</figcaption></figure>"
-        f"<figure><img src='{turning}' alt='the chair on a turntable' style='width: 100%'>"
-        "<figcaption>the same file by atoken.render</figcaption></figure>"
     )
-    style = "display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 1rem; max-width: 52rem"
     return page.Section(
         "3D: Gaussians",
         "3D tokens decode to Gaussians, which are saved as .ply for any splat viewer. These "
-        f"{len(gaussians):,} were made by a small Gaussian head trained on pictures of this one chair; a trained 3D "
-        "tokenizer does not come with the package yet.",
-        f"<div style='{style}'>{figures}</div>{viewer_script()}",
+        f"{len(gaussians):,} were made by a small Gaussian head trained on pictures of this one chair, as the model of "
+        "this page has no head for 3D.",
+        _row([drawn, _picture(turning, "the same file by atoken.render")]) + viewer_script(),
     )
+
+
+def _picture(uri: str, caption: str) -> str:
+    return f"<figure><img src='{uri}' alt='{caption}' style='width: 100%'><figcaption>{caption}</figcaption></figure>"
+
+
+def _row(figures: list[str]) -> str:
+    style = "display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1rem; max-width: 44rem"
+    return f"<div style='{style}'>{''.join(figures)}</div>"
