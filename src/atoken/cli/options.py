@@ -47,7 +47,8 @@ Out = Annotated[
         metavar="DIR|FILE",
         show_default="the current folder",
         help="Folder for the results; for a single input it may be the name of the result itself. Results that would "
-        "share a name keep that of their source: a.png.atok and a.webp.atok.",
+        "share a name keep that of their source: a.png.atok and a.webp.atok. Decoded 3D is a .ply, or a page "
+        "to turn it in where the name ends in .html, or a turntable where it ends in .mp4.",
     ),
 ]
 Format = Annotated[
