@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,7 @@ def measure(case: Case, device: str) -> Result:
         encode_flops=_flops(config, lengths, config.encoder_depth, FRAME_FEATURES + 2 * config.latent_channels),
         decode_flops=_flops(config, lengths, config.decoder_depth, FRAME_FEATURES + config.latent_channels),
         matmul_flops=max(peak, matmul_peak(device, torch.bfloat16)),
-        peak_bytes=_peak_memory(device),
+        peak_bytes=peak_memory(device),
     )
 
 
@@ -157,11 +158,15 @@ def _best_seconds(call: Callable[[], object], device: str) -> float:
     return min(seconds)
 
 
-def _peak_memory(device: str) -> int | None:
+def peak_memory(device: str) -> int | None:
+    """Most bytes that this process, or on CUDA its allocator, held so far; None where the system does not tell."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated()
     if sys.platform == "win32":
         return None
+    status = Path("/proc/self/status")
+    if status.exists():  # the other way would count what the parent held when it started this process
+        return next(int(line.split()[1]) * 1024 for line in status.open() if line.startswith("VmHWM"))
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -12,12 +13,14 @@ from .. import __version__
 from ..bench import CASES, Result, matmul_peak, run_bench
 from ..bench_3d import run_bench_3d
 from ..bench_training import PARTS, TOKENS, StepResult
+from ..bench_video import run_bench_video
 from ..files import atomic_write
 from . import options, paths
 from .report import bytes_text, say, show_table
 
-DEFAULT = ("nano", "base", "so400m", "3d", "training")
+DEFAULT = ("nano", "base", "so400m", "video", "3d", "training")
 HEADER_3D = ("3D on the CPU", "by", "seconds")
+HEADER_VIDEO = ("video with nano at 256x256", "", "")
 HEADER_TRAINING = ("a step of nano", *PARTS, "tokens/s", "of peak")
 HEADER = ("preset", "size", "weights", "encode", "decode", "encode tokens/s", "decode tokens/s", "of peak", "memory")
 
@@ -25,7 +28,7 @@ HEADER = ("preset", "size", "weights", "encode", "decode", "encode tokens/s", "d
 def bench_presets(presets: list[str] | None, device: str | None, json_file: Path | None) -> None:
     """Measure, print the table, and write ``json_file`` where one is given. Raises ``ValueError`` or ``OSError``."""
     options.check_device(device)
-    known = (*dict.fromkeys(case.preset for case in CASES), "3d", "training")
+    known = (*dict.fromkeys(case.preset for case in CASES), "video", "3d", "training")
     for preset in presets or ():
         options.check_choice("--preset", preset, known)
     if json_file is not None:
@@ -53,6 +56,9 @@ def bench_presets(presets: list[str] | None, device: str | None, json_file: Path
             "All in bf16, pictures in memory to tokens in memory and back, best of several runs. Of peak: operations\n"
             "of the network alone in that time, as a share of the fastest bf16 matrix product beside it."
         )
+    rows_video = list(run_bench_video(device)) if "video" in chosen and find_spec("av") else []
+    if rows_video:
+        show_table(HEADER_VIDEO, rows_video, words=("",))
     rows_3d = list(run_bench_3d()) if "3d" in chosen else []
     if rows_3d:
         show_table(HEADER_3D, [(what, by, f"{seconds:.3f}") for what, by, seconds in rows_3d], words=("by",))
@@ -61,6 +67,7 @@ def bench_presets(presets: list[str] | None, device: str | None, json_file: Path
         report = {
             **machine,
             "results": [result.to_dict() for result in results],
+            "video": rows_video,
             "3d": rows_3d,
             "training": [step.to_dict() for step in steps],
         }

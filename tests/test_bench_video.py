@@ -1,0 +1,45 @@
+"""The bench's video lines, on clips short enough for a test."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from atoken import bench, bench_video
+from atoken.cli import app
+
+pytest.importorskip("av")
+
+
+class Here:
+    """Stands for a pool, and computes in this process."""
+
+    def __init__(self, *arguments):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def submit(self, call, *arguments):
+        value = call(*arguments)
+        return type("Done", (), {"result": lambda self: value})()
+
+
+def test_the_lines_of_video(monkeypatch, tmp_path):
+    monkeypatch.setattr(bench, "MATMUL_SIDES", (64,))
+    monkeypatch.setattr(bench_video, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(bench_video, "LENGTHS", (4, 20))
+    monkeypatch.setattr(bench_video, "SIZE", 32)
+    out = tmp_path / "bench.json"
+    result = CliRunner().invoke(app, ["bench", "--preset", "video", "--json", str(out), "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    rows = json.loads(out.read_text())["video"]
+    assert [row[0] for row in rows[:5]] == ["read", "encode", "decode", "write", "all at once"]
+    assert [row[0] for row in rows[5:]] == [f"memory of {name}" for name in ("encode", "decode", "reconstruct")]
+    assert [row[2] for row in rows].count("bounds the whole") == 1
+    assert all(row[2].endswith("over 4 frames") for row in rows[5:])
