@@ -64,6 +64,7 @@ def test_a_case_runs_in_a_process_of_its_own(atoken, tmp_path):
 
 def test_the_presets_to_measure(atoken, here, monkeypatch):
     monkeypatch.setattr("atoken.cli.bench.run_bench_3d", lambda: iter([("rasterizer", "numba", 0.5)]))
+    monkeypatch.setattr("atoken.cli.bench.run_bench_video", lambda device: iter([("memory of encode", "9 MiB", "+1%")]))
     monkeypatch.setattr("atoken.bench_training.run_bench_training", lambda device: iter(()))
     monkeypatch.setattr(bench, "CASES", (Case("tiny", 16, 1), Case("nano", 16, 1)))
     both = atoken("bench", "--preset", "tiny", "--preset", "nano").stdout
@@ -73,6 +74,7 @@ def test_the_presets_to_measure(atoken, here, monkeypatch):
     assert "nano" in default
     assert "tiny" not in default
     assert "rasterizer" in default
+    assert "memory of encode" in default
 
 
 def test_every_preset_has_a_case():
