@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,11 @@ import torch
 
 from atoken import PRESETS, AToken, GaussianConfig, Gaussians, Tokens, load, read_image
 from atoken.evaluation.psnr import psnr
+from atoken.media.mesh import read_asset
 from atoken.media.video import open_video
+from atoken.media.views import render_views
 from atoken.model.gaussians import GaussianDecoder
+from atoken.render.cameras import hammersley_sphere
 from atoken.render.show import turntable_frames
 
 HEAD = GaussianConfig(64, 1, 2, 64, per_voxel=2, resolution=16, scale=0.02)
@@ -73,6 +77,54 @@ def test_both_side_by_side(atoken, solid, tower, tmp_path):
     sheet = read_image(tmp_path / "out/tower.reconstructed.png")
     assert sheet.shape == (4 * 256 + 36, 2 * 516 + 12, 3)
     assert sheet[:256, :256].any(), "the asset, on black"
+
+
+def test_the_views_are_options(atoken, solid, tower, tmp_path):
+    arguments = ("--views", 5, "--view-size", 96, "--fov", 25, "--patches", "nearest")
+    assert atoken("encode", tower, "--model", solid, "--out", tmp_path / "a.atok", *arguments).exit_code == 0
+    found, model = Tokens.load(tmp_path / "a.atok"), load(solid)
+    cameras = hammersley_sphere(
+        5, fov=25, size=96, distance=2 * math.tan(math.radians(20)) / math.tan(math.radians(12.5))
+    )
+    expected = model.encode(replace(render_views(read_asset(tower), cameras), choice="nearest"))
+    assert found.size == (96, 96)
+    assert torch.equal(found.coords, expected.coords)
+    assert torch.equal(found.values, expected.half().values)
+    result = atoken("reconstruct", tower, "--model", solid, "--out", tmp_path / "out", *arguments)
+    assert result.exit_code == 0
+    assert "5 views" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("--views", 0, "0 views of 256 x 256 pixels cannot be"),
+        ("--view-size", 8, "16 views of 8 x 8 pixels cannot be"),
+        ("--view-size", 100_000, "at most 33554432 pixels in all"),
+        ("--fov", 120, "a field of view of 120 degrees cannot be: give 1 to 80"),
+        ("--fov", "nan", "a field of view of nan degrees cannot be"),
+        ("--patches", "best", "give one of visible, nearest"),
+    ],
+)
+def test_views_that_cannot_be(atoken, solid, tower, tmp_path, option, value, reason):
+    result = atoken("encode", tower, "--model", solid, "--out", tmp_path / "a.atok", option, value)
+    assert result.exit_code == 2
+    assert reason in result.stderr
+    assert not (tmp_path / "a.atok").exists()
+
+
+def test_views_are_chosen_only_where_there_is_a_choice(atoken, solid, tmp_path, picture):
+    picture(tmp_path / "a.png")
+    (tmp_path / "b.npz").touch()
+    (tmp_path / "transforms.json").touch()
+    for name, reason in (
+        ("a.png", "are for 3D files: none is here"),
+        ("b.npz", "views cannot be chosen any more"),
+        ("transforms.json", "their number and field of view cannot be chosen"),
+    ):
+        result = atoken("encode", tmp_path / name, "--model", solid, "--out", tmp_path / "out", "--views", 4)
+        assert result.exit_code == 2
+        assert reason in result.stderr
 
 
 def test_the_name_asks_for_a_turntable_or_a_page(atoken, solid, tower, encoded, tmp_path):

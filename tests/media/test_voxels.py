@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -66,7 +68,7 @@ def test_visible_minds_what_stands_between():
     assert 0 < front.sum() < len(front)
 
     def red(choice):
-        return patches_of(torch.from_numpy(views.colour), occupied_voxels(views, choice=choice)[1])[:, 0] > 0
+        return patches_of(torch.from_numpy(views.colour), occupied_voxels(replace(views, choice=choice))[1])[:, 0] > 0
 
     assert torch.equal(red("visible"), front)
     assert red("nearest").all()  # the camera in front is nearer to both plates, though it sees one of them only
@@ -75,7 +77,7 @@ def test_visible_minds_what_stands_between():
 def test_nothing_in_the_cube_and_an_unknown_choice_are_refused():
     views = two_plates()
     with pytest.raises(ValueError, match="choice"):
-        occupied_voxels(views, choice="best")
+        occupied_voxels(replace(views, choice="best"))
     views.depth[:] = np.inf
     with pytest.raises(ValueError, match="nothing"):
         occupied_voxels(views)

@@ -106,15 +106,22 @@ def encode(
     start: options.Start = None,
     end: options.End = None,
     allow_partial: options.AllowPartial = False,
+    views: options.ViewCount = 16,
+    view_size: options.ViewSize = 256,
+    fov: options.Fov = 40.0,
+    patches: options.Patches = "visible",
     latents: options.Latents = "float16",
     overwrite: options.Overwrite = False,
 ) -> None:
     """Turn pictures, videos and 3D files into token files (.atok). Sound is not tokenised."""
+    from ..media.views import ViewOptions
     from .pictures import Encode, Resampling, Settings, run
 
     resampling = Resampling(fps, options.parse_size(size), start, end, allow_partial)
     settings = Settings(
-        *(model, out, device, dtype, token_budget, overwrite, kind, max_pixels, background, resampling), latents=latents
+        *(model, out, device, dtype, token_budget, overwrite, kind, max_pixels, background, resampling),
+        views=ViewOptions(views, view_size, fov, patches),
+        latents=latents,
     )
     run(Encode, inputs, settings)
 
@@ -163,17 +170,23 @@ def reconstruct(
     start: options.Start = None,
     end: options.End = None,
     allow_partial: options.AllowPartial = False,
+    views: options.ViewCount = 16,
+    view_size: options.ViewSize = 256,
+    fov: options.Fov = 40.0,
+    patches: options.Patches = "visible",
     keep_audio: options.KeepAudio = False,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Encode pictures, videos and 3D files and decode them at once, into NAME.reconstructed.png or .mp4, and say how
     close they come.
     """
+    from ..media.views import ViewOptions
     from .pictures import Reconstruct, Resampling, Settings, run
 
     resampling = Resampling(fps, options.parse_size(size), start, end, allow_partial)
     settings = Settings(
         *(model, out, device, dtype, token_budget, overwrite, kind, max_pixels, background, resampling),
+        views=ViewOptions(views, view_size, fov, patches),
         image_format=image_format,
         video_format=video_format,
         lossless=lossless,

@@ -76,6 +76,16 @@ End = Annotated[float | None, typer.Option(metavar="SECONDS", show_default="the 
 AllowPartial = Annotated[
     bool, typer.Option("--allow-partial", help="Videos: keep what is before the damage in a damaged file.")
 ]
+ViewCount = Annotated[int, typer.Option("--views", metavar="N", help="3D: cameras on a sphere about an asset.")]
+ViewSize = Annotated[int, typer.Option(metavar="N", help="3D: pixels along the side of a view.")]
+Fov = Annotated[float, typer.Option(metavar="DEGREES", help="3D: field of view of the cameras.")]
+Patches = Annotated[
+    str,
+    typer.Option(
+        metavar="visible|nearest",
+        help="3D: the patch of a voxel is that of the nearest view that sees it, or just of the nearest.",
+    ),
+]
 KeepAudio = Annotated[
     bool, typer.Option("--keep-audio", help="Copy the sound of a video, which tokens do not hold, into the result.")
 ]

@@ -19,7 +19,7 @@ from ..media.image import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, read_image, write_
 from ..media.kinds import ASSET_SUFFIXES, VIDEO_SUFFIXES, modality_of
 from ..media.packed import PackedAsset
 from ..media.video import Video, open_video
-from ..media.views import Views
+from ..media.views import DEFAULT, ViewOptions, Views
 from ..model.tokenizer import AToken
 from ..render.gaussians import Gaussians
 from ..token_file import TokenFile, open_tokens
@@ -69,6 +69,7 @@ class Settings:
     max_pixels: int | None = None
     background: str = "255,255,255"
     resampling: Resampling = NOTHING
+    views: ViewOptions = DEFAULT
     image_format: str | None = None
     video_format: str | None = None
     lossless: bool = False
@@ -191,7 +192,7 @@ class Encode(Command):
 
     def read(self, path: Path) -> np.ndarray | Views | PackedAsset:
         """The picture, uint8 HWC, or the views of a 3D asset."""
-        return read_any(path) if modality_of(path) == "3d" else self.settings.read_picture(path)
+        return read_any(path, self.settings.views) if modality_of(path) == "3d" else self.settings.read_picture(path)
 
     def count(self, item: np.ndarray | Views | PackedAsset) -> int:
         """Patches of the picture, or voxels of the asset."""
@@ -326,9 +327,11 @@ def run(command: type[Command], inputs: Sequence[str], settings: Settings) -> No
     sources, report.failures = paths.expand(inputs, command.wants, command.what)
     if not sources:
         raise ValueError("; ".join(report.failures))
-    resampling = settings.resampling
-    if (resampling != NOTHING or settings.keep_audio) and not any(modality_of(s.path) == "video" for s in sources):
+    modalities = {modality_of(source.path) for source in sources}
+    if (settings.resampling != NOTHING or settings.keep_audio) and "video" not in modalities:
         raise ValueError("--fps, --size, --start, --end, --allow-partial and --keep-audio are for videos: none is here")
+    if settings.views != DEFAULT and "3d" not in modalities:
+        raise ValueError("--views, --view-size, --fov and --patches are for 3D files: none is here")
     single = paths.names_result(inputs, settings.out, KNOWN_SUFFIXES, command.suffixes)
     if single and settings.image_format and settings.out.suffix.lower() != f".{settings.image_format}":
         raise ValueError(f"--out {settings.out} and --format {settings.image_format} name different formats")

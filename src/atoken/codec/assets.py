@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..media.packed import PACKED_SUFFIX, PackedAsset, read_packed, to_patches
+from ..media.views import DEFAULT, ViewOptions, Views
 from ..media.voxels import RESOLUTION
 from ..render.gaussians import Gaussians
 from ..render.ply import is_splat
@@ -18,7 +19,6 @@ from ..tokens import Packed, Tokens
 from .quantize import quantize
 
 if TYPE_CHECKING:
-    from ..media.views import Views
     from ..model.tokenizer import AToken
     from . import EncodeOptions
 
@@ -51,14 +51,15 @@ def embed(model: AToken, assets: Sequence[Any], options: EncodeOptions) -> list[
     return [vector.cpu() for vector in pooled if vector is not None]
 
 
-def read_any(source: Any) -> Views | PackedAsset:
+def read_any(source: Any, options: ViewOptions = DEFAULT) -> Views | PackedAsset:
     """Views of a 3D source: a mesh, point or splat file, a folder or file of posed RGB-D views, or what they hold.
 
-    A packed asset stays one.
+    A packed asset stays one. Posed views have their own number and fields of view, and a packed asset its patches:
+    ``ValueError`` where ``options`` ask for others.
     """
     from ..media.mesh import Asset, read_asset
     from ..media.splats import splat_views
-    from ..media.views import Views, read_views, render_views
+    from ..media.views import read_views, render_views
 
     if isinstance(source, Views | PackedAsset):
         return source
@@ -70,12 +71,19 @@ def read_any(source: Any) -> Views | PackedAsset:
         raise ValueError(f"a 3D source is a path, an Asset, Gaussians or Views, not a {type(source).__name__}")
     path = Path(source)
     if path.name == "transforms.json" or path.is_dir():
-        return read_views(path if path.is_dir() else path.parent)
+        if (options.views, options.fov) != (DEFAULT.views, DEFAULT.fov):
+            raise ValueError(f"{path} holds views: their number and field of view cannot be chosen")
+        posed = read_views(path if path.is_dir() else path.parent, size=options.size)
+        return replace(posed, choice=options.choice)
     if path.suffix.lower() == PACKED_SUFFIX:
+        if options != DEFAULT:
+            raise ValueError(f"{path} holds voxels with their patches: views cannot be chosen any more")
         return read_packed(path)
     if path.suffix.lower() == ".ply" and is_splat(path):
-        return splat_views(Gaussians.load(path))
-    return render_views(read_asset(path))
+        views = splat_views(Gaussians.load(path), options.cameras())
+    else:
+        views = render_views(read_asset(path), options.cameras())
+    return replace(views, choice=options.choice)
 
 
 def _voxels(model: AToken, assets: Sequence[Any]) -> Iterator[tuple[Tensor, Tensor, dict[str, Any]]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..render.cameras import Cameras, hammersley_sphere
+from ..render.cameras import Cameras
 from ..render.gaussians import Gaussians
 from ..render.rasterize import render
-from .views import DISTANCE, FOV, SIZE, VIEWS, Views
+from .views import DEFAULT, Views
 
 SOLID = 0.5
 """Coverage from which a pixel counts as surface."""
@@ -22,7 +22,7 @@ def splat_views(gaussians: Gaussians, cameras: Cameras | None = None) -> Views:
 
     Raises ``ValueError`` where no Gaussian is visible or all lie in one point.
     """
-    cameras = cameras or hammersley_sphere(VIEWS, fov=FOV, size=SIZE, distance=DISTANCE)
+    cameras = cameras or DEFAULT.cameras()
     seen = gaussians.means[gaussians.opacities >= FAINT]
     if not len(seen):
         raise ValueError(f"none of the {len(gaussians)} Gaussians is visible")

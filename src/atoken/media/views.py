@@ -14,17 +14,55 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from ..config import PATCH
 from ..render.cameras import Cameras, hammersley_sphere
 from .image import read_image
 from .mesh import Asset
 
 VIEWS, FOV, SIZE = 16, 40.0, 256
+MOST_FOV, MOST_PIXELS = 80.0, 2**25
+CHOICES = ("visible", "nearest")
 DISTANCE = 2.0
 """From the cameras to the centre of the unit cube; corners of a full cube may lie outside views that face an edge."""
 MOST_LAYERS = 8
 """Holes behind one another that a ray looks through."""
 STEP = 1e-5
 """How far behind a hole a ray goes on, in edges of the unit cube."""
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """How an asset is looked at. Raises ``ValueError`` for what cannot be.
+
+    The cameras stand so that a narrower or wider field of view shows as much of the asset.
+    """
+
+    views: int = VIEWS
+    size: int = SIZE
+    """Side of the square pictures in pixels."""
+    fov: float = FOV
+    """Field of view in degrees."""
+    choice: str = CHOICES[0]
+    """Which view a voxel takes its patch from: see ``Views.choice``."""
+
+    def __post_init__(self) -> None:
+        if self.views < 1 or self.size < PATCH[1] or self.views * self.size**2 > MOST_PIXELS:
+            raise ValueError(
+                f"{self.views} views of {self.size} x {self.size} pixels cannot be: give at least 1 of {PATCH[1]}, and "
+                f"at most {MOST_PIXELS} pixels in all"
+            )
+        if not 1 <= self.fov <= MOST_FOV:
+            raise ValueError(f"a field of view of {self.fov:g} degrees cannot be: give 1 to {MOST_FOV:g}")
+        if self.choice not in CHOICES:
+            raise ValueError(f"patches cannot be of the {self.choice!r} view: give one of {', '.join(CHOICES)}")
+
+    def cameras(self) -> Cameras:
+        """On a sphere about the asset."""
+        distance = DISTANCE * math.tan(math.radians(FOV) / 2) / math.tan(math.radians(self.fov) / 2)
+        return hammersley_sphere(self.views, fov=self.fov, size=self.size, distance=distance)
+
+
+DEFAULT = ViewOptions()
 
 
 @dataclass(frozen=True)
@@ -40,6 +78,10 @@ class Views:
     """float32 [V, H, W], camera depth z; infinity where there is nothing."""
     transform: tuple[tuple[float, ...], ...] | None = None
     """4 x 4 matrix from the unit cube to the asset's own frame, where known."""
+    choice: str = CHOICES[0]
+    """Which view a voxel takes its patch from: "nearest", the one with the least camera depth, whatever stands
+    between, as in the released code; or "visible", the one with the least depth among those that see the voxel (all,
+    where none does)."""
 
     @property
     def mask(self) -> np.ndarray:
@@ -60,7 +102,7 @@ def render_views(asset: Asset, cameras: Cameras | None = None) -> Views:
 
     By default from 16 cameras on a sphere of radius 2, 40 degrees wide, 256 x 256 pixels. Needs the extra ``mesh``.
     """
-    cameras = cameras or hammersley_sphere(VIEWS, fov=FOV, size=SIZE, distance=DISTANCE)
+    cameras = cameras or DEFAULT.cameras()
     if asset.is_cloud:
         return _splat_points(asset, cameras)
     try:
