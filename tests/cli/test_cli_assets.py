@@ -127,6 +127,36 @@ def test_views_are_chosen_only_where_there_is_a_choice(atoken, solid, tmp_path, 
         assert reason in result.stderr
 
 
+def test_an_asset_of_no_area_does_not_stop_the_others(atoken, solid, tower, tmp_path):
+    (tower.parent / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\n")
+    result = atoken("encode", tower.parent, "--model", solid, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "a.obj: the views see nothing" in result.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["tower.atok"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("a.zip", b"PK\x03\x04" + bytes(60), "a.zip is an archive: unpack it"),
+        ("a.glb", b"PK\x03\x04" + bytes(60), "a.glb is an archive: unpack it"),
+        ("a.gltf", b"[]", "a.gltf is damaged or not a .gltf file\n"),
+        ("a.ply", b"this is not a ply\n", "a.ply is damaged or not a .ply file\n"),
+        (
+            "a.gltf",
+            b'{"asset": {"version": "2.0"}, "buffers": [{"byteLength": 36, "uri": "gone.bin"}]}',
+            "a.gltf needs 'gone.bin', which is missing",
+        ),
+    ],
+)
+def test_what_is_no_asset_is_one_sentence(atoken, solid, tmp_path, name, data, reason):
+    (tmp_path / name).write_bytes(data)
+    result = atoken("encode", tmp_path / name, "--model", solid, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert reason in result.stderr
+    assert result.stderr.count("\n") <= 2
+
+
 def test_the_name_asks_for_a_turntable_or_a_page(atoken, solid, tower, encoded, tmp_path):
     tokens = encoded / "tower.atok"
     for name in ("turn.mp4", "page.html"):

@@ -75,10 +75,10 @@ def _batches(task: Task, jobs: Sequence[Job], report: Report, budget: int, overw
                 _convert(task, job, report)
                 continue
             item = task.read(job.source)
+            count = task.count(item)
         except (ValueError, OSError) as error:
             report.fail(sentence(error, job.source))
             continue
-        count = task.count(item)
         if batch and used + count > budget:
             yield batch
             batch.clear()

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ..files import atomic_write
+from .kinds import ARCHIVES
 from .pillow import (
     blend,
     load_picture,
@@ -210,6 +211,8 @@ def _stream(source: str | os.PathLike[str] | bytes | IO[bytes], stack: ExitStack
 
 def _format_of(head: bytes, name: str) -> str:
     """Return Pillow's name of the format that begins with the 16 bytes `head`."""
+    if head.startswith(ARCHIVES):
+        raise ValueError(f"{name} is an archive: unpack it and give the files inside")
     Image.init()
     for kind in _FORMATS:
         accept = Image.OPEN[kind][1]

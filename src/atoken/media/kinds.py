@@ -14,6 +14,8 @@ from .animation import ANIMATION_SUFFIXES, is_animation
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv")
 )
+ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!")
+"""First bytes of a zip, gz, 7z and rar file."""
 MESH_SUFFIXES = frozenset({".glb", ".gltf", ".obj", ".ply", ".stl", ".off", ".dae"})
 ASSET_SUFFIXES = MESH_SUFFIXES | {".npz"}
 """With assets as recipes/nano/furniture.py packs them (media/packed.py)."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .kinds import MESH_SUFFIXES
+from .kinds import ARCHIVES, MESH_SUFFIXES
 from .material import Material, materials_of
 
 MAX_FACES = 4_000_000
@@ -68,8 +68,11 @@ def read_asset(path: str | os.PathLike[str], *, max_faces: int = MAX_FACES) -> A
     except Exception as error:  # readers of seven formats raise nearly every class there is
         if resolver.outside:
             raise ValueError(f"{path} refers to {resolver.outside[0]!r}, outside its folder: refused") from None
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path} is damaged or not a {path.suffix.lower()} file ({reason[:120]})") from error
+        if resolver.missing:
+            raise ValueError(f"{path} needs {resolver.missing[0]!r}, which is missing") from None
+        slip = isinstance(error, LookupError | AttributeError | TypeError)  # of the reader, says nothing of the file
+        reason = "" if slip or not str(error) else f" ({' '.join(str(error).split())[:120]})"
+        raise ValueError(f"{path} is damaged or not a {path.suffix.lower()} file{reason}") from error
     if resolver.outside:
         raise ValueError(f"{path} refers to {resolver.outside[0]!r}, outside its folder: refused")
     for name in dict.fromkeys(resolver.missing):
@@ -95,7 +98,7 @@ def _check_file(path: Path) -> None:
         head = file.read(512)
     if not head:
         raise ValueError(f"{path} is empty (0 bytes)")
-    if head.startswith((b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!")) or head[257:262] == b"ustar":
+    if head.startswith(ARCHIVES) or head[257:262] == b"ustar":
         raise ValueError(f"{path} is an archive: unpack it and give the 3D file inside")
 
 
