@@ -12,7 +12,29 @@ from torch import Tensor
 from .animation import ANIMATION_SUFFIXES, is_animation
 
 VIDEO_SUFFIXES = frozenset(
-    (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv")
+    (
+        ".mp4",
+        ".m4v",
+        ".f4v",
+        ".mov",
+        ".3gp",
+        ".3g2",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".m1v",
+        ".m2v",
+        ".vob",
+        ".ts",
+        ".m2ts",
+        ".wmv",
+        ".asf",
+        ".flv",
+        ".ogv",
+        ".rm",
+    )
 )
 ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!")
 """First bytes of a zip, gz, 7z and rar file."""

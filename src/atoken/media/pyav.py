@@ -233,13 +233,13 @@ def _facts(path: Path, container: InputContainer, stream: Any, frame: VideoFrame
     audio = container.streams.audio
     return VideoFacts(
         container=container.format.name,
-        codec=stream.codec_context.name,
+        codec=stream.codec_context.codec.canonical_name,
         width=width,
         height=height,
         fps=float(stream.average_rate) if stream.average_rate else None,
         frames=stream.frames or None,
         pixel_format=frame.format.name,
-        audio=audio[0].codec_context.name if audio and audio[0].codec_context else None,
+        audio=audio[0].codec_context.codec.canonical_name if audio and audio[0].codec_context else None,
         rotation=-frame.rotation % 360,
         notes=tuple(_notes(stream, frame)),
     )
