@@ -52,3 +52,12 @@ def test_real_clips_there_and_back(folder):
         assert frames.shape == (len(known["times"]), *small.frame_size, 3), name
         assert [time for clip in clips for time in clip.times] == tokens.times.tolist(), name
         assert np.array_equal(frames, model.decode(tokens)), name
+
+
+@pytest.mark.parametrize("name", ["demo.avi", "demo.flv", "demo.wmv", "demo.mkv", "demo.webm", "hevc.mp4", "demo.gif"])
+def test_no_cut_passes_for_complete(folder, tmp_path, name):
+    data = (folder / name).read_bytes()
+    for part in (0.97, 0.8, 0.6):
+        (tmp_path / name).write_bytes(data[: int(len(data) * part)])
+        with pytest.raises(ValueError, match=r"damaged|truncated|not a video|without a single frame"):
+            list(open_video(tmp_path / name))

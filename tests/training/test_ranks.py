@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from atoken.training.distributed import Ranks
 from atoken.training.trainer import train
 
 from .conftest import SMALL, terms
+
+PATIENCE = 240
+"""Seconds, after which a process that waits for another one is taken for stuck."""
 
 
 class Shared:
@@ -66,7 +70,14 @@ def run_two(config, folder, stop_after=None):
     folder.mkdir()
     (folder / "port").write_text(str(port))
     (folder / "config").write_bytes(pickle.dumps(config))
-    mp.spawn(work, (2, str(folder), stop_after), nprocs=2)
+    processes = mp.spawn(work, (2, str(folder), stop_after), nprocs=2, join=False)
+    end = time.monotonic() + PATIENCE
+    try:
+        while not processes.join(timeout=1):  # true once all have ended
+            assert time.monotonic() < end, f"a process still runs after {PATIENCE} s"
+    finally:
+        for process in processes.processes:
+            process.kill()
     return folder / "run"
 
 

@@ -28,6 +28,9 @@ SEEK_FROM = 10.0
 _NOT_VIDEO = ("tty", "ass", "srt", "webvtt", "hls", "concat")
 _WITHOUT_DURATION = ("mpegts", "mpeg", "flv", "asf", "ogg")
 """Containers whose durations FFmpeg estimates, or takes from what is left of the file."""
+_EBML, _SEGMENT = bytes.fromhex("1a45dfa3"), bytes.fromhex("18538067")
+_ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _UNSPECIFIED, _BT709 = 2, 1  # AVColorSpace
 _HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
 
@@ -80,9 +83,18 @@ def decode(path: Path, start: float | None = None) -> Iterator[Frame]:
             raise Damaged(damage.reason, _missing(container, stream, count, held) if whole else None) from None
         if held is not None:
             yield held
-        short = _missing(container, stream, packets, held) if whole and not _complete_avi(path) else 0
-        if short:
-            raise Damaged("the file ends early", short)
+        if whole:
+            _check_end(path, _missing(container, stream, packets, held))
+
+
+def _check_end(path: Path, missing: int | None) -> None:
+    """Raise ``Damaged`` where bytes are missing that the header counts, or frames.
+
+    Not for the frames of an AVI: its number counts those that were left out.
+    """
+    declared, avi = _declared_size(path)
+    if path.stat().st_size < declared or (missing and not avi):
+        raise Damaged("the file ends early", missing or None)
 
 
 class _Clock:
@@ -175,12 +187,22 @@ def _missing(container: InputContainer, stream: Any, seen: int, last: Frame | No
     return max(0, round(missing)) if missing > 1.5 else 0
 
 
-def _complete_avi(path: Path) -> bool:
-    """Whether the file is an AVI as long as it says; the number of frames there counts frames that were left out."""
+def _declared_size(path: Path) -> tuple[int, bool]:
+    """Bytes of an AVI, Matroska (WebM), ASF (WMV) or FLV file as its header has them, else 0; whether it is an AVI."""
     with path.open("rb") as file:
-        head = file.read(12)
-    riff = head[:4] == b"RIFF" and head[8:] == b"AVI "
-    return riff and path.stat().st_size >= int.from_bytes(head[4:8], "little") + 8
+        head = file.read(4096)
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return int.from_bytes(head[4:8], "little") + 8, True
+    if head.startswith(_EBML) and (at := head.find(_SEGMENT) + 4) > 4:
+        length = 9 - head[at].bit_length()  # the leading zeros of a variable-length integer tell its length
+        size, open_ended = int.from_bytes(head[at : at + length], "big"), (1 << 7 * length) - 1
+        size &= open_ended
+        return (0 if size == open_ended else at + length + size), False
+    if head.startswith(_ASF_HEADER) and (at := head.find(_ASF_FILE_PROPERTIES)) >= 0:
+        return int.from_bytes(head[at + 40 : at + 48], "little"), False  # behind GUID, size of the object, file's id
+    if head[:3] == b"FLV" and (at := head.find(b"\0\x08filesize\0")) >= 0:
+        return int(struct.unpack(">d", head[at + 11 : at + 19])[0]), False
+    return 0, False
 
 
 def _declared_duration(container: InputContainer, stream: Any) -> float | None:
