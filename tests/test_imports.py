@@ -22,7 +22,7 @@ atoken.write_image("a.png", picture)
 tokens = model.encode("a.png")
 tokens.save("a.atok")
 assert model.decode(atoken.Tokens.load("a.atok")).shape == picture.shape
-assert model.embed(["a.png"]).shape == (1, 256)
+assert model.embed(["a.png"]).shape == (1, 384)
 """
 
 

@@ -14,7 +14,7 @@ from atoken.evaluation.results import read_results
 from atoken.evaluation.tables import fill, markdown
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "src/atoken/weights/nano/README.md", "recipes/nano/README.md")
+PAGES = ("README.md", "MODEL_CARD.md", "recipes/nano/README.md")
 
 
 def main() -> None:

@@ -62,7 +62,7 @@ optimizer: {warmup: 5}
         ("model: tiny", "model: huge", "no preset 'huge'"),
         ("path: x", "path: x, sides: [3]", "unknown key 'sides'"),
         ("path: x", "path: x, sizes: [100]", "multiples of 16"),
-        ("path: x}", "path: x}, shards: {shards: [y]}", "one of crops, clips, cutouts and shards"),
+        ("path: x}", "path: x}, shards: {shards: [y]}", "one of crops, clips, cutouts, assets and shards"),
         ("crops: {path: x}", "shards: {shards: [y], resolution: [512, 64]}", "ascending range"),
         ("crops: {path: x}", "shards: {shards: [y], frames: [1, 8]}", "frames at 4 or more"),
         ("crops: {path: x}", "cutouts: {path: x, size: 100}", "a multiple of 16"),

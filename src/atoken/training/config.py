@@ -290,6 +290,8 @@ class TrainConfig:
     """Preset."""
     steps: int
     tasks: tuple[TaskConfig, ...]
+    blocks: tuple[int, int] | None = None
+    """Of the encoder and of the decoder; None: the preset's. With more than ``init_from`` has, new ones add nothing at first."""
     gaussians: GaussianConfig | None = None
     """Head for 3D. None: that of ``init_from``, if it has one. Where ``init_from`` has none, or another one than this,
     the head starts anew and all else as it was."""
@@ -339,8 +341,11 @@ class TrainConfig:
         """The preset with this stage's latents."""
         preset = PRESETS[self.model]
         kinds = ("discrete",) if self.quantize else ("continuous",)
+        encoder_depth, decoder_depth = self.blocks or (preset.encoder_depth, preset.decoder_depth)
         config = replace(
             preset,
+            encoder_depth=encoder_depth,
+            decoder_depth=decoder_depth,
             latent_channels=self.latent_channels or preset.latent_channels,
             kinds=kinds,
             gaussians=self.gaussians or preset.gaussians,

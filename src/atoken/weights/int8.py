@@ -7,15 +7,18 @@ from torch import Tensor
 
 SCALE = ".scale"
 
+KEPT = ("proj.weight", "decoder.input_layer.weight")
+"""The two small matrices at the latents, whose rounding costs more than that of all others (nano: 0.21 dB of 0.22)."""
+
 
 def pack_int8(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Every matrix ``name`` [out, in] as int8 plus ``name.scale`` fp32 [out]; other tensors as bf16.
+    """Every matrix ``name`` [out, in] as int8 plus ``name.scale`` fp32 [out]; other tensors and ``KEPT`` as bf16.
 
     The largest weight of a row becomes 127, so a weight errs by at most 1/254 of it.
     """
     packed: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        if tensor.ndim != 2:
+        if tensor.ndim != 2 or name in KEPT:
             packed[name] = tensor.to(torch.bfloat16)
             continue
         scale = tensor.float().abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / 127
