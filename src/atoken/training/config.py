@@ -291,7 +291,7 @@ class TrainConfig:
     steps: int
     tasks: tuple[TaskConfig, ...]
     blocks: tuple[int, int] | None = None
-    """Of the encoder and of the decoder; None: the preset's. With more than ``init_from`` has, new ones add nothing at first."""
+    """Of the encoder and of the decoder; None: the preset's. Those that ``init_from`` has not add nothing at first."""
     gaussians: GaussianConfig | None = None
     """Head for 3D. None: that of ``init_from``, if it has one. Where ``init_from`` has none, or another one than this,
     the head starts anew and all else as it was."""
