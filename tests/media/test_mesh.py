@@ -245,3 +245,17 @@ def test_a_damaged_list_of_views(tmp_path):
     (tmp_path / "transforms.json").write_text('{"frames": [{"file_path": "a.png"}]}')
     with pytest.raises(ValueError, match="not a list of posed frames"):
         read_views(tmp_path)
+    (tmp_path / "transforms.json").write_text('{"frames": []}')
+    with pytest.raises(ValueError, match="has no frames"):
+        read_views(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["file_path", "depth_path"])
+def test_frames_name_nothing_outside_their_folder(tmp_path, key):
+    inside = tmp_path / "inside"
+    write_image(inside / "a.png", np.zeros((16, 16, 3), np.uint8))
+    write_image(tmp_path / "b.png", np.zeros((16, 16, 3), np.uint8))
+    frame = {"file_path": "a.png", "transform_matrix": np.eye(4).tolist(), "camera_angle_x": 0.7, key: "../b.png"}
+    (inside / "transforms.json").write_text(json.dumps({"frames": [frame]}))
+    with pytest.raises(ValueError, match=r"transforms\.json refers to '\.\./b\.png', outside its folder: refused"):
+        read_views(inside)

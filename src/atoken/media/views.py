@@ -219,6 +219,8 @@ def read_views(folder: str | os.PathLike[str], *, size: int = SIZE) -> Views:
         angles = [float(frame.get("camera_angle_x", table.get("camera_angle_x"))) for frame in frames]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / 'transforms.json'} is not a list of posed frames ({error!r})") from None
+    if len(frames) == 0:
+        raise ValueError(f"{folder / 'transforms.json'} has no frames")
     if poses.shape[1:] != (4, 4) or not np.isfinite(poses).all():
         raise ValueError(f"{folder / 'transforms.json'}: transform_matrix must be 4 x 4 numbers for every frame")
     try:
@@ -236,15 +238,23 @@ def read_views(folder: str | os.PathLike[str], *, size: int = SIZE) -> Views:
     return Views(Cameras(w2c, intrinsics, (size, size)), colour, depth)
 
 
+def _inside(folder: Path, name: str) -> Path:
+    """The file ``name`` of ``folder``. Raises ``ValueError`` where it lies elsewhere."""
+    path = folder / name
+    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder)):
+        raise ValueError(f"{folder / 'transforms.json'} refers to {name!r}, outside its folder: refused")
+    return path
+
+
 def _rgbd(folder: Path, frame: dict[str, Any], size: int) -> tuple[np.ndarray, np.ndarray]:
     """Colour uint8 [size, size, 3] over black and depth float32 [size, size] of one frame."""
-    path = folder / frame["file_path"]
+    path = _inside(folder, frame["file_path"])
     path = path if path.suffix else path.with_suffix(".png")
     colour = read_image(path, background=(0, 0, 0))
     if colour.shape[0] != colour.shape[1]:
         raise ValueError(f"{path} is not square: {colour.shape[1]} x {colour.shape[0]}")
     colour = np.asarray(Image.fromarray(colour).resize((size, size), Image.Resampling.BOX))
-    depth_path = folder / frame.get("depth_path", f"{Path(frame['file_path']).with_suffix('')}_depth.png")
+    depth_path = _inside(folder, frame.get("depth_path", f"{Path(frame['file_path']).with_suffix('')}_depth.png"))
     if depth_path.suffix == ".npy":
         depth = np.load(depth_path, allow_pickle=False).astype(np.float32)
     else:
