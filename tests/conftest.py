@@ -129,3 +129,25 @@ def _tone(stream: Any, seconds: float) -> list[Any]:
 @pytest.fixture
 def film(tmp_path) -> Film:
     return Film(tmp_path)
+
+
+class Here:
+    """Stands for a pool of processes, and computes in this one."""
+
+    def __init__(self, *arguments):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def submit(self, call, *arguments):
+        value = call(*arguments)
+        return type("Done", (), {"result": lambda self: value})()
+
+
+@pytest.fixture
+def pool_here() -> type[Here]:
+    return Here

@@ -13,26 +13,9 @@ from atoken.cli import app
 pytest.importorskip("av")
 
 
-class Here:
-    """Stands for a pool, and computes in this process."""
-
-    def __init__(self, *arguments):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def submit(self, call, *arguments):
-        value = call(*arguments)
-        return type("Done", (), {"result": lambda self: value})()
-
-
-def test_the_lines_of_video(monkeypatch, tmp_path):
+def test_the_lines_of_video(monkeypatch, tmp_path, pool_here):
     monkeypatch.setattr(bench, "MATMUL_SIDES", (64,))
-    monkeypatch.setattr(bench_video, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(bench_video, "ProcessPoolExecutor", pool_here)
     monkeypatch.setattr(bench_video, "LENGTHS", (4, 20))
     monkeypatch.setattr(bench_video, "SIZE", 32)
     out = tmp_path / "bench.json"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from cli_models import HEAD, Colours
 from typer.testing import CliRunner, Result
 
 from atoken import PRESETS, AToken, write_image
@@ -28,6 +30,25 @@ def tiny(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def other(tmp_path_factory) -> Path:
     return save_tiny(tmp_path_factory.mktemp("models") / "other", seed=1)
+
+
+@pytest.fixture(scope="session")
+def solid(tmp_path_factory) -> Path:
+    """A tiny model with a Gaussian head, both random."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "solid"
+    AToken(replace(PRESETS["tiny"], gaussians=HEAD)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def aligned(tmp_path, monkeypatch) -> Path:
+    """A tiny model that is aligned with ``Colours``."""
+    torch.manual_seed(0)
+    AToken(replace(PRESETS["tiny"], embed_dim=16, text_tower="colours")).save_pretrained(tmp_path / "model")
+    for module in ("understand", "evaluate_texts"):
+        monkeypatch.setattr(f"atoken.cli.{module}.tower_of", Colours)
+    return tmp_path / "model"
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from cli_models import HEAD
 
-from atoken import PRESETS, AToken, GaussianConfig, Gaussians, Tokens, load, read_image
+from atoken import PRESETS, AToken, Gaussians, Tokens, load, read_image
 from atoken.evaluation.psnr import psnr
 from atoken.media.mesh import read_asset
 from atoken.media.video import open_video
@@ -17,17 +18,6 @@ from atoken.media.views import render_views
 from atoken.model.gaussians import GaussianDecoder
 from atoken.render.cameras import hammersley_sphere
 from atoken.render.show import turntable_frames
-
-HEAD = GaussianConfig(64, 1, 2, 64, per_voxel=2, resolution=16, scale=0.02)
-
-
-@pytest.fixture(scope="module")
-def solid(tmp_path_factory):
-    """A tiny model with a Gaussian head, both random."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models") / "solid"
-    AToken(replace(PRESETS["tiny"], gaussians=HEAD)).save_pretrained(folder)
-    return folder
 
 
 def write_tower(path):

@@ -20,24 +20,9 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-def here(monkeypatch):
+def here(monkeypatch, pool_here):
     """Cases run in this process, without the start of another."""
-
-    class Pool:
-        def __init__(self, *arguments):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            pass
-
-        def submit(self, call, *arguments):
-            value = call(*arguments)
-            return type("Done", (), {"result": lambda self: value})()
-
-    monkeypatch.setattr(bench, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(bench, "ProcessPoolExecutor", pool_here)
 
 
 def test_a_case_runs_in_a_process_of_its_own(atoken, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from atoken import PRESETS, AToken, GaussianConfig, load
+from atoken import load
 from atoken.evaluation.asset_methods import AssetMethod, VoxelColours
 from atoken.evaluation.assets import held_out_cameras, read_held_out
 from atoken.evaluation.psnr import psnr
@@ -19,16 +19,7 @@ from atoken.render.cameras import hammersley_sphere
 from atoken.render.rasterize import render
 
 trimesh = pytest.importorskip("trimesh")
-HEAD = GaussianConfig(64, 1, 2, 64, per_voxel=2, resolution=16, scale=0.02)
 METRICS = ["--metrics", "psnr,ssim"]
-
-
-@pytest.fixture(scope="module")
-def solid(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models") / "solid"
-    AToken(replace(PRESETS["tiny"], gaussians=HEAD)).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

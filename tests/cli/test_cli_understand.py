@@ -6,42 +6,14 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from cli_models import paint
 
-from atoken import PRESETS, AToken, ModelConfig, write_image
+from atoken import AToken, ModelConfig, write_image
 from atoken.cli import understand
 from atoken.understanding.aligned import tower_of
 from atoken.understanding.index import Index
-
-
-class Colours:
-    """``red`` and ``blue`` are what a model says of red and blue pictures."""
-
-    name, weights_hash = "colours", "0" * 64
-
-    def __init__(self, model: AToken):
-        self.vectors = {name: model.embed([paint(name)])[0] for name in ("red", "blue")}
-        self.width = len(self.vectors["red"])
-
-    def __call__(self, texts):
-        return torch.stack([self.vectors["red" if "red" in item else "blue"] for item in texts])
-
-
-def paint(colour: str) -> np.ndarray:
-    picture = np.zeros((32, 48, 3), np.uint8)
-    picture[..., {"red": 0, "blue": 2}[colour]] = 230
-    return picture
-
-
-@pytest.fixture
-def aligned(tmp_path, monkeypatch) -> Path:
-    torch.manual_seed(0)
-    values = {**PRESETS["tiny"].to_dict(), "embed_dim": 16, "text_tower": "colours"}
-    AToken(ModelConfig.from_dict(values)).save_pretrained(tmp_path / "model")
-    monkeypatch.setattr(understand, "tower_of", Colours)
-    return tmp_path / "model"
 
 
 @pytest.fixture

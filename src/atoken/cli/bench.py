@@ -14,6 +14,7 @@ from ..bench import CASES, Result, matmul_peak, run_bench
 from ..bench_3d import run_bench_3d
 from ..bench_training import PARTS, TOKENS, StepResult
 from ..bench_video import run_bench_video
+from ..device import find_device
 from ..files import atomic_write
 from . import options, paths
 from .report import bytes_text, say, show_table
@@ -27,13 +28,12 @@ HEADER = ("preset", "size", "weights", "encode", "decode", "encode tokens/s", "d
 
 def bench_presets(presets: list[str] | None, device: str | None, json_file: Path | None) -> None:
     """Measure, print the table, and write ``json_file`` where one is given. Raises ``ValueError`` or ``OSError``."""
-    options.check_device(device)
+    device = str(find_device(device, "--device"))
     known = (*dict.fromkeys(case.preset for case in CASES), "video", "3d", "training")
     for preset in presets or ():
         options.check_choice("--preset", preset, known)
     if json_file is not None:
         paths.check_folder(json_file.parent)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     machine = {
         "atoken": __version__,
         "torch": torch.__version__,

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..config import KINDS, PRESETS, ModelConfig
+from ..device import find_device
 from ..evaluation import tables, understand
 from ..evaluation.asset_methods import AssetMethod, VoxelColours
 from ..evaluation.codecs import OPTIONS, PictureCodec
@@ -78,7 +78,7 @@ def evaluate(models: Sequence[str], settings: Settings) -> None:
     protocol = find_protocol(settings.protocol)
     metrics = find_metrics(settings.metrics, protocol)
     items = read_layout(settings.data, settings.layout, protocol.modality)[: settings.limit]
-    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = str(find_device(settings.device, "--device"))
     judges = build_judges(metrics, settings.files, protocol.clip, device)
     plan = Plan(
         protocol=protocol,

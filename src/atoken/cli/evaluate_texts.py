@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 import typer
 
+from ..device import find_device
 from ..evaluation.readers import read_layout
 from ..evaluation.results import write_results
 from ..evaluation.understand import PROTOCOLS, check_items, measure
@@ -34,7 +34,7 @@ def evaluate_texts(
         raise ValueError(f"{unfit[0]} is for the reconstruction of pixels, and {settings.protocol} is not")
     items = read_layout(settings.data, settings.layout or PROTOCOLS[settings.protocol], None)[: settings.limit]
     check_items(settings.protocol, items)
-    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = str(find_device(settings.device, "--device"))
     loaded = [load(name, device=device, dtype=options.parse_dtype(settings.dtype)) for name in models]
     towers = [tower_of(model) for model in loaded]
     paths.check_folder(settings.out)

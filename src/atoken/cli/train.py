@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
 import typer
 
+from ..device import find_device
 from ..training.config import read_config
 from ..training.trainer import train
-from . import options, paths
+from . import paths
 from .plan import show_plan
 from .report import clean, say
 
@@ -43,7 +43,7 @@ def train_model(recipes: Sequence[Path], out: Path | None, device: str | None, u
     """
     if find_spec("yaml") is None:
         raise ValueError("training recipes are YAML, which needs: pip install 'atoken[train]'")
-    options.check_device(device)
+    device = str(find_device(device, "--device"))
     if utilisation is not None:
         show_plan(recipes, utilisation)
         return
@@ -52,6 +52,6 @@ def train_model(recipes: Sequence[Path], out: Path | None, device: str | None, u
     recipe = read_config(recipes[0])
     paths.check_folder(out)
     with _log_shown():
-        model = train(recipe, out, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        model = train(recipe, out, device)
     if model is not None:
         typer.echo(clean(f"{recipe.steps} steps of {recipe.model}, model in {out / 'model'}"))
