@@ -56,6 +56,8 @@ def test_missing_networks_and_wrong_names_are_one_sentence(atoken, tiny, data, t
         (["--protocol", "native", *METRICS, "--against", "h.264"], ["for videos"]),
         (["--protocol", "native", *METRICS, "--against", "gif"], ["--against is 'gif'", "webp"]),
         (["--protocol", "native", *METRICS, "--against", "jpeg", "--rates", "0"], ["--rates is '0'"]),
+        (["--protocol", "native", *METRICS, "--against", "jpeg", "--rates", "1,nan"], ["--rates is '1,nan'"]),
+        (["--protocol", "native", *METRICS, "--against", "jpeg", "--rates", "inf"], ["--rates is 'inf'"]),
         (["--protocol", "native", *METRICS, "--linear", "nowhere"], ["no linear projection at nowhere"]),
         (["--protocol", "native", *METRICS, "--layout", "videos"], ["'videos'", "folder, classes, imagenet, coco"]),
     ):
@@ -83,3 +85,23 @@ def test_a_damaged_picture_is_said(atoken, tiny, data, tmp_path):
     assert result.exit_code == 2
     assert "b.png: " in result.stderr
     assert "1 could not be read" in result.stdout
+
+
+def test_a_model_twice_is_numbered_and_its_codecs_are_not(atoken, tiny, data, tmp_path):
+    arguments = ["--protocol", "native", "--data", data, "--metrics", "psnr", "--out", tmp_path / "out"]
+    codecs = ["--against", "jpeg,jpeg", "--rates", "1,2,2.0"]
+    result = atoken("eval", tiny, tiny, *arguments, "--kind", "discrete", *codecs)
+    assert result.exit_code == 0, result.stderr
+    methods = json.loads((tmp_path / "out/results.json").read_text())["methods"]
+    assert [(method["name"], method["family"]) for method in methods] == [
+        ("tiny, discrete (1)", "tiny, discrete (1)"),
+        ("tiny, discrete (2)", "tiny, discrete (2)"),
+        ("JPEG", "JPEG"),
+        ("JPEG × 2", "JPEG"),
+    ]
+
+
+def test_the_current_folder_as_a_model_has_a_name(atoken, tiny, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tiny)
+    result = atoken("eval", ".", "--protocol", "native", "--data", data, "--metrics", "psnr", "--out", tmp_path / "out")
+    assert "\ntiny, continuous" in result.stdout

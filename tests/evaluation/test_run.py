@@ -11,9 +11,11 @@ from skimage.metrics import structural_similarity
 from atoken import read_image
 from atoken.evaluation import run as running
 from atoken.evaluation.frechet import FeatureStatistics, frechet_distance
-from atoken.evaluation.methods import LATENT_BITS
+from atoken.evaluation.methods import LATENT_BITS, ATokenMethod
 from atoken.evaluation.progress import Progress, read_items
 from atoken.evaluation.psnr import psnr
+from atoken.evaluation.readers import picture_folder
+from atoken.evaluation.report import write_report
 from atoken.evaluation.results import read_reference, read_results, summarise, write_references, write_results
 from atoken.evaluation.run import run
 from atoken.evaluation.tables import markdown
@@ -183,3 +185,44 @@ def test_videos_frame_by_frame_and_clip_by_clip(tmp_path):
         means.append(np.mean([psnr(a, b) for a, b in zip(result, clip, strict=True)]))
     assert numbers["psnr"]["value"] == pytest.approx(np.mean(means), abs=1e-4)
     assert numbers["psnr"]["protocol"]["n"] == 2
+
+
+def test_names_that_are_odd_survive_an_interruption(plan, tiny, tmp_path, monkeypatch):
+    first = plan.items[0].path
+    for name in ("line\u2028end", "no\udcffutf", "quote\"'<script>"):
+        (first.parent / f"{name}.png").write_bytes(first.read_bytes())
+    methods = [ATokenMethod(tiny, "a|b", "discrete"), ATokenMethod(tiny, "a|c", "discrete")]
+    plan = replace(plan, methods=methods, items=picture_folder(first.parent))
+    whole = summarise(plan, run(plan, tmp_path / "whole"))
+    record = Progress.record
+    monkeypatch.setattr(running, "SAVE_EVERY", -1)
+    with monkeypatch.context() as patch:
+
+        def interrupted(progress, line):
+            if progress.done == 5:
+                raise KeyboardInterrupt
+            record(progress, line)
+
+        patch.setattr(Progress, "record", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(plan, tmp_path / "out")
+    resumed = summarise(plan, run(plan, tmp_path / "out"))
+    assert resumed["methods"] == whole["methods"]
+    write_results(resumed, tmp_path / "results.json")
+    assert read_results(tmp_path / "results.json")["methods"] == whole["methods"]
+    page = write_report(plan, resumed, tmp_path / "out").read_text()
+    assert "<script" not in page
+
+
+def test_a_picture_that_was_replaced_makes_another_run(plan, pictures, tmp_path):
+    run(plan, tmp_path / "out")
+    (pictures / "a.png").write_bytes((pictures / "e.png").read_bytes())
+    with pytest.raises(ValueError, match="holds a run with other models, data"):
+        run(plan, tmp_path / "out")
+
+
+def test_lost_lines_are_said(plan, tmp_path):
+    run(plan, tmp_path / "out")
+    (tmp_path / "out/items.jsonl").write_bytes(b"")
+    with pytest.raises(ValueError, match="lost lines"):
+        run(plan, tmp_path / "out")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,7 +129,7 @@ def _methods(models: Sequence[str], settings: Settings, protocol: Protocol, devi
         if missing := set(kinds) - set(model.config.kinds):
             raise ValueError(f"--kind is {missing.pop()!r}, which the weights of {name!r} were not trained for")
         method = AssetMethod if protocol.modality == "3d" else ATokenMethod
-        methods += [method(model, Path(name).name, kind) for kind in kinds]
+        methods += [method(model, Path(name).absolute().name, kind) for kind in kinds]
     config = configs[0] if configs else PRESETS["so400m"]
     if settings.linear:
         _refuse_3d("--linear", protocol)
@@ -138,8 +140,7 @@ def _methods(models: Sequence[str], settings: Settings, protocol: Protocol, devi
         methods += _balls(settings.against, head.resolution if head else RESOLUTION)
     else:
         methods += _codecs(settings, protocol, partial(bytes_of_tokens, config))
-    if len({method.name for method in methods}) < len(methods):
-        methods = [_renamed(method, index) for index, method in enumerate(methods)]
+    _number_equal_names(methods)
     return methods
 
 
@@ -149,14 +150,14 @@ def _refuse_3d(name: str, protocol: Protocol) -> None:
 
 
 def _balls(against: str | None, resolution: int) -> list[Method]:
-    for name in (part.strip().lower() for part in (against or "").split(",") if part.strip()):
+    for name in _names(against):
         options.check_choice("--against", name, (VOXELS,))
     return [VoxelColours(resolution)] if against else []
 
 
 def _codecs(settings: Settings, protocol: Protocol, limit: Callable[[np.ndarray], int]) -> list[Method]:
     made: list[Method] = []
-    for name in (part.strip().lower() for part in (settings.against or "").split(",") if part.strip()):
+    for name in _names(settings.against):
         options.check_choice("--against", name, CODECS)
         if CODECS[name] in ENCODERS and protocol.modality != "video":
             raise ValueError(f"--against {name} is for videos, and {protocol.name} is for pictures")
@@ -166,19 +167,27 @@ def _codecs(settings: Settings, protocol: Protocol, limit: Callable[[np.ndarray]
     return made
 
 
+def _names(text: str | None) -> list[str]:
+    """Each of a comma-separated list once."""
+    return list(dict.fromkeys(part.strip().lower() for part in (text or "").split(",") if part.strip()))
+
+
 def _rates(text: str) -> list[float]:
     try:
-        rates = [float(part) for part in text.split(",")]
+        rates = list(dict.fromkeys(float(part) for part in text.split(",")))
     except ValueError:
         rates = []
-    if not rates or min(rates) <= 0:
+    if not rates or not all(0 < rate < math.inf for rate in rates):
         raise ValueError(f"--rates is {text!r}: give positive numbers, such as 0.5,1,2")
     return rates
 
 
-def _renamed(method: Method, index: int) -> Method:
-    method.name = method.family = f"{method.name} ({index + 1})"
-    return method
+def _number_equal_names(methods: Sequence[Method]) -> None:
+    count, seen = Counter(method.name for method in methods), Counter[str]()
+    for method in methods:
+        if count[name := method.name] > 1:
+            seen[name] += 1
+            method.name = method.family = f"{name} ({seen[name]})"
 
 
 def _split_sentence(seconds: dict[str, float]) -> str:

@@ -46,7 +46,7 @@ def evaluate_texts(
         run["data"]["set"] = settings.data.resolve().name
     write_results({"protocol": settings.protocol, "models": runs}, settings.out / results_name)
     header = ["model", *(f"{name} %" for name in runs[0]["metrics"])]
-    names = [Path(name).name for name in models]
+    names = [Path(name).absolute().name for name in models]
     rows = [[name, *(f"{100 * v:.1f}" for v in run["metrics"].values())] for name, run in zip(names, runs, strict=True)]
     show_table(header, rows)
     typer.echo(clean(settings.out / results_name))

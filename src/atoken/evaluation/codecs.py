@@ -30,7 +30,8 @@ class PictureCodec(Method):
     def __init__(self, codec: str, limit: Callable[[np.ndarray], int], rate: float = 1.0) -> None:
         if codec not in OPTIONS:
             raise ValueError(f"no codec {codec!r}: there are {', '.join(OPTIONS)}")
-        self.family, self.limit, self.rate = codec, limit, rate
+        self.family = self.codec = codec
+        self.limit, self.rate = limit, rate
         self.name = codec if rate == 1 else f"{codec} × {rate:g}"
 
     def reconstruct(self, clips: Sequence[np.ndarray]) -> list[Outcome]:
@@ -46,19 +47,19 @@ class PictureCodec(Method):
 
     def _encode(self, frame: np.ndarray, quality: int) -> bytes:
         stream = io.BytesIO()
-        Image.fromarray(frame).save(stream, self.family.upper(), quality=quality, **OPTIONS[self.family])
+        Image.fromarray(frame).save(stream, self.codec.upper(), quality=quality, **OPTIONS[self.codec])
         return stream.getvalue()
 
     def describe(self) -> dict[str, Any]:
         """Codec, encoder and rate."""
-        library = LIBRARIES[self.family]
+        library = LIBRARIES[self.codec]
         version = features.version(library)
         limit = f"{self.rate:g} x the bytes of the discrete tokens"
         return {
             "type": "codec",
-            "codec": self.family,
+            "codec": self.codec,
             "encoder": f"Pillow {PIL.__version__}, {library} {version}",
-            "options": OPTIONS[self.family],
+            "options": OPTIONS[self.codec],
             "limit": limit,
         }
 

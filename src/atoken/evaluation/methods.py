@@ -43,7 +43,7 @@ class Method(ABC):
 
     name: str
     family: str
-    """What the methods of one curve in the rate-distortion plot share."""
+    """What the methods of one curve in the rate-distortion plot share; the name of the main one of them."""
     codebooks: Sequence[int] = ()
     """Size of each group's codebook, where there are codes."""
 

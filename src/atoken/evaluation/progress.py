@@ -19,7 +19,7 @@ from .codebook import CodebookUse
 from .frechet import FeatureStatistics
 
 STATE, ITEMS = "state.safetensors", "items.jsonl"
-ORIGINALS = "originals"
+ORIGINALS = ""
 """Stands for the originals where methods are named."""
 
 
@@ -57,7 +57,7 @@ class Progress:
 
     def record(self, line: Mapping[str, Any]) -> None:
         """Add a finished item."""
-        self._written += self._items.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        self._written += self._items.write(json.dumps(line).encode() + b"\n")
         self.done += 1
 
     def vectors(self, metric: str, method: str, features: Tensor) -> None:
@@ -83,11 +83,13 @@ class Progress:
         }
         tensors: dict[str, Tensor] = {}
         for (metric, method), statistics in self.frechet.items():
-            tensors |= {f"frechet|{metric}|{method}|{key}": value for key, value in statistics.tensors().items()}
+            tensors |= {json.dumps(["frechet", metric, method, key]): x for key, x in statistics.tensors().items()}
         for method, use in self.codebooks.items():
-            tensors |= {f"codes|{method}|{index}": counts for index, counts in enumerate(use.counts)}
+            tensors |= {json.dumps(["codes", method, index]): counts for index, counts in enumerate(use.counts)}
         with atomic_write(self.folder / STATE) as temporary:
-            temporary.write_bytes(safetensors.torch.save({**tensors, "-": torch.zeros(1)}, {"run": json.dumps(header)}))
+            temporary.write_bytes(
+                safetensors.torch.save({**tensors, "[null]": torch.zeros(1)}, {"run": json.dumps(header)})
+            )
 
     def close(self) -> None:
         """Save, unless an interruption left the counts half changed, and let go of the file."""
@@ -111,20 +113,24 @@ class Progress:
                 "give another --out, or --overwrite to begin anew"
             )
         self.done, self._written = header["done"], header["written"]
+        items = self.folder / ITEMS
+        if not items.is_file() or items.stat().st_size < self._written:
+            raise ValueError(f"{items} has lost lines since {path} was written: --overwrite begins anew")
         self.digest = int(header["digest"], 16)
         self.seconds.update(header["seconds"])
-        groups: dict[tuple[str, ...], dict[str, Tensor]] = defaultdict(dict)
+        groups: dict[tuple[str, ...], dict[Any, Tensor]] = defaultdict(dict)
         for key, tensor in tensors.items():
-            *names, last = key.split("|")
+            *names, last = json.loads(key)
             groups[tuple(names)][last] = tensor
         for group, parts in groups.items():
             if group[:1] == ("frechet",):
                 self.frechet[group[1], group[2]] = FeatureStatistics.from_tensors(parts)
             elif group[:1] == ("codes",):
                 use = self.codebooks[group[1]] = CodebookUse([1] * len(parts))
-                use.counts = [parts[str(index)] for index in range(len(parts))]
+                use.counts = [parts[index] for index in range(len(parts))]
 
 
-def read_items(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a finished run."""
-    return [json.loads(line) for line in (folder / ITEMS).read_text(encoding="utf-8").splitlines()]
+def read_items(folder: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a finished run, one at a time."""
+    with (folder / ITEMS).open(encoding="ascii") as file:
+        yield from map(json.loads, file)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,9 @@ class Shown:
 def ranked(plan: Plan, folder: Path) -> list[dict[str, Any]]:
     """The ``LISTED`` measured items of the largest loss, worst first, by the first method's first metric of items."""
     metric = next((METRICS[name] for name in plan.metrics if not METRICS[name].of_set), None)
-    measured = [line for line in read_items(folder) if "methods" in line]
+    measured = (line for line in read_items(folder) if "methods" in line)
     if metric is None:
-        return measured[:LISTED]
+        return list(islice(measured, LISTED))
     sign = 1 if metric.higher_is_better else -1
     first = plan.methods[0].name
     return heapq.nsmallest(LISTED, measured, key=lambda line: sign * line["methods"][first][metric.name])
@@ -73,9 +74,12 @@ def write_report(plan: Plan, results: Mapping[str, Any], folder: Path) -> Path:
     worst = [line["name"] for line in lines[:WORST]]
     step = max(1, len(plan.items) // SPREAD)
     spread = [item.name for item in plan.items[step // 2 :: step] if item.name not in worst][:SPREAD]
-    scores = {line["name"]: line["methods"] for line in read_items(folder) if "methods" in line}
+    wanted = {*worst, *spread}
+    scores = {
+        line["name"]: line["methods"] for line in read_items(folder) if line["name"] in wanted and "methods" in line
+    }
     by_name = {item.name: item for item in plan.items}
-    shown_methods = [method for method in plan.methods if " × " not in method.name]
+    shown_methods = [method for method in plan.methods if method.name == method.family]
     groups = {
         "Worst": [_show(plan, shown_methods, by_name[name], scores) for name in worst],
         "From all over the set": [
@@ -99,7 +103,7 @@ def write_report(plan: Plan, results: Mapping[str, Any], folder: Path) -> Path:
     )
     path = folder / "report.html"
     with atomic_write(path) as temporary:
-        temporary.write_text(page, "utf-8")
+        temporary.write_text(page, "utf-8", errors="replace")
     return path
 
 
@@ -207,7 +211,7 @@ def _embedded(picture: np.ndarray) -> str:
 
 def _items(lines: Sequence[Mapping[str, Any]], results: Mapping[str, Any]) -> str:
     first = results["methods"][0]["name"]
-    others = [method["name"] for method in results["methods"][1:] if " × " not in method["name"]]
+    others = [method["name"] for method in results["methods"][1:] if method["name"] == method["family"]]
     numbers = [name for name in lines[0]["methods"][first] if name in METRICS]
     head = ["item", *(METRICS[name].label for name in numbers), *(f"{numbers[0].upper()} {name}" for name in others)]
     rows = (

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ..files import atomic_write
 from .frechet import FeatureStatistics, frechet_distance
@@ -27,29 +26,26 @@ def summarise(plan: Plan, progress: Progress, references: References | None = No
 
     Raises ``ValueError`` where no item could be measured.
     """
-    lines = read_items(progress.folder)
-    measured = [line for line in lines if "methods" in line]
-    failures = [{"name": line["name"], "error": line["error"]} for line in lines if "error" in line]
-    if not measured:
+    count, failures, sums, over = _totals(plan, progress)
+    if not count:
         raise ValueError(f"nothing could be measured: {failures[0]['name']}: {failures[0]['error']}")
     plain = plan.describe()
-    own = {"set": plan.data, "n": len(measured), "sha256": f"{progress.digest:064x}"}
+    own = {"set": plan.data, "n": count, "sha256": f"{progress.digest:064x}"}
     common = {**plain["protocol"], "code": plain["code"]}
     rows = []
     for method in plan.methods:
-        each = [line["methods"][method.name] for line in measured]
         numbers: dict[str, Any] = {}
         for name in plan.metrics:
             if METRICS[name].of_set:
                 value, parts, reference = _frechet(progress, name, method.name, references or {}, own)
             else:
-                value, parts, reference = float(np.mean([row[name] for row in each])), {}, own
-            protocol = {**common, "network": plain["networks"].get(name), "reference": reference, "n": len(measured)}
+                value, parts, reference = sums[method.name][name] / count, {}, own
+            protocol = {**common, "network": plain["networks"].get(name), "reference": reference, "n": count}
             numbers[name] = {**_number(name, value), **parts, "protocol": protocol}
-        bpp = {"network": None, "reference": own, "n": len(measured)}
+        bpp = {"network": None, "reference": own, "n": count}
         numbers["bpp"] = {
             **{
-                "value": float(np.mean([row["bpp"] for row in each])),
+                "value": sums[method.name]["bpp"] / count,
                 "label": f"bits per {plan.protocol.unit}",
                 "unit": "bit",
             },
@@ -57,7 +53,6 @@ def summarise(plan: Plan, progress: Progress, references: References | None = No
         }
         use = progress.codebooks.get(method.name)
         codebooks = {"tokens": use.total, "used": use.used(), "perplexity": use.perplexity()} if use else None
-        over = sum(row.get("over", False) for row in each)
         rows.append(
             {
                 "name": method.name,
@@ -65,7 +60,7 @@ def summarise(plan: Plan, progress: Progress, references: References | None = No
                 "method": method.describe(),
                 "metrics": numbers,
                 "codebooks": codebooks,
-                "over_limit": over,
+                "over_limit": over[method.name],
             }
         )
     return {
@@ -79,6 +74,25 @@ def summarise(plan: Plan, progress: Progress, references: References | None = No
         "seconds": {part: round(seconds, 3) for part, seconds in progress.seconds.items()},
         "failures": failures,
     }
+
+
+def _totals(
+    plan: Plan, progress: Progress
+) -> tuple[int, list[dict[str, str]], dict[str, dict[str, float]], dict[str, int]]:
+    """Number of measured items, failures, and by method the sums of the items' numbers and how many are over."""
+    count, failures = 0, []
+    sums: dict[str, dict[str, float]] = {method.name: defaultdict(float) for method in plan.methods}
+    over = dict.fromkeys(sums, 0)
+    for line in read_items(progress.folder):
+        if "error" in line:
+            failures.append({"name": line["name"], "error": line["error"]})
+            continue
+        count += 1
+        for method, row in line["methods"].items():
+            over[method] += row.pop("over", False)
+            for name, value in row.items():
+                sums[method][name] += value
+    return count, failures, sums, over
 
 
 def write_references(plan: Plan, progress: Progress, folder: Path) -> None:
@@ -121,7 +135,8 @@ def read_reference(path: Path, plan: Plan) -> tuple[str, FeatureStatistics, dict
 def write_results(results: Mapping[str, Any], path: Path) -> None:
     """Write JSON, atomically."""
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+        text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(f"{text}\n", "utf-8", errors="backslashreplace")  # a name that is no UTF-8, as JSON has it
 
 
 def read_results(path: Path) -> dict[str, Any]:

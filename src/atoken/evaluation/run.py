@@ -65,9 +65,15 @@ class Plan:
         }
 
     def fingerprint(self) -> str:
-        """SHA-256 of the description and the items' names."""
-        names = [item.name for item in self.items]
-        return hashlib.sha256(json.dumps([self.describe(), names], sort_keys=True).encode()).hexdigest()
+        """SHA-256 of the description and of the items: their names, and size and time of change of their files."""
+        items = [[item.name, stamps(item.path)] for item in self.items]
+        return hashlib.sha256(json.dumps([self.describe(), items], sort_keys=True).encode()).hexdigest()
+
+
+def stamps(path: Path) -> list[tuple[int, int]]:
+    """Size and time of change of a file or of each file in a folder: others where one was replaced. Empty for none."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [(status.st_size, status.st_mtime_ns) for file in files if file.exists() for status in [file.stat()]]
 
 
 def read_clip(item: Item, protocol: Protocol) -> np.ndarray | HeldOut:

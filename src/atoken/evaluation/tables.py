@@ -32,7 +32,7 @@ def rows(results: Mapping[str, Any], whole_rate: bool = False) -> list[list[str]
     """One row a method; ``whole_rate`` leaves out codecs at other than the tokens' own bytes."""
     table = []
     for method in results["methods"]:
-        if whole_rate and " × " in method["name"]:
+        if whole_rate and method["name"] != method["family"]:
             continue
         marks = "*" if method["over_limit"] else ""
         cells = [cell(name, number["value"]) for name, number in method["metrics"].items()]
@@ -69,7 +69,7 @@ def notes(results: Mapping[str, Any], whole_rate: bool = False) -> list[str]:
             against = f", against {reference['set']} (N = {reference['n']})" if "parts" in number else ""
             said.append(f"{number['label']}: {network['name']}, weights {network['sha256'][:12]}{against}; {name}.")
     for method in results["methods"]:
-        if method["over_limit"] and not (whole_rate and " × " in method["name"]):
+        if method["over_limit"] and not (whole_rate and method["name"] != method["family"]):
             said.append(
                 f"* {method['name']}: {method['over_limit']} of {data['n']} do not fit even at the lowest quality, "
                 "which is what is shown."

@@ -47,7 +47,7 @@ class KLAutoencoder:
             from diffusers import AutoencoderKL
         except ImportError:
             raise ValueError("a diffusers tokenizer needs: pip install 'atoken[diffusers]'") from None
-        folder = Path(folder)
+        folder = Path(folder).absolute()
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} is not a folder of diffusers: it has no config.json")
         module = AutoencoderKL.from_pretrained(folder, local_files_only=True, torch_dtype=dtype)

@@ -36,7 +36,8 @@ class VideoCodec(Method):
             raise ValueError(f"{codec} needs PyAV: pip install 'atoken[video]'") from None
         os.environ.setdefault("SVT_LOG", "1")  # else it writes its settings to stderr for every stream
         self._av = av
-        self.family, self.limit, self.rate = codec, limit, rate
+        self.family = self.codec = codec
+        self.limit, self.rate = limit, rate
         self.name = codec if rate == 1 else f"{codec} × {rate:g}"
         self.encoder, self.worst, self.options = ENCODERS[codec]
 
@@ -75,7 +76,7 @@ class VideoCodec(Method):
         """Encoder, options and rate."""
         return {
             "type": "codec",
-            "codec": self.family,
+            "codec": self.codec,
             "encoder": f"PyAV {self._av.__version__}, {self.encoder}",
             "options": {**self.options, "pixels": "yuv420p", "container": "matroska"},
             "limit": f"{self.rate:g} x the bytes of the discrete tokens",
