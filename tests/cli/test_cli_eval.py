@@ -84,7 +84,7 @@ def test_a_damaged_picture_is_said(atoken, tiny, data, tmp_path):
     )
     assert result.exit_code == 2
     assert "b.png: " in result.stderr
-    assert "1 could not be read" in result.stdout
+    assert "1 could not be measured" in result.stdout
 
 
 def test_a_model_twice_is_numbered_and_its_codecs_are_not(atoken, tiny, data, tmp_path):

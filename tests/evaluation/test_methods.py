@@ -105,6 +105,20 @@ def test_a_tokenizer_sees_unit_range_and_any_size():
         assert outcome.bits == clip.size * 16
 
 
+def test_pixels_that_are_no_numbers_are_refused():
+    class Broken:
+        name = "broken"
+
+        def encode(self, pixels):
+            return pixels * 1e6  # more than fp16 holds
+
+        def decode(self, latents):
+            return latents - latents
+
+    with pytest.raises(ValueError, match="broken made NaN"):
+        TokenizerMethod(Broken(), "cpu").reconstruct([smooth("n", 16, 16)[None]])
+
+
 def test_diffusers_autoencoder_with_random_weights(tmp_path):
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)

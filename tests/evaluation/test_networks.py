@@ -71,14 +71,21 @@ def test_missing_and_wrong_files_say_what_to_do(files, tmp_path):
         inception(files.i3d, "cpu")(FRAMES)
 
 
-def test_lpips_from_a_file(tmp_path):
+def random_alexnet(path, **changed):
+    """A state dict in torchvision's form; ``changed`` replaces weights, by their number."""
     shapes = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
     torch.manual_seed(0)
     state = {}
     for number, (out, channels, side) in shapes.items():
         state[f"features.{number}.weight"] = torch.randn(out, channels, side, side) / (channels * side**2) ** 0.5
         state[f"features.{number}.bias"] = torch.zeros(out)
-    torch.save(state, tmp_path / "alexnet.pth")
+    for number, weight in changed.items():
+        state[f"features.{number.removeprefix('n')}.weight"] = weight
+    torch.save(state, path)
+
+
+def test_lpips_from_a_file(tmp_path):
+    random_alexnet(tmp_path / "alexnet.pth")
     (judge,) = build_judges(["lpips"], NetworkFiles(alexnet=tmp_path / "alexnet.pth"), 16, "cpu")
     assert isinstance(judge, LpipsJudge)
     a = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
@@ -88,3 +95,28 @@ def test_lpips_from_a_file(tmp_path):
     assert torch.allclose(values, expected, atol=1e-5)
     assert float(values.min()) > 0
     assert float(judge.compare(judge.look(a), judge.look(a))["lpips"].abs().max()) == 0
+
+
+def test_trunks_of_another_shape_are_refused_and_say_how_small_pictures_may_be(tmp_path):
+    random_alexnet(tmp_path / "bad.pth", n3=torch.zeros(192, 3, 5, 5))
+    with pytest.raises(ValueError, match=r"features\.3 is \[192, 3, 5, 5\]"):
+        alexnet(tmp_path / "bad.pth")
+    random_alexnet(tmp_path / "alexnet.pth")
+    network = alexnet(tmp_path / "alexnet.pth")
+    assert network.least == 31
+    assert network.features(torch.zeros(1, 3, 31, 31))[-1].shape[-2:] == (1, 1)
+    with pytest.raises(RuntimeError):
+        network.features(torch.zeros(1, 3, 30, 30))
+
+
+class Pair(nn.Module):
+    """What a classifier with two outputs gives."""
+
+    def forward(self, img: Tensor, return_features: bool = False) -> tuple[Tensor, Tensor]:
+        return img.float().mean([2, 3]), img.float().mean([2, 3])
+
+
+def test_scripts_that_give_no_vectors_are_refused(tmp_path):
+    torch.jit.script(Pair()).save(str(tmp_path / "pair.pt"))
+    with pytest.raises(ValueError, match="gave no vectors"):
+        inception(tmp_path / "pair.pt", "cpu")(FRAMES)

@@ -11,7 +11,7 @@ from skimage.metrics import structural_similarity
 from atoken import read_image
 from atoken.evaluation import run as running
 from atoken.evaluation.frechet import FeatureStatistics, frechet_distance
-from atoken.evaluation.methods import LATENT_BITS, ATokenMethod
+from atoken.evaluation.methods import LATENT_BITS, ATokenMethod, Method, Outcome
 from atoken.evaluation.progress import Progress, read_items
 from atoken.evaluation.psnr import psnr
 from atoken.evaluation.readers import picture_folder
@@ -226,3 +226,41 @@ def test_lost_lines_are_said(plan, tmp_path):
     (tmp_path / "out/items.jsonl").write_bytes(b"")
     with pytest.raises(ValueError, match="lost lines"):
         run(plan, tmp_path / "out")
+
+
+def test_equal_pictures_count_as_100_db_and_what_a_method_cannot_do_is_left_out(plan, tmp_path):
+    class Picky(Method):
+        """Gives pictures back, but for one that it cannot do."""
+
+        name = family = "picky"
+
+        def reconstruct(self, clips):
+            if any(np.array_equal(clip[0], odd) for clip in clips):
+                raise ValueError("no odd pictures")
+            return [Outcome(clip, 8) for clip in clips]
+
+        def describe(self):
+            return {}
+
+    odd = read_image(plan.items[1].path)
+    plan = replace(plan, methods=[Picky()])
+    results = summarise(plan, run(plan, tmp_path / "out"))
+    assert results["failures"] == [{"name": "b.png", "error": "picky: no odd pictures"}]
+    assert results["data"]["n"] == 4
+    numbers = results["methods"][0]["metrics"]
+    assert numbers["psnr"]["value"] == 100
+    assert numbers["psnr"]["protocol"]["peak"] == 255
+    assert numbers["ssim"]["protocol"]["window"] == 11
+
+
+def test_a_network_that_gives_no_numbers_ends_the_run(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan.judges[1], "compare", lambda a, b: {"lite0-distance": torch.tensor([torch.nan])})
+    with pytest.raises(ValueError, match="lite0-distance of tiny, continuous is not a number"):
+        run(plan, tmp_path / "out")
+    assert Progress(tmp_path / "out", plan.fingerprint()).done == 0
+
+
+def test_pictures_too_small_for_a_network_are_left_out(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan.judges[1], "least", 34, raising=False)
+    results = summarise(plan, run(plan, tmp_path / "out"))
+    assert results["failures"][0]["error"] == "47 x 33 is too small to measure: 34 pixels a side are the least"

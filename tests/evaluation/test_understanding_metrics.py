@@ -56,3 +56,12 @@ def test_accuracy_and_prompts(monkeypatch):
         class_vectors(lambda _: torch.eye(1), ["cat"], ["a photo"])
     with pytest.raises(ValueError, match="labels"):
         topk_accuracy(sources, classes, torch.tensor([0, 1, 2]))
+
+
+def test_embeddings_that_are_no_numbers_are_refused():
+    broken = torch.full((2, 2), torch.nan)
+    with pytest.raises(ValueError, match="NaN"):
+        topk_accuracy(broken, torch.eye(2), torch.tensor([0, 1]))
+    for pair in ((broken, torch.eye(2)), (torch.eye(2), broken)):
+        with pytest.raises(ValueError, match="NaN"):
+            retrieval_recall(*pair, torch.arange(2))

@@ -16,7 +16,7 @@ from ..perceptual.efficientnet import EfficientNetLite
 from ..perceptual.lite0 import lite0
 from ..perceptual.lpips import PerceptualDistance, lpips
 from ..perceptual.vgg import vgg16
-from .psnr import psnr_batch
+from .psnr import HIGHEST, psnr_batch
 from .ssim import ssim
 from .torchscript import FeatureScript, i3d, inception
 
@@ -28,6 +28,8 @@ class Judge(ABC):
     """Names of the metrics that ``compare`` gives for each frame."""
     frechet_metric: str | None = None
     """Name of the Fréchet distance of ``vectors``."""
+    least = 1
+    """Pixels that a side must have."""
 
     @abstractmethod
     def look(self, frames: Tensor) -> Any:
@@ -57,9 +59,13 @@ class PixelJudge(Judge):
         return frames
 
     def compare(self, originals: Tensor, results: Tensor) -> dict[str, Tensor]:
-        """PSNR in dB, SSIM."""
-        formulas = {"psnr": psnr_batch, "ssim": ssim}
-        return {name: formulas[name](results, originals) for name in self.frame_metrics}
+        """PSNR in dB, at most ``HIGHEST``, so that one equal frame does not make every mean infinite; SSIM."""
+        values = {}
+        if "psnr" in self.frame_metrics:
+            values["psnr"] = psnr_batch(results, originals).clamp_max(HIGHEST)
+        if "ssim" in self.frame_metrics:
+            values["ssim"] = ssim(results, originals)
+        return values
 
 
 class Lite0Judge(Judge):
@@ -96,6 +102,7 @@ class LpipsJudge(Judge):
 
     def __init__(self, distance: PerceptualDistance) -> None:
         self.distance = distance
+        self.least = distance.network.least
 
     def look(self, frames: Tensor) -> list[Tensor]:
         """Feature maps."""

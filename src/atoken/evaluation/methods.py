@@ -107,7 +107,7 @@ class TokenizerMethod(Method):
 
     @torch.no_grad()
     def reconstruct(self, clips: Sequence[np.ndarray]) -> list[Outcome]:
-        """Through ``encode`` and ``decode``. Raises ``ValueError`` where another shape comes back."""
+        """Through ``encode`` and ``decode``. Raises ``ValueError`` where another shape or NaN comes back."""
         frames = np.concatenate(clips)
         results, bits = [], []
         for start in range(0, len(frames), self.batch):
@@ -117,6 +117,8 @@ class TokenizerMethod(Method):
             decoded = self.tokenizer.decode(latents.float())
             if decoded.shape != pixels.shape:
                 raise ValueError(f"{self.name} made {list(decoded.shape)} of {list(pixels.shape)}")
+            if not bool(torch.isfinite(decoded).all()):
+                raise ValueError(f"{self.name} made NaN or infinite pixels: --dtype float32 may help")
             scaled = ((decoded.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
             results.append(scaled.permute(0, 2, 3, 1).cpu().numpy())
             bits += [latents[0].numel() * LATENT_BITS] * len(part)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from .assets import DISTANCE, FOV, HELD_OUT_VIEWS, OFFSET, SIZE
-from .psnr import centre_crop
-from .ssim import WINDOW
+from .psnr import HIGHEST, centre_crop
+from .ssim import SIGMA, WINDOW
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,15 @@ class Metric:
     higher_is_better: bool
     of_set: bool = False
     """Whether it belongs to the whole set, as a Fréchet distance does, and not to each picture."""
+    formula: Mapping[str, Any] = field(default_factory=dict)
+    """What a formula was computed with, JSON-ready."""
 
 
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("psnr", "PSNR", "dB", higher_is_better=True),
-        Metric("ssim", "SSIM", "", higher_is_better=True),
+        Metric("psnr", "PSNR", "dB", higher_is_better=True, formula={"peak": 255, "highest": HIGHEST}),
+        Metric("ssim", "SSIM", "", higher_is_better=True, formula={"window": WINDOW, "sigma": SIGMA}),
         Metric("lpips", "LPIPS", "", higher_is_better=False),
         Metric("lite0-distance", "Lite0 perceptual distance", "", higher_is_better=False),
         Metric("rfid", "rFID", "", higher_is_better=False, of_set=True),

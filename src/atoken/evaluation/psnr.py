@@ -7,6 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+HIGHEST = 100.0
+"""dB that equal pictures count as where means are taken."""
+
 
 def psnr(picture: np.ndarray, reference: np.ndarray) -> float:
     """PSNR in dB of two uint8 pictures of one shape, over all pixels and channels; infinity where they are equal.

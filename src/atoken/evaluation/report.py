@@ -166,12 +166,10 @@ def _plots(results: Mapping[str, Any]) -> str:
             continue
         series: dict[str, list[tuple[float, float]]] = {}
         for method in results["methods"]:
-            value = method["metrics"][name]["value"]
-            if value is not None:
-                series.setdefault(method["family"], []).append((method["metrics"]["bpp"]["value"], value))
-        if series:
-            label = f"{first['label']} {first['unit']}".strip()
-            plots.append(f"<div>{plot.curves(series, rate, label)}</div>")
+            numbers = method["metrics"]
+            series.setdefault(method["family"], []).append((numbers["bpp"]["value"], numbers[name]["value"]))
+        label = f"{first['label']} {first['unit']}".strip()
+        plots.append(f"<div>{plot.curves(series, rate, label)}</div>")
     return f"<h2>Rate and distortion</h2><div class=plots>{''.join(plots)}</div>"
 
 
@@ -239,6 +237,6 @@ def _time(results: Mapping[str, Any]) -> str:
 def _record(results: Mapping[str, Any]) -> str:
     text = json.dumps({key: value for key, value in results.items() if key != "failures"}, indent=1, ensure_ascii=False)
     failures = "".join(f"<li>{escape(f['name'])}: {escape(f['error'])}</li>" for f in results["failures"])
-    said = f"<h2>Could not be read</h2><ul>{failures}</ul>" if failures else ""
+    said = f"<h2>Could not be measured</h2><ul>{failures}</ul>" if failures else ""
     details = f"<details><summary>results.json</summary><pre>{escape(text)}</pre></details>"
     return f"{said}<h2>Protocol of every number</h2>{details}"

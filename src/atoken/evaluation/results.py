@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ References = Mapping[str, tuple[FeatureStatistics, dict[str, Any]]]
 
 
 def summarise(plan: Plan, progress: Progress, references: References | None = None) -> dict[str, Any]:
-    """Everything that is known of a finished run, JSON-ready; numbers that are infinite are null.
+    """Everything that is known of a finished run, JSON-ready.
 
     Raises ``ValueError`` where no item could be measured.
     """
@@ -40,7 +39,13 @@ def summarise(plan: Plan, progress: Progress, references: References | None = No
                 value, parts, reference = _frechet(progress, name, method.name, references or {}, own)
             else:
                 value, parts, reference = sums[method.name][name] / count, {}, own
-            protocol = {**common, "network": plain["networks"].get(name), "reference": reference, "n": count}
+            protocol = {
+                **common,
+                "network": plain["networks"].get(name),
+                **METRICS[name].formula,
+                "reference": reference,
+                "n": count,
+            }
             numbers[name] = {**_number(name, value), **parts, "protocol": protocol}
         bpp = {"network": None, "reference": own, "n": count}
         numbers["bpp"] = {
@@ -169,7 +174,7 @@ def _number(name: str, value: float) -> dict[str, Any]:
     metric = METRICS[name]
     better = "higher" if metric.higher_is_better else "lower"
     return {
-        "value": value if math.isfinite(value) else None,
+        "value": value,
         "label": metric.label,
         "unit": metric.unit,
         "better": better,

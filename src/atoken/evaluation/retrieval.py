@@ -27,7 +27,7 @@ def retrieval_recall(sources: Tensor, texts: Tensor, owner: Tensor, ks: Sequence
 
     ``sources`` [S, W] are images or videos, ``texts`` [T, W] their captions, ``owner`` int [T] the index of each
     caption's source; a source may have several captions and must have one. Ties count against the query. Raises
-    ``ValueError`` where the shapes do not fit or a source has no caption.
+    ``ValueError`` where the shapes do not fit, a source has no caption, or a number is not finite.
     """
     if len(owner) != len(texts) or sources.shape[1:] != texts.shape[1:] or sources.ndim != 2:
         raise ValueError(
@@ -36,6 +36,7 @@ def retrieval_recall(sources: Tensor, texts: Tensor, owner: Tensor, ks: Sequence
         )
     if not torch.equal(owner.unique(), torch.arange(len(sources), device=owner.device)):
         raise ValueError("every source needs at least one caption, and every caption one of the sources")
+    check_finite(sources, texts)
     text_ranks, source_ranks = [], []
     for start in range(0, len(texts), CHUNK):
         scores, own = texts[start : start + CHUNK] @ sources.T, owner[start : start + CHUNK, None]
@@ -46,6 +47,12 @@ def retrieval_recall(sources: Tensor, texts: Tensor, owner: Tensor, ks: Sequence
         best = scores.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
         source_ranks.append(((scores >= best) & ~own).sum(1))
     return Recall(share_within(torch.cat(text_ranks), ks), share_within(torch.cat(source_ranks), ks))
+
+
+def check_finite(*vectors: Tensor) -> None:
+    """Raise ``ValueError`` for NaN or infinity, which compare as if they were right answers."""
+    if not all(bool(torch.isfinite(part).all()) for part in vectors):
+        raise ValueError("there are NaN or infinite embeddings, so nothing can be ranked by them")
 
 
 def share_within(ranks: Tensor, ks: Sequence[int]) -> dict[int, float]:

@@ -122,9 +122,15 @@ def _batches(plan: Plan, progress: Progress) -> Iterator[list[Read]]:
 
 
 def _read_ahead(plan: Plan, progress: Progress) -> Iterator[Read]:
+    least = max((judge.least for judge in plan.judges), default=1)
+
     def read(item: Item) -> Read:
         try:
-            return item, read_clip(item, plan.protocol)
+            clip = read_clip(item, plan.protocol)
+            height, width = pixels_of(clip).shape[1:3]
+            if min(height, width) < least:
+                raise ValueError(f"{width} x {height} is too small to measure: {least} pixels a side are the least")
+            return item, clip
         except (ValueError, OSError) as error:
             return item, error
 
@@ -144,7 +150,10 @@ def _read_ahead(plan: Plan, progress: Progress) -> Iterator[Read]:
 
 
 def _measure(plan: Plan, progress: Progress, batch: list[Read]) -> None:
-    """All methods and judges on items of one shape; the counts change only when everything has worked."""
+    """All methods and judges on items of one shape; the counts change only when everything has worked.
+
+    An item that a method cannot do (WebP ends at 16383 pixels) is recorded as failed, for all of them.
+    """
     clips = [clip for _, clip in batch if not isinstance(clip, Exception)]
     if not clips:
         with progress.together():
@@ -154,7 +163,16 @@ def _measure(plan: Plan, progress: Progress, batch: list[Read]) -> None:
     outcomes = {}
     for method in plan.methods:
         with _clock(progress, f"method: {method.name}"):
-            outcomes[method.name] = method.reconstruct(clips)
+            try:
+                outcomes[method.name] = method.reconstruct(clips)
+            except (ValueError, OSError) as error:
+                if len(batch) == 1:
+                    with progress.together():
+                        progress.record({"name": batch[0][0].name, "error": f"{method.name}: {error}"})
+                    return
+                for single in batch:
+                    _measure(plan, progress, [single])
+                return
     originals = [pixels_of(clip) for clip in clips]
     seen = {ORIGINALS: originals, **{name: [o.frames for o in results] for name, results in outcomes.items()}}
     scores: dict[str, dict[str, list[float]]] = {method.name: {} for method in plan.methods}
@@ -212,6 +230,8 @@ def _judge(
                 originals = looked
                 continue
             for metric, values in judge.compare(originals, looked).items():
+                if not bool(torch.isfinite(values).all()):
+                    raise ValueError(f"{metric} of {name} is not a number: the weights of its network are damaged")
                 sums = values.double().cpu().view(len(clips), -1).sum(1)
                 totals[name, metric] = totals.get((name, metric), torch.zeros(())) + sums
     for (name, metric), total in totals.items():

@@ -40,9 +40,9 @@ def rows(results: Mapping[str, Any], whole_rate: bool = False) -> list[list[str]
     return table
 
 
-def cell(name: str, value: float | None) -> str:
+def cell(name: str, value: float) -> str:
     """A number with the digits that it deserves."""
-    return "∞" if value is None else f"{value:.{DIGITS[name]}f}"
+    return f"{value:.{DIGITS[name]}f}"
 
 
 def notes(results: Mapping[str, Any], whole_rate: bool = False) -> list[str]:
@@ -75,7 +75,7 @@ def notes(results: Mapping[str, Any], whole_rate: bool = False) -> list[str]:
                 "which is what is shown."
             )
     if results["failures"]:
-        said.append(f"{len(results['failures'])} could not be read and are left out.")
+        said.append(f"{len(results['failures'])} could not be measured and are left out.")
     return said
 
 

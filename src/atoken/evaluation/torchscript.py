@@ -45,7 +45,11 @@ class FeatureScript:
         except (RuntimeError, torch.jit.Error) as error:
             reason = str(error).strip().splitlines()[-1]
             raise ValueError(f"{self.name} is not the network that it should be: {reason}") from None
-        return None if features is None else features.float()
+        if features is None:
+            return None
+        if not isinstance(features, Tensor) or features.ndim != 2:
+            raise ValueError(f"{self.name} is not the network that it should be: it gave no vectors")
+        return features.float()
 
 
 def inception(path: Path | None, device: str) -> FeatureScript:
@@ -82,5 +86,5 @@ def i3d(path: Path | None, clip: int, device: str) -> FeatureScript:
 def _open(path: Path | None, what: str, where: str, call: Call, device: str) -> FeatureScript:
     if path is None:
         raise ValueError(where)
-    path = weight_file(path, what, where)
+    path = weight_file(path, what.removeprefix("the "), where)
     return FeatureScript(path, f"{what} ({path.name})", call, device)

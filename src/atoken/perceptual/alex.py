@@ -17,4 +17,4 @@ def alexnet(path: str | Path, *, device: str | torch.device = "cpu") -> Trunk:
 
     Raises ``FileNotFoundError`` or ``ValueError``.
     """
-    return load_trunk("alexnet", path, PLAN, (3, 2), LAYERS, device)
+    return load_trunk("alexnet", path, PLAN, (3, 2), LAYERS, 31, device)

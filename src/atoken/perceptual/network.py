@@ -21,6 +21,8 @@ class FrozenNetwork(nn.Module):
     """Names of what ``features`` returns, in order."""
     size: int
     """Side in pixels of the pictures that the network was trained on."""
+    least = 1
+    """Pixels that a side of a picture must have."""
 
     def __init__(self, name: str, weights_hash: str, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()

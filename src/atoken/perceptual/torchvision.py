@@ -19,8 +19,9 @@ class Trunk(FrozenNetwork):
     """Convolutions, each with a ReLU, and max pools, from the keys ``features.N.weight`` of a state dict.
 
     ``plan`` lists the steps: ``(N, stride, padding)`` for the convolution of that number and ``"pool"`` for a pool of
-    ``pool`` = (kernel, stride). ``layers`` maps the names of the outputs to convolution numbers. Raises ``ValueError``
-    where a weight is missing.
+    ``pool`` = (kernel, stride). ``layers`` maps the names of the outputs to convolution numbers; ``least`` is the
+    shortest side that leaves something after the last pool. Raises ``ValueError`` where a weight is missing or of
+    another shape.
     """
 
     size = 224
@@ -32,17 +33,23 @@ class Trunk(FrozenNetwork):
         plan: tuple[tuple[int, int, int] | str, ...],
         pool: tuple[int, int],
         layers: dict[str, int],
+        least: int,
     ) -> None:
         super().__init__(name, file_hash(path), IMAGENET_MEAN, IMAGENET_STD)
-        self.layers = tuple(layers)
+        self.layers, self.least = tuple(layers), least
         self.plan, self.pool, self.outputs = plan, pool, {number: layer for layer, number in layers.items()}
         state = read_state_dict(path)
         self.weights, self.biases = nn.ParameterDict(), nn.ParameterDict()
+        channels = 3
         for number in self._numbers():
             for kind, home in (("weight", self.weights), ("bias", self.biases)):
                 if (key := f"features.{number}.{kind}") not in state:
                     raise ValueError(f"{path} is not a {name} of torchvision: {key} is missing")
                 home[str(number)] = nn.Parameter(state[key].float())
+            shape = self.weights[str(number)].shape
+            if len(shape) != 4 or shape[1] != channels or self.biases[str(number)].shape != shape[:1]:
+                raise ValueError(f"{path} is not a {name} of torchvision: features.{number} is {list(shape)}")
+            channels = shape[0]
         self.freeze()
 
     def features(self, images: Tensor) -> list[Tensor]:
@@ -68,8 +75,9 @@ def load_trunk(
     plan: tuple[tuple[int, int, int] | str, ...],
     pool: tuple[int, int],
     layers: dict[str, int],
+    least: int,
     device: str | torch.device,
 ) -> Trunk:
     """The trunk from a file; ``FileNotFoundError`` that says where to get it."""
     where = f"give the {name} state dict that torchvision publishes (download.pytorch.org/models/{name}-*.pth)"
-    return Trunk(name, weight_file(path, f"weights of {name}", where), plan, pool, layers).to(device)
+    return Trunk(name, weight_file(path, f"weights of {name}", where), plan, pool, layers, least).to(device)

@@ -23,4 +23,4 @@ def vgg16(path: str | Path, *, device: str | torch.device = "cpu") -> Trunk:
 
     ``layers`` are the last ReLU of each of the five stages. Raises ``FileNotFoundError`` or ``ValueError``.
     """
-    return load_trunk("vgg16", path, PLAN, (2, 2), LAYERS, device)
+    return load_trunk("vgg16", path, PLAN, (2, 2), LAYERS, 16, device)
