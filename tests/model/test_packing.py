@@ -241,3 +241,15 @@ def test_cumulative_lengths_for_the_variable_length_kernel():
     q_cumulative, k_cumulative, longest_q, longest_k = Spans.of([2, 2, 5], [3, 3, 5], torch.device("cpu")).cumulative
     assert (q_cumulative.tolist(), k_cumulative.tolist()) == ([0, 2, 4, 9], [0, 3, 6, 11])
     assert (longest_q, longest_k, q_cumulative.dtype) == (5, 5, torch.int32)
+
+
+@pytest.mark.parametrize("length", [16, 520])
+def test_attention_learns_in_bf16_what_it_does_in_fp32(length):
+    inputs = torch.randn(3, 2 * length, 2, 32)
+    spans = Spans.of([length] * 2, [length] * 2, inputs.device)
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        q, k, v = (x.to(dtype).requires_grad_() for x in inputs)
+        found.append(torch.autograd.grad(attend(q, k, v, spans).float().square().sum(), (q, k, v)))
+    for exact, rounded in zip(*found, strict=True):
+        assert (rounded.float() - exact).norm() < 2e-2 * exact.norm()

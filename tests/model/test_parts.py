@@ -7,10 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from atoken import PRESETS, AToken, Packed
-from atoken.model.attention import HeadNorm
-from atoken.model.block import RMSNorm
 from atoken.model.kl import Posterior
 from atoken.model.layout import build_layout
+from atoken.model.norm import HeadNorm, RMSNorm
 from atoken.model.pooling import AttentionPooling
 from atoken.model.position import PositionTable
 from atoken.model.rope import rope_table, rotate
@@ -62,6 +61,22 @@ def test_the_rms_norm_is_its_formula():
     x = torch.randn(4, 16)
     torch.testing.assert_close(norm(x), x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * norm.weight)
     assert norm(x.bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("norm", "formula"),
+    [
+        (HeadNorm(3, 8), lambda x, norm: F.normalize(x, dim=-1) * norm.gamma * 8**0.5),
+        (RMSNorm(8), lambda x, norm: F.rms_norm(x, (8,), norm.weight, 1e-6)),
+    ],
+)
+def test_the_norms_have_the_gradients_of_their_formulas(norm, formula):
+    (gain,) = norm.parameters()
+    torch.nn.init.normal_(gain)
+    x, direction = torch.randn(2, 5, 3, 8).unbind()
+    x.requires_grad_()
+    ours, theirs = (torch.autograd.grad((y * direction).sum(), (x, gain)) for y in (norm(x), formula(x, norm)))
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_the_position_table_is_read_as_it_is_at_its_own_size():

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from .layout import Spans
 from .memory import LayerMemory
+from .norm import HeadNorm
 from .rope import rotate
 
 BLOCK = 2**21
 """Attention scores of one block on the CPU: 4 MB in bf16."""
-TINY = 1e-30
-"""Keeps the norm of an all-zero head finite."""
+SHORT = 512
+"""Keys of a segment, up to which training on the CPU in bf16 keeps all its attention weights."""
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, spans: Spans) -> Tensor:
@@ -46,6 +47,8 @@ def _dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if not (torch.is_grad_enabled() and q.requires_grad):
         return _in_blocks(q, k, v)
     with torch.autocast("cpu", enabled=False):
+        if k.shape[2] <= SHORT:
+            return (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1) @ v
         return F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(v.dtype)
 
 
@@ -63,20 +66,6 @@ def _in_blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             scores = torch.baddbmm(query.new_empty(1, 1, 1), query, key, beta=0, alpha=q.shape[-1] ** -0.5)
             out[head : head + heads, row : row + rows] = scores.softmax(-1) @ value
     return out.view(shape)
-
-
-class HeadNorm(nn.Module):
-    """QK norm of the released decoder: ``x / |x| * gamma[head] * sqrt(D)`` per head, in fp32."""
-
-    def __init__(self, heads: int, head_dim: int) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.ones(heads, head_dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [N, H, D] of any float dtype -> fp32 [N, H, D]."""
-        x = x.float()
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(TINY)
-        return x / norm * (self.gamma.float() * x.shape[-1] ** 0.5)
 
 
 class SelfAttention(nn.Module):

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from .attention import SelfAttention
 from .layout import Spans
 from .memory import LayerMemory
-
-EPS = 1e-6
+from .norm import EPS, RMSNorm
 
 
 class Mlp(nn.Module):
@@ -40,18 +39,6 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if fused and torch.backends.mkldnn.is_available():
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "tanh")
     return F.gelu(F.linear(x, weight, bias), approximate="tanh")
-
-
-class RMSNorm(nn.Module):
-    """RMS norm with gain, computed in fp32."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [N, W] -> [N, W], in x's dtype."""
-        return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), EPS).to(x.dtype)
 
 
 class Block(nn.Module):

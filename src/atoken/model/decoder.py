@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import PATCH_FEATURES, ModelConfig
-from .block import Block, RMSNorm
+from .block import Block
 from .layout import Layout, Spans, build_layout, tile_of
 from .memory import LayerMemory, TileMemory
+from .norm import RMSNorm
 from .position import PositionTable
 
 

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import PATCH_FEATURES, ModelConfig
-from .block import EPS, Block
+from .block import Block
 from .layout import Layout
+from .norm import EPS
 from .pooling import AttentionPooling
 from .position import PositionTable
 

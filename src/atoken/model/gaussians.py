@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ..config import FRAME_FEATURES, GaussianConfig
 from ..render.gaussians import SH_C0, Gaussians
-from .block import Mlp, RMSNorm
+from .block import Mlp
 from .layout import Spans
+from .norm import RMSNorm
 
 SOFT_CAP = 30.0
 """Attention logits s become 30 tanh(s / 30)."""

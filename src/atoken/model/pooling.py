@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import attend
-from .block import EPS, Mlp
+from .block import Mlp
 from .layout import Spans
+from .norm import EPS
 
 
 class CrossAttention(nn.Module):

@@ -13,6 +13,7 @@ from .checkpoints import Checkpoints, Progress
 from .config import TrainConfig
 from .distributed import accumulating, joined, spread
 from .feeds import ReadAhead, build_feed, step_batches
+from .heap import keep_freed_memory
 from .learner import Learner
 from .logbook import Logbook
 from .meter import Meter
@@ -32,6 +33,7 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", stop_after: int |
     an uninterrupted one does. Under ``torchrun`` this is one rank of many.
     """
     last = min(config.steps, stop_after or config.steps)
+    keep_freed_memory()
     with joined(device) as ranks, StopSignal() as stop, Logbook(out, config.log, ranks) as book:
         torch.manual_seed(config.seed)
         feeds = {task.task: build_feed(task, config.seed, ranks) for task in config.tasks}
