@@ -9,9 +9,11 @@ import torch
 
 import atoken as atoken_package
 from atoken import PRESETS, AToken, GaussianConfig, Tokens, load, read_image
+from atoken.demo import codes
 from atoken.demo.assets import SOLIDS, section, solid
-from atoken.demo.images import PHOTOGRAPHS, mosaic
+from atoken.demo.images import PHOTOGRAPHS, mosaic, reconstruct
 from atoken.demo.page import Section, write_page
+from atoken.evaluation.psnr import psnr
 from atoken.media.patchify import image_to_patches, to_pixels
 from atoken.render.ply import to_bytes
 
@@ -34,11 +36,11 @@ def test_the_demo_shows_every_photograph_on_a_page_that_stands_alone(atoken, tin
     page = (tmp_path / "out/index.html").read_text()
     sources = re.findall(r"""(?:src|href)=['"]([^'"]+)""", page)
     videos = [source for source in sources if source.startswith("data:video/mp4;base64,")]
-    assert (len(videos), len(sources)) == (1, 3 + 4 * len(PHOTOGRAPHS) + 1 + 2)
+    assert (len(videos), len(sources)) == (1, 3 + (4 + 4) * len(PHOTOGRAPHS) + 1 + 2)
     assert all(source.startswith("data:image/webp;base64,") for source in sources if source not in videos)
     clip = atoken_package.open_video(tmp_path / "out/clip.mp4")
     assert base64.b64decode(videos[0].split(",")[1]) == (tmp_path / "out/clip.mp4").read_bytes()
-    assert (clip.facts.codec, clip.frame_size, sum(1 for _ in clip)) == ("h264", (192, 512), 96)
+    assert (clip.facts.codec, clip.frame_size, sum(1 for _ in clip)) == ("h264", (192, 768), 96)
     assert not re.search(r"https?://|@import|url\(|fetch\(", page)
     assert "<!-- sections -->" not in page
     assert all(credit in page for credit in PHOTOGRAPHS.values())
@@ -66,15 +68,37 @@ def test_a_mosaic_has_one_colour_for_each_token():
     assert len({tuple(picture[r, c]) for r in (0, 16) for c in (0, 16, 32)}) == 6
 
 
+def test_codes_are_drawn_as_maps_beside_codecs_within_their_bytes(tiny, tmp_path):
+    model = load(tiny)
+    photographs = reconstruct(model, tmp_path)[:1]
+    body = codes.section(model, photographs).body
+    tokens = model.encode(photographs[0].original, kind="discrete")
+    cells = re.findall(r"<td>([^<]+)</td>", body)
+    back, original = model.decode(tokens), photographs[0].original
+    assert cells[:2] == [photographs[0].name, f"{len(tokens) * 12:,}"]
+    assert (cells[2], cells[5]) == (
+        f"{psnr(back, original):.2f}",
+        f"{psnr(photographs[0].reconstruction, original):.2f}",
+    )
+
+    rows, columns = tokens.grid[1:3]
+    drawn = codes.maps(tokens)
+    assert drawn.shape == (3 * rows * codes.DOT, 3 * columns * codes.DOT, 3)
+    red = drawn[:: codes.DOT, :: codes.DOT, 0].reshape(3, rows, 3, columns).swapaxes(1, 2).reshape(9, -1)
+    levels = tokens.latents[:, ::6].T  # the first number of each of the eight codes
+    assert np.array_equal(red[:8], np.round(127.5 * (levels.numpy() + 1)).astype(np.uint8))
+    assert (red[8] == 128).all()
+
+
 def test_chair_and_duck_go_through_a_model_with_a_head():
     torch.manual_seed(0)
     head = GaussianConfig(64, 1, 1, 64, per_voxel=1, resolution=32, scale=0.4 / 32, opacity=0.9, residual=True)
     model = AToken(replace(PRESETS["tiny"], gaussians=head)).eval()
-    body = section(model).body
+    body = section(model, None).body
     splats = [to_bytes(model.decode(model.encode(solid(name)))) for name in SOLIDS]
     assert re.findall(r"data-ply='([^']+)'", body) == [base64.b64encode(data).decode() for data in splats]
     assert re.findall(r"the (\w+), from a side", body) == [name for name in SOLIDS for _ in range(2)]
-    assert "data-ply" in section(AToken(PRESETS["tiny"])).body
+    assert "data-ply" in section(AToken(PRESETS["tiny"]), None).body
 
 
 def test_an_output_that_is_a_file(atoken, tiny, tmp_path):

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import typer
 
-from ..demo import assets, images, videos
+from ..demo import assets, codes, images, videos
 from ..demo.page import write_page
-from ..weights.load import load
+from ..model.tokenizer import AToken
+from ..weights.load import list_models, load
 from . import options, paths
 from .report import clean, show_table
 
@@ -21,6 +22,7 @@ def write_demo(out: Path, model: str, device: str | None) -> None:
     options.check_device(device)
     paths.check_folder(out)
     tokenizer = load(model, device=device)
+    discrete = discrete_twin(tokenizer, model, device)
     photographs = images.reconstruct(tokenizer, out)
     images.write_overview(photographs, out / OVERVIEW)
     name, weights = tokenizer.config.name, tokenizer.weights_hash[:12]
@@ -28,9 +30,20 @@ def write_demo(out: Path, model: str, device: str | None) -> None:
         f"Made by atoken demo with the model {name} (weights {weights}). "
         "The photographs are in the public domain or under CC0 1.0."
     )
-    sections = [images.section(photographs), assets.section(tokenizer)]
+    sections = [images.section(photographs)]
+    if discrete is not None:
+        sections.append(codes.section(discrete, photographs))
     if find_spec("av") and videos.learned_motion(tokenizer):
-        sections.insert(1, videos.section(tokenizer, out / CLIP))
+        sections.append(videos.section(tokenizer, discrete, out / CLIP))
+    sections.append(assets.section(tokenizer, discrete))
     write_page(out / PAGE, sections, footer)
     show_table(images.HEADER, [photograph.row for photograph in photographs], words=("pixels",))
     typer.echo(clean(f"open {out / PAGE} to see them"))
+
+
+def discrete_twin(tokenizer: AToken, name: str, device: str | None) -> AToken | None:
+    """What makes discrete tokens beside ``tokenizer``: itself, the shipped model named for it, or nothing."""
+    if "discrete" in tokenizer.config.kinds:
+        return tokenizer
+    twin = f"{name}-discrete"
+    return load(twin, device=device) if twin in list_models() else None

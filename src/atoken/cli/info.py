@@ -47,11 +47,10 @@ def describe_all(files: Sequence[str]) -> None:
 
 
 def list_presets() -> None:
-    """Print one line for each preset."""
-    shipped = list_models()
+    """Print one line for each preset and each shipped model."""
+    shipped = {name: read_model(SHIPPED / name)[0] for name in list_models()}
     rows = []
-    for name, preset in PRESETS.items():
-        config = read_model(SHIPPED / name)[0] if name in shipped else preset
+    for name, config in sorted({**PRESETS, **shipped}.items(), key=lambda item: item[1].width):
         with torch.device("meta"):
             parameters = sum(parameter.numel() for parameter in AToken(config).parameters())
         depth = f"{config.encoder_depth} + {config.decoder_depth}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from importlib.resources import as_file, files
 
 from ..evaluation.psnr import psnr
@@ -18,8 +19,9 @@ SOLIDS = ("chair", "duck")
 """Packed by recipes/gaussians/solids.py."""
 
 
-def section(model: AToken) -> page.Section:
+def section(model: AToken, discrete: AToken | None) -> page.Section:
     """A chair and a duck there and back, to be turned by hand; the bundled splat for a model that cannot decode 3D."""
+    models = [model] if discrete is None or discrete.config.gaussians is None else [model, discrete]
     solids = [solid(name) for name in SOLIDS]
     head = model.config.gaussians
     if head is None or not all(head.resolution in asset.voxels for asset in solids):
@@ -28,7 +30,8 @@ def section(model: AToken) -> page.Section:
         "3D",
         f"Patches of sixteen views of an object lie at the voxels of a {head.resolution}³ grid that they show, each "
         "one token; tokens decode to Gaussians, which are saved as .ply for any splat viewer.",
-        _row([figure for asset in solids for figure in _there_and_back(model, asset)]) + viewer_script(),
+        _row([figure for asset in solids for figure in _there_and_back(models, asset)], 1 + len(models))
+        + viewer_script(),
     )
 
 
@@ -37,16 +40,19 @@ def solid(name: str) -> PackedAsset:
     return read_packed(files("atoken").joinpath(f"assets/solids/{name}.npz").read_bytes(), name)
 
 
-def _there_and_back(model: AToken, asset: PackedAsset) -> list[str]:
-    tokens = model.encode(asset)
-    gaussians = model.decode(tokens)
-    score = psnr(render(gaussians, asset.held_out_cameras).to_uint8(), asset.held_out)
-    return [
-        _picture(page.embed(asset.held_out[0]), f"the {asset.name}, from a side that the model did not get"),
-        f"<figure>{viewer(gaussians, label=f'The {asset.name} as Gaussians: drag to turn')}"
-        f"<figcaption>{len(tokens):,} tokens, {len(gaussians):,} Gaussians, {score:.1f} dB in views that the model did "
-        "not get: drag to turn, wheel to zoom</figcaption></figure>",
-    ]
+def _there_and_back(models: Sequence[AToken], asset: PackedAsset) -> list[str]:
+    figures = [_picture(page.embed(asset.held_out[0]), f"the {asset.name}, from a side that the model did not get")]
+    for model in models:
+        kind = model.config.kinds[0]
+        tokens = model.encode(asset, kind=kind)
+        gaussians = model.decode(tokens)
+        score = psnr(render(gaussians, asset.held_out_cameras).to_uint8(), asset.held_out)
+        figures.append(
+            f"<figure>{viewer(gaussians, label=f'The {asset.name} as Gaussians: drag to turn')}"
+            f"<figcaption>{len(tokens):,} {kind} tokens, {len(gaussians):,} Gaussians, {score:.1f} dB in views that "
+            "the model did not get: drag to turn, wheel to zoom</figcaption></figure>"
+        )
+    return figures
 
 
 def _splat() -> page.Section:
@@ -64,7 +70,7 @@ def _splat() -> page.Section:
         "3D tokens decode to Gaussians, which are saved as .ply for any splat viewer. These "
         f"{len(gaussians):,} were made by a small Gaussian head trained on pictures of this one chair, as the model of "
         "this page has no head for 3D.",
-        _row([drawn, _picture(turning, "the same file by atoken.render")]) + viewer_script(),
+        _row([drawn, _picture(turning, "the same file by atoken.render")], 2) + viewer_script(),
     )
 
 
@@ -72,6 +78,6 @@ def _picture(uri: str, caption: str) -> str:
     return f"<figure><img src='{uri}' alt='{caption}' style='width: 100%'><figcaption>{caption}</figcaption></figure>"
 
 
-def _row(figures: list[str]) -> str:
-    style = "display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1rem; max-width: 44rem"
-    return f"<div style='{style}'>{''.join(figures)}</div>"
+def _row(figures: Sequence[str], columns: int) -> str:
+    style = f"display: grid; grid-template-columns: repeat({columns}, minmax(0, 1fr)); gap: 1rem"
+    return f"<div style='{style}; max-width: {22 * columns}rem'>{''.join(figures)}</div>"

@@ -26,8 +26,8 @@ def learned_motion(model: AToken) -> bool:
     return bool(model.decoder.out_layer.weight[FRAME_FEATURES:].any())
 
 
-def section(model: AToken, path: Path) -> page.Section:
-    """Write the bundled clip (recipes/clips) beside what ``model`` makes of it to ``path``, an .mp4, and show it."""
+def section(model: AToken, discrete: AToken | None, path: Path) -> page.Section:
+    """Write the bundled clip (recipes/clips) beside what the models make of it to ``path``, an .mp4, and show it."""
     with as_file(files("atoken").joinpath("assets/clips/made.mp4")) as source:
         shown = list(open_video(source))
     originals, times = np.stack([frame.pixels for frame in shown]), [frame.time for frame in shown]
@@ -35,27 +35,37 @@ def section(model: AToken, path: Path) -> page.Section:
     tokens = model.encode(Clip(originals, times=times))
     decoded = model.decode(tokens)
     seconds = time.perf_counter() - start
-    write_video(path, Clip(np.concatenate([originals, decoded], 2), times=times))
+    ways = {"original": originals, "from continuous tokens": decoded}
+    if discrete is not None:
+        ways["from discrete tokens"] = discrete.decode(discrete.encode(Clip(originals, times=times), kind="discrete"))
+    write_video(path, Clip(np.concatenate(list(ways.values()), 2), times=times))
 
     count, height, width, _ = originals.shape
     chosen = np.linspace(0, count - 1, COLUMNS).round().astype(int)
-    sheet = np.concatenate([np.concatenate(list(clip[chosen]), 1) for clip in (originals, decoded)])
+    sheet = np.concatenate([np.concatenate(list(clip[chosen]), 1) for clip in ways.values()])
     video = "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
-    words = "original on the left, from the tokens alone on the right"
+    words = ", ".join(ways)
     style = "width: 100%; max-width: 64rem; border-radius: 8px; display: block"
     body = (
         f"<figure><video src='{video}' style='{style}' controls loop muted autoplay playsinline></video>"
-        f"<figcaption>{words}</figcaption></figure>"
+        f"<figcaption>From left to right: {words}</figcaption></figure>"
         f"<figure style='margin-top: 18px'><img src='{page.embed(sheet, quality=85)}' style='{style}' "
         "alt='frames of the clip above frames of its reconstruction'>"
-        f"<figcaption>{COLUMNS} of its frames: originals above, reconstructions below</figcaption></figure>"
+        f"<figcaption>{COLUMNS} of its frames, in rows: {words}</figcaption></figure>"
     )
-    mean = np.mean([psnr(a, b) for a, b in zip(decoded, originals, strict=True)])
+    scores = [
+        (
+            f"{np.mean([psnr(a, b) for a, b in zip(clip, originals, strict=True)]):.1f} dB",
+            f"PSNR {way}, mean over frames",
+        )
+        for way, clip in ways.items()
+        if clip is not originals
+    ]
     body += page.facts(
         [
             (f"{len(tokens):,}", f"tokens for {count} frames of {width}×{height}, each four frames of a patch"),
             (f"1 : {originals.size / tokens.latents.numel():.0f}", "numbers kept, against red, green and blue"),
-            (f"{mean:.1f} dB", "PSNR, mean over frames"),
+            *scores,
             (f"{count / seconds:.0f}", "frames a second, there and back on this machine"),
         ]
     )

@@ -21,7 +21,7 @@ CHECKPOINTS = (".pt", ".pth", ".safetensors")
 
 def list_models() -> list[str]:
     """Names of the models whose weights come with the package."""
-    return sorted(name for name in PRESETS if (SHIPPED / name / WEIGHTS).is_file())
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{WEIGHTS}"))
 
 
 def load(

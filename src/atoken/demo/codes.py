@@ -1,0 +1,67 @@
+"""The discrete part of the demo: photographs as a few codes a patch, beside codecs with as many bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..evaluation.codecs import PictureCodec
+from ..evaluation.psnr import psnr
+from ..model.tokenizer import AToken
+from ..tokens import Tokens
+from . import page
+from .images import PHOTOGRAPHS, Photograph
+
+CODECS = ("JPEG", "WebP")
+HEADER = ("photograph", "bytes of codes", "discrete dB", *(f"{codec} dB" for codec in CODECS), "continuous dB")
+DOT = 5
+"""Pixels of a token on a code map."""
+
+
+def section(model: AToken, photographs: Sequence[Photograph]) -> page.Section:
+    """Each of ``photographs``, which went through continuous tokens, through those of the discrete ``model``."""
+    books = model.fsq.codebook_sizes
+    body, rows = "", []
+    for photograph in photographs:
+        original = photograph.original
+        tokens = model.encode(original, kind="discrete")
+        back = model.decode(tokens)
+        size = round(len(tokens) * sum(map(math.log2, books)) / 8)
+        rivals = [PictureCodec(codec, lambda _, size=size: size).reconstruct([original[None]])[0] for codec in CODECS]
+        figures = [("from the codes", back), *zip(CODECS, (rival.frames[0] for rival in rivals), strict=True)]
+        body += f"<h3>{PHOTOGRAPHS[photograph.name]}</h3>" + page.views(
+            [
+                *((f"{name}, {psnr(picture, original):.1f} dB", page.embed(picture)) for name, picture in figures),
+                (f"the {len(books)} codes of every patch, a map for each", page.embed(maps(tokens))),
+            ],
+            tokens.size,
+        )
+        scores = [back, *(rival.frames[0] for rival in rivals), photograph.reconstruction]
+        rows.append((photograph.name, f"{size:,}", *(f"{psnr(picture, original):.2f}" for picture in scores)))
+    body += page.table(HEADER, rows)
+    text = (
+        f"Discrete tokens are {len(books)} whole numbers a patch, each below {max(books):,}: what language models read "
+        f"and write. A patch takes {sum(map(math.log2, books)) / 8:.0f} bytes of them; JPEG and WebP are shown at the "
+        "best quality that stays within the same bytes."
+    )
+    return page.Section("The same photographs as codes", text, body)
+
+
+def maps(tokens: Tokens) -> np.ndarray:
+    """The codes of a picture's tokens as uint8 RGB: a square of maps, one for each code, a dot for each token.
+
+    Red, green and blue are the first three of the quantized numbers behind a code, black at their lowest level.
+    """
+    rows, columns = tokens.grid[1:3]
+    numbers = tokens.latents.float().numpy()  # [N, C] in -1 ... 1
+    side = math.ceil(math.sqrt(len(tokens.fsq)))
+    canvas = np.full((side, side, rows, columns, 3), 128, np.uint8)
+    ends = np.cumsum([len(group) for group in tokens.fsq])
+    for number, group in enumerate(np.split(numbers, ends[:-1], 1)):
+        shown = group[:, :3]
+        colours = np.pad(shown, ((0, 0), (0, 3 - shown.shape[1])), constant_values=0.0)
+        drawn = np.round(127.5 * (colours + 1)).clip(0, 255).astype(np.uint8)
+        canvas[divmod(number, side)] = drawn.reshape(rows, columns, 3)
+    return canvas.swapaxes(1, 2).reshape(side * rows, side * columns, 3).repeat(DOT, 0).repeat(DOT, 1)
