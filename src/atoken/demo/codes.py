@@ -29,8 +29,8 @@ def section(model: AToken, photographs: Sequence[Photograph]) -> page.Section:
         tokens = model.encode(original, kind="discrete")
         back = model.decode(tokens)
         size = round(len(tokens) * sum(map(math.log2, books)) / 8)
-        rivals = [PictureCodec(codec, lambda _, size=size: size).reconstruct([original[None]])[0] for codec in CODECS]
-        figures = [("from the codes", back), *zip(CODECS, (rival.frames[0] for rival in rivals), strict=True)]
+        rivals = [at_bytes(codec, original, size) for codec in CODECS]
+        figures = [("from the codes", back), *zip(CODECS, rivals, strict=True)]
         body += f"<h3>{PHOTOGRAPHS[photograph.name]}</h3>" + page.views(
             [
                 *((f"{name}, {psnr(picture, original):.1f} dB", page.embed(picture)) for name, picture in figures),
@@ -38,7 +38,7 @@ def section(model: AToken, photographs: Sequence[Photograph]) -> page.Section:
             ],
             tokens.size,
         )
-        scores = [back, *(rival.frames[0] for rival in rivals), photograph.reconstruction]
+        scores = [back, *rivals, photograph.reconstruction]
         rows.append((photograph.name, f"{size:,}", *(f"{psnr(picture, original):.2f}" for picture in scores)))
     body += page.table(HEADER, rows)
     text = (
@@ -47,6 +47,11 @@ def section(model: AToken, photographs: Sequence[Photograph]) -> page.Section:
         "best quality that stays within the same bytes."
     )
     return page.Section("The same photographs as codes", text, body)
+
+
+def at_bytes(codec: str, picture: np.ndarray, size: int) -> np.ndarray:
+    """A picture, uint8 HWC, after ``codec`` at the best quality that takes at most ``size`` bytes."""
+    return PictureCodec(codec, lambda _: size).reconstruct([picture[None]])[0].frames[0]
 
 
 def maps(tokens: Tokens) -> np.ndarray:
