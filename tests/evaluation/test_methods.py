@@ -8,6 +8,7 @@ import pytest
 import torch
 from evaluation_pictures import smooth
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from atoken import PRESETS
 from atoken.evaluation.codecs import OPTIONS, PictureCodec, best_fit
@@ -146,3 +147,16 @@ def test_diffusers_autoencoder_with_random_weights(tmp_path):
     assert "torchvision" not in sys.modules
     with pytest.raises(FileNotFoundError, match=r"config\.json"):
         KLAutoencoder.load(tmp_path, "cpu", torch.float32)
+    weights = tmp_path / "vae/diffusion_pytorch_model.safetensors"
+    state = load_file(weights)
+    for changed, message in (
+        ({**state, "quant_conv.weight": torch.zeros(3, 3, 1, 1)}, "cannot be loaded"),
+        ({key: value for key, value in state.items() if key != "quant_conv.weight"}, r"lack quant_conv\.weight"),
+    ):
+        save_file(changed, weights, {"format": "pt"})
+        with pytest.raises(ValueError, match=message):
+            KLAutoencoder.load(tmp_path / "vae", "cpu", torch.float32)
+    config = tmp_path / "vae/config.json"
+    config.write_text(config.read_text().replace("AutoencoderKL", "VQModel"))
+    with pytest.raises(ValueError, match="holds a VQModel"):
+        KLAutoencoder.load(tmp_path / "vae", "cpu", torch.float32)

@@ -41,7 +41,8 @@ class KLAutoencoder:
     def load(cls, folder: str | Path, device: str, dtype: torch.dtype) -> KLAutoencoder:
         """From a folder in diffusers' layout (config.json beside its weights).
 
-        Raises ``ValueError`` where diffusers is missing, ``FileNotFoundError`` where the folder is.
+        Raises ``ValueError`` where diffusers is missing, the folder holds another class, or its weights are not all
+        there (diffusers fills gaps with random numbers); ``FileNotFoundError`` where the folder is missing.
         """
         try:
             from diffusers import AutoencoderKL
@@ -50,7 +51,18 @@ class KLAutoencoder:
         folder = Path(folder).absolute()
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} is not a folder of diffusers: it has no config.json")
-        module = AutoencoderKL.from_pretrained(folder, local_files_only=True, torch_dtype=dtype)
+        try:
+            config = AutoencoderKL.load_config(folder, local_files_only=True)
+            if (found := config.get("_class_name")) != "AutoencoderKL":
+                raise ValueError(f"{folder} holds a {found} of diffusers, not an AutoencoderKL")
+            module, loaded = AutoencoderKL.from_pretrained(
+                folder, local_files_only=True, torch_dtype=dtype, low_cpu_mem_usage=False, output_loading_info=True
+            )
+        except (OSError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(f"the AutoencoderKL in {folder} cannot be loaded: {reason}") from None
+        if loaded["missing_keys"]:
+            raise ValueError(f"the weights in {folder} lack {loaded['missing_keys'][0]}")
         return cls(module.to(device), folder.name)
 
     def encode(self, pixels: Tensor) -> Tensor:
