@@ -96,7 +96,8 @@ class ModelConfig:
     text_tower: str | None = None
     """Whose text embeddings the pictures' are aligned with, as ``atoken.text`` names it; none means not aligned."""
     logit_scale: float = 4.8438
-    """Logarithm of what cosines are multiplied with; the default is that of the released models."""
+    """Natural logarithm of what cosines are multiplied with; the default is that of the released models. Training with
+    pairs of pictures and captions ends with what the sigmoid loss has learnt."""
     logit_bias: float = -15.5625
     """What is added then, before a sigmoid."""
     gaussians: GaussianConfig | None = None

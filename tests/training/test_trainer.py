@@ -1,5 +1,6 @@
 """The loop: it learns, goes on exactly, survives bad steps and ends in good order."""
 
+import json
 import os
 import signal
 from dataclasses import replace
@@ -9,12 +10,14 @@ import pytest
 import torch
 
 from atoken import PRESETS, AToken, Packed, load, write_image
+from atoken.objectives.sigmoid import START_BIAS, START_LOG_SCALE
 from atoken.tokens import dense_coords
 from atoken.training import trainer
 from atoken.training.start import start_model, with_latents
 from atoken.training.trainer import train
 
 from .conftest import SMALL, records, terms
+from .test_tasks import Words
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(config, tmp_path):
@@ -202,3 +205,17 @@ def test_a_deeper_preset_starts_as_the_shallower_model(config, tmp_path, monkeyp
     monkeypatch.setitem(PRESETS, "flat", replace(SMALL, name="flat", encoder_depth=1))
     with pytest.raises(ValueError, match="cannot be deepened"):
         start_model(replace(run, model="flat"), None)
+
+
+def test_the_learnt_scale_and_bias_are_part_of_the_model(config, folder, tmp_path, monkeypatch):
+    index = json.loads((folder / "train.json").read_text())
+    for number, entry in enumerate(index):
+        entry["caption"] = f"picture {number}"
+    (folder / "train.json").write_text(json.dumps(index))
+    monkeypatch.setattr("atoken.training.tasks.text", lambda name, device: Words())
+    monkeypatch.setattr("atoken.training.config.MINILM_WIDTH", Words.width)
+    task = replace(config.tasks[0], task="image-captions")
+    learnt = train(replace(config, tasks=(task,)), tmp_path / "run").config
+    assert learnt == load(tmp_path / "run/model").config
+    assert 0 < abs(learnt.logit_scale - START_LOG_SCALE) < 0.1  # a logarithm
+    assert 0 < abs(learnt.logit_bias - START_BIAS) < 0.1

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from ..config import ModelConfig
 from ..model.tokenizer import AToken
 from ..objectives.total import weighted
 from .checkpoints import Checkpoints, Progress
@@ -98,7 +100,17 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", stop_after: int |
             return None
         with average.applied():
             state = {name: _whole(tensor) for name, tensor in model.state_dict().items()}
-        return finished(model.config, state, out / "model") if ranks.first else None
+            ended_as = _with_learnt_logits(model.config, learner)
+        return finished(ended_as, state, out / "model") if ranks.first else None
+
+
+def _with_learnt_logits(config: ModelConfig, learner: Learner) -> ModelConfig:
+    """``config`` with the scale and bias that the recipe's first task of pairs has learnt, if it has any."""
+    losses = list(learner.extras.values())
+    if not losses or config.text_tower is None:
+        return config
+    scale, bias = (float(_whole(losses[0].get_parameter(name))) for name in ("log_scale", "bias"))
+    return replace(config, logit_scale=scale, logit_bias=bias)
 
 
 def _full(norm: torch.Tensor) -> float:
