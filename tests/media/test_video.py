@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 
 import numpy as np
@@ -44,6 +45,19 @@ def test_containers_and_codecs(film, name, codec, pixels):
     assert psnr(np.stack([f.pixels for f in read]), frames) > 28
     nearest = [int(np.argmax([psnr(shown.pixels, frame) for frame in frames])) for shown in read]
     assert nearest == list(range(10))  # the right frame at each place
+
+
+def test_frames_are_freed_as_they_are_read(film):
+    video = open_video(film.write("a.mp4", "libx264", film.frames(40)))
+    gc.collect()
+    gc.disable()  # memory that waits for the collector of cycles grows with the length
+    try:
+        pixels = [frame.pixels.nbytes for frame in video]
+        waiting = [thing for thing in gc.get_objects() if type(thing).__name__ == "VideoFrame"]
+    finally:
+        gc.enable()
+    assert len(pixels) == 40
+    assert len(waiting) < 3
 
 
 def test_read_again_from_the_start(film):

@@ -65,6 +65,7 @@ def decode(path: Path, start: float | None = None) -> Iterator[Frame]:
             return
         whole, packets, count = clock.base is None, 0, 0
         held: Frame | None = None
+        rotation, turn = None, (1, 0, 0, 1)
         try:
             for _, frame in _decoded(container, stream):
                 if frame is None:
@@ -72,10 +73,12 @@ def decode(path: Path, start: float | None = None) -> Iterator[Frame]:
                     continue
                 if frame.is_corrupt:
                     raise Damaged("a frame cannot be decoded", None)
+                if frame.rotation != rotation:  # side data tie a frame into a cycle, which keeps its memory for long
+                    rotation, turn = frame.rotation, _turn(frame)
                 time, duration = clock.read(frame)
                 if held is not None:
                     yield held._replace(duration=time - held.time)
-                held = Frame(time, _upright(_rgb(frame), _turn(frame)), duration)
+                held = Frame(time, _upright(_rgb(frame), turn), duration)
                 count += 1
         except Damaged as damage:
             if held is not None:
