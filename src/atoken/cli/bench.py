@@ -56,7 +56,10 @@ def bench_presets(presets: list[str] | None, device: str | None, json_file: Path
             "All in bf16, pictures in memory to tokens in memory and back, best of several runs. Of peak: operations\n"
             "of the network alone in that time, as a share of the fastest bf16 matrix product beside it."
         )
-    rows_video = list(run_bench_video(device)) if "video" in chosen and find_spec("av") else []
+    rows_video = []
+    for row in run_bench_video(device) if "video" in chosen and find_spec("av") else ():
+        rows_video.append(row)
+        say(" ".join(row).rstrip())
     if rows_video:
         show_table(HEADER_VIDEO, rows_video, words=("",))
     rows_3d = list(run_bench_3d()) if "3d" in chosen else []

@@ -21,6 +21,7 @@ from ..media.video_writer import VideoWriter
 from ..model.tokenizer import AToken
 from ..token_file import TokenFile, TokenWriter
 from ..tokens import Tokens
+from .allocator import give_back_large_blocks
 from .report import say
 
 FRAMES_AHEAD = 8
@@ -39,6 +40,7 @@ class Reconstruction:
 def encode(model: AToken, video: Video, kind: str, target: Path, stored: Callable[[Tokens], Tokens]) -> int:
     """Write the token file of a video, each tile as ``stored`` gives it; returns the number of tokens."""
     _mention_sound(video, "")
+    give_back_large_blocks()
     tiles = ahead(model.encode_stream(ahead(video, FRAMES_AHEAD), kind=kind))
     with TokenWriter(target) as writer:
         for tile in tiles:
@@ -48,6 +50,7 @@ def encode(model: AToken, video: Video, kind: str, target: Path, stored: Callabl
 
 def decode(model: AToken, source: Path, target: Path, lossless: bool) -> int:
     """Write the video of a token file; returns the number of tokens."""
+    give_back_large_blocks()
     with TokenFile(source) as tokens:
         assert tokens.times is not None
         fps = steady_rate(tokens.times.numpy())
@@ -65,6 +68,7 @@ def reconstruct(
     sound = Soundtrack(video.path) if keep_audio and video.facts.audio else None
     if not sound:
         _mention_sound(video, "; --keep-audio copies it")
+    give_back_large_blocks()
     originals: deque[np.ndarray] = deque()
     counts: list[int] = []
 
