@@ -152,6 +152,15 @@ def test_damage(film, name, codec, off, how):
     assert min(psnr(f.pixels, frames[round(f.time * 25)]) for f in read) > 22  # nothing concealed among them
 
 
+@pytest.mark.parametrize(("name", "codec"), [("d.m1v", "mpeg1video"), ("d.ogv", "libvpx")])
+def test_damage_where_nothing_counts_the_frames(film, name, codec):
+    path = film.write(name, codec, film.frames(60, 64, 96))
+    assert len(list(open_video(path))) == 60
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    with pytest.raises(ValueError, match=r"damaged after \d+ frames .*: an unknown number of frames lost"):
+        list(open_video(path))
+
+
 def test_cut_gif(film):
     path = film.folder / "a.gif"
     pictures = [Image.fromarray(f) for f in film.frames(6)]

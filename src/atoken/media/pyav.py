@@ -26,11 +26,12 @@ SEEK_FROM = 10.0
 """Seconds from which on ``start`` is sought instead of decoded up to."""
 
 _NOT_VIDEO = ("tty", "ass", "srt", "webvtt", "hls", "concat")
-_WITHOUT_DURATION = ("mpegts", "mpeg", "flv", "asf", "ogg")
-"""Containers whose durations FFmpeg estimates, or takes from what is left of the file."""
+_WITH_DURATION = ("mov,", "matroska", "avi", "ivf", "mxf", "rm")
+"""Containers whose headers have the duration; others' FFmpeg estimates, or takes from what is left of the file."""
 _EBML, _SEGMENT = bytes.fromhex("1a45dfa3"), bytes.fromhex("18538067")
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_OGG, _OGG_PAGE = b"OggS", 27 + 255 + 255 * 255  # the longest page
 _UNSPECIFIED, _BT709 = 2, 1  # AVColorSpace
 _HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
 
@@ -91,12 +92,12 @@ def decode(path: Path, start: float | None = None) -> Iterator[Frame]:
 
 
 def _check_end(path: Path, missing: int | None) -> None:
-    """Raise ``Damaged`` where bytes are missing that the header counts, or frames.
+    """Raise ``Damaged`` where bytes are missing that the header counts, or frames, or the end mark of an Ogg file.
 
     Not for the frames of an AVI: its number counts those that were left out.
     """
     declared, avi = _declared_size(path)
-    if path.stat().st_size < declared or (missing and not avi):
+    if path.stat().st_size < declared or (missing and not avi) or not _ogg_ended(path):
         raise Damaged("the file ends early", missing or None)
 
 
@@ -208,9 +209,23 @@ def _declared_size(path: Path) -> tuple[int, bool]:
     return 0, False
 
 
+def _ogg_ended(path: Path) -> bool:
+    """Whether the last page of an Ogg file is complete and marked as the last one; True for other files."""
+    with path.open("rb") as file:
+        if file.read(4) != _OGG:
+            return True
+        file.seek(max(0, path.stat().st_size - _OGG_PAGE))
+        tail = file.read()
+    page = tail[tail.rfind(_OGG) :]
+    if len(page) < 27:
+        return False
+    segments = page[27 : 27 + page[26]]
+    return bool(page[5] & 4) and len(page) == 27 + page[26] + sum(segments)
+
+
 def _declared_duration(container: InputContainer, stream: Any) -> float | None:
     """Seconds of the video stream as the container has them: the stream's own, a Matroska tag, or the file's."""
-    if container.format.name in _WITHOUT_DURATION:
+    if not container.format.name.startswith(_WITH_DURATION):
         return None
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
