@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from PIL import Image
 
 import atoken as library
 from atoken import Tokens, open_video, read_image
+from atoken.cli import videos
 
 av = pytest.importorskip("av")
 
@@ -109,6 +112,15 @@ def test_sound(atoken, tiny, film, tmp_path):
     result = atoken("reconstruct", path, *common, "--keep-audio", "--overwrite")
     assert (result.exit_code, result.stderr) == (0, "")
     assert open_video(tmp_path / "out/clip.reconstructed.mp4").facts.audio == "aac"
+
+
+def test_no_thread_goes_on_after_a_failure(tiny, film, tmp_path):
+    path = film.write("clip.mp4", "libx264", film.frames(60), audio="aac")
+    model, before = library.load(tiny), threading.active_count()
+    with pytest.raises(ValueError, match="webm cannot hold aac sound"):
+        videos.reconstruct(model, open_video(path), "continuous", tmp_path / "out.webm", False, True)
+    assert threading.active_count() == before
+    assert list(tmp_path.glob("*out*")) == []
 
 
 def test_info(atoken, tiny, film, tmp_path):

@@ -209,7 +209,7 @@ def test_start_and_end(film):
     path = film.write("a.mp4", "libx264", film.frames(50))
     read = list(open_video(path, start=0.4, end=1.0))
     assert [round(f.time * 25) for f in read] == list(range(10, 25))
-    with pytest.raises(ValueError, match="no frame between 5 and its end"):
+    with pytest.raises(ValueError, match="no frame between 5 s and its end"):
         list(open_video(path, start=5))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +42,8 @@ def encode(model: AToken, video: Video, kind: str, target: Path, stored: Callabl
     """Write the token file of a video, each tile as ``stored`` gives it; returns the number of tokens."""
     _mention_sound(video, "")
     give_back_large_blocks()
-    tiles = ahead(model.encode_stream(ahead(video, FRAMES_AHEAD), kind=kind))
-    with TokenWriter(target) as writer:
+    encoded = ahead(model.encode_stream(ahead(video, FRAMES_AHEAD), kind=kind))
+    with closing(encoded) as tiles, TokenWriter(target) as writer:  # no thread goes on where writing fails
         for tile in tiles:
             writer.write(stored(tile))
     return writer.tokens
@@ -54,8 +55,8 @@ def decode(model: AToken, source: Path, target: Path, lossless: bool) -> int:
     with TokenFile(source) as tokens:
         assert tokens.times is not None
         fps = steady_rate(tokens.times.numpy())
-        clips = ahead(model.decode_stream(tokens), 1)
-        with VideoWriter(target, fps=fps, lossless=lossless) as writer:
+        decoded = ahead(model.decode_stream(tokens), 1)
+        with closing(decoded) as clips, VideoWriter(target, fps=fps, lossless=lossless) as writer:
             for clip in clips:
                 writer.write_all(clip)
         return tokens.tokens
@@ -83,9 +84,9 @@ def reconstruct(
             yield tile
 
     scores = []
-    clips = ahead(model.decode_stream(noting_tiles()), 1)
+    decoded = ahead(model.decode_stream(noting_tiles()), 1)
     fps = video.fps or video.facts.fps
-    with VideoWriter(target, fps=fps, lossless=lossless, soundtrack=sound) as writer:
+    with closing(decoded) as clips, VideoWriter(target, fps=fps, lossless=lossless, soundtrack=sound) as writer:
         for clip in clips:
             for frame in clip:
                 scores.append(psnr(frame.pixels, originals.popleft()))

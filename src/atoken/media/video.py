@@ -83,7 +83,8 @@ class Video(FrameSource):
             empty = False
             yield frame
         if empty:
-            raise ValueError(f"{self.path} has no frame between {self.start or 0} and {self.end or 'its end'} s")
+            end = "its end" if self.end is None else f"{self.end} s"
+            raise ValueError(f"{self.path} has no frame between {self.start or 0} s and {end}")
 
     def _sound_frames(self) -> Iterator[Frame]:
         self.damage = None
