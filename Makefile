@@ -17,7 +17,7 @@ test: .venv/dev
 	$(BIN)/pytest
 
 eval: .venv/eval data/eval/manifest.json
-	$(BIN)/atoken eval nano --protocol paper-image --data data/eval --out eval \
+	$(BIN)/atoken eval nano nano-discrete --protocol paper-image --data data/eval --out eval \
 		--metrics psnr,ssim,lite0-frechet,lite0-distance \
 		--against jpeg,webp,avif --rates 0.5,1,2,4 --linear recipes/nano/linear.safetensors
 

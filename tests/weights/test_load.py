@@ -16,6 +16,7 @@ import torch
 
 import atoken
 from atoken import PRESETS, AToken
+from atoken.evaluation.psnr import psnr
 from atoken.model.tokenizer import tokenizer_hash
 from atoken.weights.load import SHIPPED, build
 
@@ -93,6 +94,19 @@ def test_shipped_models_load_by_name_and_are_small():
     assert nano.config == replace(PRESETS["nano"], **{name: getattr(nano.config, name) for name in learnt})
     assert sum(path.stat().st_size for path in (SHIPPED / "nano").iterdir()) <= 16e6
     assert all(p.dtype == torch.float32 and p.requires_grad for p in nano.parameters())
+
+
+def test_the_shipped_discrete_model_makes_twelve_bytes_a_patch_and_brings_the_picture_back(tmp_path):
+    model = atoken.load("nano-discrete")
+    assert model.config.kinds == ("discrete",)
+    assert model.config.text_tower is None  # its encoder has moved away from the words that nano's head learnt
+    assert sum(path.stat().st_size for path in (SHIPPED / "nano-discrete").iterdir()) <= 16e6
+    ramp = np.linspace(0, 255, 64).round().astype(np.uint8)
+    picture = np.stack([np.tile(ramp, (64, 1)), np.tile(ramp[:, None], (1, 64)), np.full((64, 64), 90, np.uint8)], -1)
+    tokens = model.encode(picture)
+    assert (tokens.codes.shape, int(tokens.codes.max()) < 4096) == ((16, 8), True)
+    tokens.save(tmp_path / "a.atok")
+    assert psnr(model.decode(atoken.Tokens.load(tmp_path / "a.atok")), picture) > 25
 
 
 def test_a_loaded_model_can_be_trained(model, tmp_path):
