@@ -15,6 +15,7 @@ import numpy as np
 
 from ..codec.pipeline import ahead
 from ..evaluation.psnr import psnr
+from ..heap import give_back_large_blocks
 from ..media.frames import Frame
 from ..media.soundtrack import Soundtrack
 from ..media.video import Video
@@ -22,7 +23,6 @@ from ..media.video_writer import VideoWriter
 from ..model.tokenizer import AToken
 from ..token_file import TokenFile, TokenWriter
 from ..tokens import Tokens
-from .allocator import give_back_large_blocks
 from .report import say
 
 FRAMES_AHEAD = 8

@@ -1,4 +1,4 @@
-"""What the C library is told about large blocks."""
+"""What the C library is told about freed memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from atoken.cli.allocator import LARGE, give_back_large_blocks
+from atoken.heap import LARGE, give_back_large_blocks
 
 
 class Mallinfo(ctypes.Structure):
