@@ -19,7 +19,7 @@ test: .venv/dev
 eval: .venv/eval data/eval/manifest.json
 	$(BIN)/atoken eval nano nano-discrete --protocol paper-image --data data/eval --out eval \
 		--metrics psnr,ssim,lite0-frechet,lite0-distance \
-		--against jpeg,webp,avif --rates 0.5,1,2,4 --linear recipes/nano/linear.safetensors
+		--against jpeg,webp,avif --rates 0.5,1,2,4 --linear recipes/nano/linear.safetensors --overwrite
 
 data/eval/manifest.json: recipes/nano/sources.py | .venv/eval
 	$(BIN)/python recipes/nano/data.py --only-eval

@@ -47,6 +47,28 @@ def test_zero_shot_counts_the_right_ones(atoken, aligned, classes, tmp_path):
     assert "75.0" in result.stdout
 
 
+def test_a_limit_leaves_all_classes_to_choose_from(atoken, aligned, classes, tmp_path):
+    arguments = ("eval", aligned, "--protocol", "zero-shot", "--data", classes, "--out", tmp_path / "out")
+    result = atoken(*arguments, "--limit", 1)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads((tmp_path / "out/results.json").read_text())["models"][0]["data"] == {
+        "n": 1,
+        "classes": 2,
+        "set": "set",
+    }
+    assert result.stdout.splitlines()[0].split()[:3] == ["model", "n", "classes"]
+
+
+def test_results_of_another_run_are_not_overwritten(atoken, aligned, classes, coco, tmp_path):
+    base = ("eval", aligned, "--out", tmp_path / "out", "--protocol")
+    assert atoken(*base, "zero-shot", "--data", classes).exit_code == 0
+    before = (tmp_path / "out/results.json").read_bytes()
+    result = atoken(*base, "retrieval", "--data", coco)
+    assert (result.exit_code, "is of another run: give another --out, or --overwrite" in result.stderr) == (2, True)
+    assert (tmp_path / "out/results.json").read_bytes() == before
+    assert atoken(*base, "retrieval", "--data", coco, "--overwrite").exit_code == 0
+
+
 def test_retrieval_in_both_directions(atoken, aligned, coco, tmp_path):
     result = atoken("eval", aligned, "--protocol", "retrieval", "--data", coco, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
@@ -64,6 +86,7 @@ def test_what_cannot_be_done_is_one_sentence(atoken, tiny, classes, tmp_path):
         (["--protocol", "zero-shot", "--layout", "folder"], "zero-shot needs classes"),
         (["--protocol", "retrieval", "--layout", "classes"], "retrieval needs captions"),
         (["--protocol", "zero-shot", "--metrics", "psnr"], "--metrics is for the reconstruction of pixels"),
+        (["--protocol", "zero-shot", "--reference", classes], "--reference is for the reconstruction of pixels"),
     ):
         result = atoken("eval", tiny, *base, *arguments)
         assert result.exit_code == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -30,28 +31,46 @@ def evaluate_texts(
 ) -> None:
     """Measure each model, print a table and write the results. Raises ``typer.Exit(2)`` where items were left out."""
     given = {"--metrics": settings.metrics, "--against": settings.against, "--linear": settings.linear}
+    given["--reference"] = settings.reference or None
     if unfit := [name for name, value in given.items() if value is not None]:
         raise ValueError(f"{unfit[0]} is for the reconstruction of pixels, and {settings.protocol} is not")
-    items = read_layout(settings.data, settings.layout or PROTOCOLS[settings.protocol], None)[: settings.limit]
-    check_items(settings.protocol, items)
+    every = read_layout(settings.data, settings.layout or PROTOCOLS[settings.protocol], None)
+    items = every[: settings.limit]
+    check_items(settings.protocol, every)
     device = str(find_device(settings.device, "--device"))
     loaded = [load(name, device=device, dtype=options.parse_dtype(settings.dtype)) for name in models]
     towers = [tower_of(model) for model in loaded]
     paths.check_folder(settings.out)
+    results = settings.out / results_name
+    if results.exists() and not settings.overwrite and read_protocol(results) != settings.protocol:
+        raise ValueError(f"{results} is of another run: give another --out, or --overwrite")
     runs = []
     for model, tower in zip(loaded, towers, strict=True):
         with bar(len(items)) as advance:
-            runs.append(measure(settings.protocol, model, tower, items, settings.batch, advance))
+            runs.append(measure(settings.protocol, model, tower, items, every, settings.batch, advance))
     for run in runs:
         run["data"]["set"] = settings.data.resolve().name
-    write_results({"protocol": settings.protocol, "models": runs}, settings.out / results_name)
-    header = ["model", *(f"{name} %" for name in runs[0]["metrics"])]
+    write_results({"protocol": settings.protocol, "models": runs}, results)
+    counts = ("n", "classes" if settings.protocol == "zero-shot" else "texts")
+    header = ["model", *counts, *(f"{name} %" for name in runs[0]["metrics"])]
     names = [Path(name).absolute().name for name in models]
-    rows = [[name, *(f"{100 * v:.1f}" for v in run["metrics"].values())] for name, run in zip(names, runs, strict=True)]
+    rows = [
+        [name, *(run["data"][count] for count in counts), *(f"{100 * v:.1f}" for v in run["metrics"].values())]
+        for name, run in zip(names, runs, strict=True)
+    ]
     show_table(header, rows)
-    typer.echo(clean(settings.out / results_name))
+    typer.echo(clean(results))
     failures = [failure for run in runs for failure in run["failures"]]
     for failure in failures:
         say(f"error: {failure['name']}: {failure['error']}")
     if failures:
         raise typer.Exit(2)
+
+
+def read_protocol(results: Path) -> str | None:
+    """The protocol of a results.json of this module; None for any other file."""
+    try:
+        protocol = json.loads(results.read_text("utf-8"))["protocol"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return protocol if isinstance(protocol, str) else None

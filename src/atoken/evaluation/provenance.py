@@ -14,7 +14,7 @@ import torch
 from .. import __version__
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("evaluation", "perceptual", "media", "model", "codec", "render")
+ROOMS = ("evaluation", "perceptual", "media", "model", "codec", "render", "understanding", "weights")
 """What the numbers depend on besides the weights."""
 
 

@@ -84,15 +84,19 @@ def measure(
     model: AToken,
     tower: TextTower,
     items: Sequence[Item],
+    every: Sequence[Item],
     batch: int,
     advance: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
-    """One model's numbers, shares in 0 ... 1, with what they were measured by, JSON-ready."""
+    """One model's numbers, shares in 0 ... 1, with what they were measured by, JSON-ready.
+
+    ``every`` is the whole set that ``items`` are of: its classes are what zero-shot chooses from.
+    """
     read, vectors, failures = embed_items(model, items, batch, advance)
     prompts = {"templates": list(TEMPLATES)} if protocol == "zero-shot" else {}
-    values = zero_shot(read, items, vectors, tower) if prompts else retrieval(read, vectors, tower)
+    values = zero_shot(read, every, vectors, tower) if prompts else retrieval(read, vectors, tower)
     count = (
-        {"classes": len({item.label for item in items})} if prompts else {"texts": sum(len(i.captions) for i in read)}
+        {"classes": len({item.label for item in every})} if prompts else {"texts": sum(len(i.captions) for i in read)}
     )
     return {
         "format": FORMAT,
