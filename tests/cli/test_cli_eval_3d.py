@@ -97,7 +97,7 @@ def test_what_cannot_be_measured_is_one_sentence(atoken, solid, tiny, toys, tmp_
     for arguments, words in (
         ([tiny, *base], "'tiny' has no Gaussian head"),
         ([solid, *base, *METRICS, "--against", "jpeg"], "--against is 'jpeg'"),
-        ([solid, *base, *METRICS, "--linear", "file"], "--linear is for pictures and videos"),
+        ([solid, *base, *METRICS, "--linear", "file"], "--linear is for pictures, and paper-3d is for 3D assets"),
         ([solid, *base, "--metrics", "rfvd"], "is for 3D assets"),
     ):
         result = atoken("eval", *arguments)

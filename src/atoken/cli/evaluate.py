@@ -132,7 +132,8 @@ def _methods(models: Sequence[str], settings: Settings, protocol: Protocol, devi
         methods += [method(model, Path(name).absolute().name, kind) for kind in kinds]
     config = configs[0] if configs else PRESETS["so400m"]
     if settings.linear:
-        _refuse_3d("--linear", protocol)
+        if protocol.modality != "image":
+            raise ValueError(f"--linear is for pictures, and {protocol.name} is for {protocol.what}")
         linear = LinearProjection.load(settings.linear, config.latent_channels, device)
         methods.append(TokenizerMethod(linear, device, settings.batch))
     if protocol.modality == "3d":

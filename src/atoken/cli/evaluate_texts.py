@@ -30,7 +30,11 @@ def evaluate_texts(
     bar: Callable[[int], AbstractContextManager[Callable[[int], None]]],
 ) -> None:
     """Measure each model, print a table and write the results. Raises ``typer.Exit(2)`` where items were left out."""
-    given = {"--metrics": settings.metrics, "--against": settings.against, "--linear": settings.linear}
+    given: dict[str, object] = {
+        "--metrics": settings.metrics,
+        "--against": settings.against,
+        "--linear": settings.linear,
+    }
     given["--reference"] = settings.reference or None
     if unfit := [name for name, value in given.items() if value is not None]:
         raise ValueError(f"{unfit[0]} is for the reconstruction of pixels, and {settings.protocol} is not")
