@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from cli_models import paint
 
-from atoken import write_image
+from atoken import AToken, write_image
 
 
 @pytest.fixture
@@ -57,6 +58,28 @@ def test_a_limit_leaves_all_classes_to_choose_from(atoken, aligned, classes, tmp
         "set": "set",
     }
     assert result.stdout.splitlines()[0].split()[:3] == ["model", "n", "classes"]
+
+
+def test_an_interrupted_run_goes_on(atoken, aligned, classes, tmp_path, monkeypatch):
+    arguments = ("eval", aligned, "--protocol", "zero-shot", "--data", classes, "--out", tmp_path / "out", "--batch", 1)
+    embed, seen, stop = AToken.embed, [], [True]
+
+    def note(model, sources, **options):
+        seen.extend(source for source in sources if isinstance(source, Path))  # the tower of the test paints its own
+        if len(seen) == 3 and stop and stop.pop():
+            raise KeyboardInterrupt
+        return embed(model, sources, **options)
+
+    monkeypatch.setattr(AToken, "embed", note)
+    assert atoken(*arguments).exit_code == 130
+    first = seen[:2]
+    assert atoken(*arguments).exit_code == 0
+    assert sorted(first + seen[3:]) == sorted(classes.rglob("*.png"))
+    (classes / "red/a.png").write_bytes((classes / "blue/a.png").read_bytes())  # another picture under the name
+    seen.clear()
+    assert atoken(*arguments).exit_code == 0
+    assert seen == [classes / "red/a.png"]
+    assert json.loads((tmp_path / "out/results.json").read_text())["models"][0]["metrics"]["top-1"] == 0.5
 
 
 def test_results_of_another_run_are_not_overwritten(atoken, aligned, classes, coco, tmp_path):

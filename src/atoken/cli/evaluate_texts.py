@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,6 +22,9 @@ from .report import clean, say, show_table
 
 if TYPE_CHECKING:
     from .evaluate import Settings
+
+EMBEDDINGS = "embeddings"
+"""Folder below --out that keeps what was embedded, for a run that goes on."""
 
 
 def evaluate_texts(
@@ -50,8 +54,11 @@ def evaluate_texts(
         raise ValueError(f"{results} is of another run: give another --out, or --overwrite")
     runs = []
     for model, tower in zip(loaded, towers, strict=True):
+        kept = settings.out / EMBEDDINGS / model.weights_hash[:12]
+        if settings.overwrite:
+            shutil.rmtree(kept, ignore_errors=True)
         with bar(len(items)) as advance:
-            runs.append(measure(settings.protocol, model, tower, items, every, settings.batch, advance))
+            runs.append(measure(settings.protocol, model, tower, items, every, settings.batch, kept, advance))
     for run in runs:
         run["data"]["set"] = settings.data.resolve().name
     write_results({"protocol": settings.protocol, "models": runs}, results)

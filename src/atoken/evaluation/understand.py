@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ..understanding.index import Entry, Index
 from ..understanding.zero_shot import TEMPLATES, label_embeddings
 from .classification import topk_accuracy
 from .provenance import code_version, environment
@@ -22,6 +25,8 @@ PROTOCOLS = {"zero-shot": "classes", "retrieval": "coco"}
 """Name of a protocol, and the layout that it reads by default."""
 FORMAT = "atoken-understanding"
 TOP, RECALL = (1, 5), (1, 5, 10)
+SAVE_EVERY = 30.0
+"""Seconds between saves of the embeddings of a run."""
 
 
 def check_items(protocol: str, items: Sequence[Item]) -> None:
@@ -34,31 +39,57 @@ def check_items(protocol: str, items: Sequence[Item]) -> None:
 
 
 def embed_items(
-    model: AToken, items: Sequence[Item], batch: int, advance: Callable[[int], None] = lambda done: None
+    model: AToken, items: Sequence[Item], batch: int, kept: Path, advance: Callable[[int], None] = lambda done: None
 ) -> tuple[list[Item], Tensor, list[dict[str, str]]]:
     """The items that could be read, their unit vectors [S, W], and name and error of the others.
 
-    Raises ``ValueError`` where none could be read.
+    Vectors are kept in the folder ``kept`` every ``SAVE_EVERY`` seconds and at an interruption; those of the same
+    weights and unchanged files are taken from there. Raises ``ValueError`` where none could be read.
     """
-    read: list[Item] = []
-    vectors: list[Tensor] = []
+    weights = f"{model.weights_hash} {model.proj.weight.dtype}"
+    index = Index.load(kept)
+    known = dict(zip(index.entries, index.vectors, strict=True)) if index and index.weights == weights else {}
+    entries: dict[int, Entry] = {}
     failures: list[dict[str, str]] = []
-    for start in range(0, len(items), batch):
-        part = items[start : start + batch]
-        try:
-            vectors.append(model.embed([item.path for item in part]))
-            read += part
-        except (ValueError, OSError):  # which one it was shows one by one
-            for item in part:
+
+    def embed(numbers: Sequence[int]) -> None:
+        for number, vector in zip(numbers, model.embed([items[n].path for n in numbers]), strict=True):
+            known[entries[number]] = vector.cpu()
+
+    def save() -> None:
+        if known:
+            Index(weights, tuple(known), torch.stack(list(known.values()))).save(kept)
+
+    saved = time.monotonic()
+    try:
+        for start in range(0, len(items), batch):
+            part = range(start, min(start + batch, len(items)))
+            for number in part:
                 try:
-                    vectors.append(model.embed([item.path]))
-                    read.append(item)
-                except (ValueError, OSError) as error:
-                    failures.append({"name": item.name, "error": str(error)})
-        advance(start + len(part))
-    if not read:
+                    status = items[number].path.stat()
+                    entries[number] = Entry(str(items[number].path), status.st_size, status.st_mtime_ns)
+                except OSError as error:
+                    failures.append({"name": items[number].name, "error": str(error)})
+            missing = [number for number in part if number in entries and entries[number] not in known]
+            try:
+                if missing:
+                    embed(missing)
+            except (ValueError, OSError):  # which one it was shows one by one
+                for number in missing:
+                    try:
+                        embed([number])
+                    except (ValueError, OSError) as error:
+                        del entries[number]
+                        failures.append({"name": items[number].name, "error": str(error)})
+            if time.monotonic() - saved > SAVE_EVERY:
+                save()
+                saved = time.monotonic()
+            advance(part.stop)
+    finally:
+        save()
+    if not entries:
         raise ValueError(f"nothing could be embedded: {failures[0]['name']}: {failures[0]['error']}")
-    return read, torch.cat(vectors), failures
+    return [items[n] for n in entries], torch.stack([known[entry] for entry in entries.values()]), failures
 
 
 def zero_shot(items: Sequence[Item], every: Sequence[Item], vectors: Tensor, tower: TextTower) -> dict[str, float]:
@@ -86,13 +117,15 @@ def measure(
     items: Sequence[Item],
     every: Sequence[Item],
     batch: int,
+    kept: Path,
     advance: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
     """One model's numbers, shares in 0 ... 1, with what they were measured by, JSON-ready.
 
-    ``every`` is the whole set that ``items`` are of: its classes are what zero-shot chooses from.
+    ``every`` is the whole set that ``items`` are of: its classes are what zero-shot chooses from. Embeddings are kept
+    in the folder ``kept``, so that a run that was interrupted continues.
     """
-    read, vectors, failures = embed_items(model, items, batch, advance)
+    read, vectors, failures = embed_items(model, items, batch, kept, advance)
     prompts = {"templates": list(TEMPLATES)} if protocol == "zero-shot" else {}
     values = zero_shot(read, every, vectors, tower) if prompts else retrieval(read, vectors, tower)
     count = (
