@@ -118,7 +118,7 @@ def main() -> None:
         labels = {item.name: item for item in picture_classes(folder)}
         items = coco_captions(folder)
         items = [Item(i.name, i.path, labels[i.name].label, labels[i.name].class_name, i.captions) for i in items]
-        _, vectors, _ = embed_items(model, items, BATCH)
+        _, vectors, _ = embed_items(model, items, BATCH, None)
         said = teacher_says(teacher, [item.path for item in items])
         by = {"model": vectors, "teacher": in_text_space(said, classes)}
         views |= {item.path.stem: vector for item, vector in zip(items, by["teacher"], strict=True)}
@@ -127,7 +127,7 @@ def main() -> None:
         report["retrieval"][kind] = captions(items, by, tower)
 
     if arguments.furniture is not None:
-        items, vectors, _ = embed_items(model, read_layout(arguments.furniture, "furniture", None), BATCH)
+        items, vectors, _ = embed_items(model, read_layout(arguments.furniture, "furniture", None), BATCH, None)
         seen = [i for i, item in enumerate(items) if item.name in views]
         items, vectors = [items[i] for i in seen], vectors[seen]
         by = {"model": vectors, "teacher": torch.stack([views[item.name] for item in items])}

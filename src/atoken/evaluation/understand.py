@@ -39,15 +39,19 @@ def check_items(protocol: str, items: Sequence[Item]) -> None:
 
 
 def embed_items(
-    model: AToken, items: Sequence[Item], batch: int, kept: Path, advance: Callable[[int], None] = lambda done: None
+    model: AToken,
+    items: Sequence[Item],
+    batch: int,
+    kept: Path | None,
+    advance: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[Item], Tensor, list[dict[str, str]]]:
     """The items that could be read, their unit vectors [S, W], and name and error of the others.
 
-    Vectors are kept in the folder ``kept`` every ``SAVE_EVERY`` seconds and at an interruption; those of the same
-    weights and unchanged files are taken from there. Raises ``ValueError`` where none could be read.
+    Vectors are kept in the folder ``kept``, if one is given, every ``SAVE_EVERY`` seconds and at an interruption; those
+    of the same weights and unchanged files are taken from there. Raises ``ValueError`` where none could be read.
     """
     weights = f"{model.weights_hash} {model.proj.weight.dtype}"
-    index = Index.load(kept)
+    index = Index.load(kept) if kept else None
     known = dict(zip(index.entries, index.vectors, strict=True)) if index and index.weights == weights else {}
     entries: dict[int, Entry] = {}
     failures: list[dict[str, str]] = []
@@ -57,7 +61,7 @@ def embed_items(
             known[entries[number]] = vector.cpu()
 
     def save() -> None:
-        if known:
+        if kept and known:
             Index(weights, tuple(known), torch.stack(list(known.values()))).save(kept)
 
     saved = time.monotonic()
