@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from atoken.heap import LARGE, give_back_large_blocks
+from atoken.heap import LARGE, give_back_large_blocks, keep_freed_memory
 
 
 class Mallinfo(ctypes.Structure):
@@ -25,6 +25,7 @@ def test_large_blocks_go_back_when_freed():
         pytest.skip("not glibc 2.33 or newer")
     libc.mallinfo2.restype = Mallinfo
     np.empty(64 * LARGE, np.uint8)  # freed at once: from now on glibc by itself would keep blocks up to this size
+    keep_freed_memory()  # as a training run before it in the same process
     give_back_large_blocks()
     before = libc.mallinfo2().hblkhd  # bytes in mappings of their own
     blocks = [np.empty(2 * LARGE, np.uint8) for _ in range(8)]

@@ -7,6 +7,8 @@ import sys
 
 LARGE = 128 * 1024
 """Bytes from which on a block has a mapping of its own: glibc's own limit, before it starts to raise it."""
+MAPPINGS = 65536
+"""How many such mappings there may be: glibc's own limit."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 """Of mallopt in <malloc.h>."""
 
@@ -27,6 +29,7 @@ def give_back_large_blocks() -> None:
     glibc raises its limit for them to the largest block that was freed so far, and keeps what is below; where one
     thread makes what another frees, holes gather between blocks for as long as a video lasts.
     """
+    _mallopt(M_MMAP_MAX, MAPPINGS)
     _mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
