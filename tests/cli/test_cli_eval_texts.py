@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,32 @@ def test_results_of_another_run_are_not_overwritten(atoken, aligned, classes, co
     result = atoken(*base, "retrieval", "--data", coco)
     assert (result.exit_code, "is of another run: give another --out, or --overwrite" in result.stderr) == (2, True)
     assert (tmp_path / "out/results.json").read_bytes() == before
+    other = shutil.copytree(classes, tmp_path / "other/set")
+    write_image(other / "green/a.png", paint("red"))
+    for arguments in (
+        ("zero-shot", "--data", other),
+        ("zero-shot", "--data", classes, "--limit", 1),
+        ("native", "--layout", "classes", "--data", classes, "--metrics", "psnr"),
+    ):
+        result = atoken(*base, *arguments)
+        assert (result.exit_code, "is of another run" in result.stderr) == (2, True)
+    assert (tmp_path / "out/results.json").read_bytes() == before
     assert atoken(*base, "retrieval", "--data", coco, "--overwrite").exit_code == 0
+
+
+def test_vectors_of_other_code_are_not_kept(atoken, aligned, classes, tmp_path, monkeypatch):
+    arguments = ("eval", aligned, "--protocol", "zero-shot", "--data", classes, "--out", tmp_path / "out")
+    assert atoken(*arguments).exit_code == 0
+    embed, seen = AToken.embed, []
+
+    def note(model, sources, **options):
+        seen.extend(source for source in sources if isinstance(source, Path))
+        return embed(model, sources, **options)
+
+    monkeypatch.setattr(AToken, "embed", note)
+    monkeypatch.setattr("atoken.evaluation.understand.code_version", lambda: {"atoken": "next", "sha256": "other"})
+    assert atoken(*arguments).exit_code == 0
+    assert sorted(seen) == sorted(classes.rglob("*.png"))
 
 
 def test_retrieval_in_both_directions(atoken, aligned, coco, tmp_path):
@@ -110,6 +136,9 @@ def test_what_cannot_be_done_is_one_sentence(atoken, tiny, classes, tmp_path):
         (["--protocol", "retrieval", "--layout", "classes"], "retrieval needs captions"),
         (["--protocol", "zero-shot", "--metrics", "psnr"], "--metrics is for the reconstruction of pixels"),
         (["--protocol", "zero-shot", "--reference", classes], "--reference is for the reconstruction of pixels"),
+        (["--protocol", "zero-shot", "--rates", "2"], "--rates is for the reconstruction of pixels"),
+        (["--protocol", "zero-shot", "--kind", "discrete"], "--kind is for the reconstruction of pixels"),
+        (["--protocol", "zero-shot", "--vgg16", "file"], "--vgg16 is for the reconstruction of pixels"),
     ):
         result = atoken("eval", tiny, *base, *arguments)
         assert result.exit_code == 2

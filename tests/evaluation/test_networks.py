@@ -88,6 +88,12 @@ def test_lpips_from_a_file(tmp_path):
     random_alexnet(tmp_path / "alexnet.pth")
     (judge,) = build_judges(["lpips"], NetworkFiles(alexnet=tmp_path / "alexnet.pth"), 16, "cpu")
     assert isinstance(judge, LpipsJudge)
+    before = judge.network("lpips")
+    judge.distance.heads[0].data[0] += 1
+    after = judge.network("lpips")
+    judge.distance.heads[0].data[0] -= 1
+    assert before["sha256"] == after["sha256"]
+    assert before["heads"] != after["heads"]
     a = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     b = 255 - a
     values = judge.compare(judge.look(a), judge.look(b))["lpips"]

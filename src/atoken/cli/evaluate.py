@@ -94,6 +94,8 @@ def evaluate(models: Sequence[str], settings: Settings) -> None:
     )
     references = {m: (s, o) for m, s, o in (read_reference(path, plan) for path in settings.reference)}
     paths.check_folder(settings.out)
+    if not settings.overwrite and (settings.out / RESULTS).exists() and not (settings.out / STATE).exists():
+        raise ValueError(f"{settings.out / RESULTS} is of another run: give another --out, or --overwrite")
     if settings.overwrite:
         for name in (STATE, ITEMS):
             (settings.out / name).unlink(missing_ok=True)

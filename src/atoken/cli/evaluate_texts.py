@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ..device import find_device
+from ..evaluation.progress import ITEMS, STATE
 from ..evaluation.readers import read_layout
 from ..evaluation.results import write_results
 from ..evaluation.understand import PROTOCOLS, check_items, measure
@@ -23,6 +25,8 @@ from .report import clean, say, show_table
 if TYPE_CHECKING:
     from .evaluate import Settings
 
+RATES = "1"
+"""What --rates is unless it is given."""
 EMBEDDINGS = "embeddings"
 """Folder below --out that keeps what was embedded, for a run that goes on."""
 
@@ -38,8 +42,11 @@ def evaluate_texts(
         "--metrics": settings.metrics,
         "--against": settings.against,
         "--linear": settings.linear,
+        "--kind": settings.kind,
+        "--rates": None if settings.rates == RATES else settings.rates,
+        "--reference": settings.reference or None,
+        **{f"--{name}": file for name, file in vars(settings.files).items()},
     }
-    given["--reference"] = settings.reference or None
     if unfit := [name for name, value in given.items() if value is not None]:
         raise ValueError(f"{unfit[0]} is for the reconstruction of pixels, and {settings.protocol} is not")
     every = read_layout(settings.data, settings.layout or PROTOCOLS[settings.protocol], None)
@@ -50,8 +57,14 @@ def evaluate_texts(
     towers = [tower_of(model) for model in loaded]
     paths.check_folder(settings.out)
     results = settings.out / results_name
-    if results.exists() and not settings.overwrite and read_protocol(results) != settings.protocol:
+    weights = [model.weights_hash for model in loaded]
+    what = [settings.protocol, weights, settings.dtype, settings.limit, [[i.name, i.label, i.captions] for i in every]]
+    fingerprint = hashlib.sha256(json.dumps(what).encode()).hexdigest()
+    if results.exists() and not settings.overwrite and read_fingerprint(results) != fingerprint:
         raise ValueError(f"{results} is of another run: give another --out, or --overwrite")
+    if settings.overwrite:
+        for name in (STATE, ITEMS):  # of a run over pixels, which would go on
+            (settings.out / name).unlink(missing_ok=True)
     runs = []
     for model, tower in zip(loaded, towers, strict=True):
         kept = settings.out / EMBEDDINGS / model.weights_hash[:12]
@@ -61,7 +74,7 @@ def evaluate_texts(
             runs.append(measure(settings.protocol, model, tower, items, every, settings.batch, kept, advance))
     for run in runs:
         run["data"]["set"] = settings.data.resolve().name
-    write_results({"protocol": settings.protocol, "models": runs}, results)
+    write_results({"protocol": settings.protocol, "fingerprint": fingerprint, "models": runs}, results)
     counts = ("n", "classes" if settings.protocol == "zero-shot" else "texts")
     header = ["model", *counts, *(f"{name} %" for name in runs[0]["metrics"])]
     names = [Path(name).absolute().name for name in models]
@@ -78,10 +91,10 @@ def evaluate_texts(
         raise typer.Exit(2)
 
 
-def read_protocol(results: Path) -> str | None:
-    """The protocol of a results.json of this module; None for any other file."""
+def read_fingerprint(results: Path) -> str | None:
+    """Which run a results.json of this module is of; None for any other file."""
     try:
-        protocol = json.loads(results.read_text("utf-8"))["protocol"]
+        fingerprint = json.loads(results.read_text("utf-8"))["fingerprint"]
     except (ValueError, KeyError, TypeError):
         return None
-    return protocol if isinstance(protocol, str) else None
+    return fingerprint if isinstance(fingerprint, str) else None

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..model.tokenizer import fingerprint
 from ..perceptual.alex import alexnet
 from ..perceptual.efficientnet import EfficientNetLite
 from ..perceptual.lite0 import lite0
@@ -113,9 +114,9 @@ class LpipsJudge(Judge):
         return {"lpips": self.distance.compare(results, originals)}
 
     def network(self, metric: str) -> dict[str, Any]:
-        """The trunk; the heads are those of version 0.1."""
-        net = self.distance.network
-        return {"name": f"lpips 0.1 on {net.name}", "sha256": net.weights_hash}
+        """The trunk and the heads."""
+        net, heads = self.distance.network, fingerprint(self.distance.heads.state_dict())
+        return {"name": f"lpips 0.1 on {net.name}", "sha256": net.weights_hash, "heads": heads}
 
 
 class ScriptJudge(Judge):

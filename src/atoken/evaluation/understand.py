@@ -48,9 +48,9 @@ def embed_items(
     """The items that could be read, their unit vectors [S, W], and name and error of the others.
 
     Vectors are kept in the folder ``kept``, if one is given, every ``SAVE_EVERY`` seconds and at an interruption; those
-    of the same weights and unchanged files are taken from there. Raises ``ValueError`` where none could be read.
+    of the same weights, code and unchanged files are taken from there. Raises ``ValueError`` where none could be read.
     """
-    weights = f"{model.weights_hash} {model.proj.weight.dtype}"
+    weights = f"{model.weights_hash} {model.proj.weight.dtype} {code_version()['sha256']}"
     index = Index.load(kept) if kept else None
     known = dict(zip(index.entries, index.vectors, strict=True)) if index and index.weights == weights else {}
     entries: dict[int, Entry] = {}
