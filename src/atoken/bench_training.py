@@ -16,12 +16,12 @@ import torch
 
 from .bench import REPEATS, matmul_peak
 from .config import FRAME_FEATURES, PRESETS
-from .heap import keep_freed_memory
 from .model.tokenizer import AToken
 from .objectives.total import weighted
 from .training.config import CropsConfig, OptimizerConfig, PerceptualConfig, TaskConfig, TrainConfig
 from .training.crops import Crops
 from .training.flops import training_flops
+from .training.heap import keep_freed_memory
 from .training.learner import Learner
 from .training.optimizer import Average, build_optimizers
 from .training.tasks import build_tasks

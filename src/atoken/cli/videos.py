@@ -15,7 +15,6 @@ import numpy as np
 
 from ..codec.pipeline import ahead
 from ..evaluation.psnr import psnr
-from ..heap import give_back_large_blocks
 from ..media.frames import Frame
 from ..media.soundtrack import Soundtrack
 from ..media.video import Video
@@ -41,7 +40,6 @@ class Reconstruction:
 def encode(model: AToken, video: Video, kind: str, target: Path, stored: Callable[[Tokens], Tokens]) -> int:
     """Write the token file of a video, each tile as ``stored`` gives it; returns the number of tokens."""
     _mention_sound(video, "")
-    give_back_large_blocks()
     encoded = ahead(model.encode_stream(ahead(video, FRAMES_AHEAD), kind=kind))
     with closing(encoded) as tiles, TokenWriter(target) as writer:  # no thread goes on where writing fails
         for tile in tiles:
@@ -51,7 +49,6 @@ def encode(model: AToken, video: Video, kind: str, target: Path, stored: Callabl
 
 def decode(model: AToken, source: Path, target: Path, lossless: bool) -> int:
     """Write the video of a token file; returns the number of tokens."""
-    give_back_large_blocks()
     with TokenFile(source) as tokens:
         assert tokens.times is not None
         fps = steady_rate(tokens.times.numpy())
@@ -69,7 +66,6 @@ def reconstruct(
     sound = Soundtrack(video.path) if keep_audio and video.facts.audio else None
     if not sound:
         _mention_sound(video, "; --keep-audio copies it")
-    give_back_large_blocks()
     originals: deque[np.ndarray] = deque()
     counts: list[int] = []
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 
 from ..config import ModelConfig
-from ..heap import keep_freed_memory
 from ..model.tokenizer import AToken
 from ..objectives.total import weighted
 from .checkpoints import Checkpoints, Progress
 from .config import TrainConfig
 from .distributed import accumulating, joined, spread
 from .feeds import ReadAhead, build_feed, step_batches
+from .heap import keep_freed_memory
 from .learner import Learner
 from .logbook import Logbook
 from .meter import Meter
