@@ -256,7 +256,8 @@ def test_bad_requests(film):
 def test_quiet_for_an_ordinary_file(film):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        list(open_video(film.write("a.mp4", "libx264")))
+        frames = list(open_video(film.write("a.mp4", "libx264")))
+    assert len(frames) == 10
 
 
 def test_clip():

@@ -47,6 +47,14 @@ def test_starts_close_to_the_continuous_model(continuous, batches):
     assert error(started, batches[0], True) < 0.05 * signal  # two bits for each direction would leave 0.12
 
 
+def test_alignment_with_texts_is_left_behind(continuous, batches):
+    aligned = AToken(replace(continuous.config, text_tower="x", embed_dim=24, embed_tokens=4))
+    aligned.load_state_dict(continuous.state_dict(), strict=False)
+    started = discrete_start(aligned, batches)
+    assert (started.config.text_tower, started.config.embed_dim, started.config.embed_tokens) == (None, None, None)
+    assert error(started, batches[0], True) < 0.05 * batches[0].feats.square().mean()  # the rest came along
+
+
 def test_bits_go_where_they_help_most():
     y = torch.randn(4096, 6, generator=torch.Generator().manual_seed(1))
     bits, scalars = allocate(y, torch.tensor([100.0, 30.0, 10.0, 1.0, 1.0, 1e-6]), 18)

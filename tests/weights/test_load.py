@@ -415,5 +415,6 @@ def test_loading_says_nothing_when_all_is_well(model, tmp_path):
     model.save_pretrained(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        atoken.load(tmp_path)
-        atoken.load("nano")
+        again = atoken.load(tmp_path)
+        assert atoken.load("nano").config.name == "nano"
+    assert again.weights_hash == model.weights_hash

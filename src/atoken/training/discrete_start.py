@@ -3,7 +3,8 @@
 With four levels for each of 48 equal numbers most of the error sits in the few directions that carry most of the
 picture. Here the latents are turned to the principal directions of the pixels that they stand for, and the bits of a
 token are handed out one at a time, each to the direction whose error it lowers most (reverse water-filling). The
-encoder's projection and the decoder's input layer absorb rotation, scale and shift, so that no layer is added.
+encoder's projection and the decoder's input layer absorb rotation, scale and shift, so that no layer is added. The
+alignment with texts is left behind: what the pooling head learnt holds for the encoder as it was.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ def discrete_start(model: AToken, batches: Sequence[Packed], codes: int = 8) -> 
     order = [index for group in groups for index in group]
     levels = tuple(tuple(2 ** bits[index] for index in group) for group in groups)
     name = f"{config.name}-discrete"
-    started = AToken(replace(config, name=name, kinds=("discrete",), fsq_levels=levels, latent_channels=len(order)))
+    wordless = replace(config, text_tower=None, embed_dim=None, embed_tokens=None)
+    started = AToken(replace(wordless, name=name, kinds=("discrete",), fsq_levels=levels, latent_channels=len(order)))
     _copy_other_weights(model, started)
 
     chosen = [scalars[index] for index in order]
@@ -172,7 +174,7 @@ def _tokens_and_pixels(model: AToken, batches: Sequence[Packed]) -> tuple[Tensor
 
 
 def _copy_other_weights(model: AToken, started: AToken) -> None:
-    """All tensors whose shapes do not depend on the latents."""
+    """All tensors whose shapes do not depend on the latents, without the way into a text tower's space."""
     state = model.state_dict()
     own = {name: tensor for name, tensor in state.items() if name not in ("proj.weight", "decoder.input_layer.weight")}
     started.load_state_dict(own, strict=False)
