@@ -51,13 +51,11 @@ def test_zero_shot_counts_the_right_ones(atoken, aligned, classes, tmp_path):
 
 def test_a_limit_leaves_all_classes_to_choose_from(atoken, aligned, classes, tmp_path):
     arguments = ("eval", aligned, "--protocol", "zero-shot", "--data", classes, "--out", tmp_path / "out")
-    result = atoken(*arguments, "--limit", 1)
+    result = atoken(*arguments, "--limit", 2)  # both of the folder blue, and one of them is painted red
     assert result.exit_code == 0, result.stderr
-    assert json.loads((tmp_path / "out/results.json").read_text())["models"][0]["data"] == {
-        "n": 1,
-        "classes": 2,
-        "set": "set",
-    }
+    run = json.loads((tmp_path / "out/results.json").read_text())["models"][0]
+    assert run["data"] == {"n": 2, "classes": 2, "set": "set"}
+    assert run["metrics"]["top-1"] == 0.5  # with no class but blue it would be right
     assert result.stdout.splitlines()[0].split()[:3] == ["model", "n", "classes"]
 
 

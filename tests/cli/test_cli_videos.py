@@ -114,12 +114,27 @@ def test_sound(atoken, tiny, film, tmp_path):
     assert open_video(tmp_path / "out/clip.reconstructed.mp4").facts.audio == "aac"
 
 
-def test_no_thread_goes_on_after_a_failure(tiny, film, tmp_path):
-    path = film.write("clip.mp4", "libx264", film.frames(60), audio="aac")
-    model, before = library.load(tiny), threading.active_count()
-    with pytest.raises(ValueError, match="webm cannot hold aac sound"):
-        videos.reconstruct(model, open_video(path), "continuous", tmp_path / "out.webm", False, True)
-    assert threading.active_count() == before
+def test_no_thread_goes_on_after_a_failure(tiny, film, tmp_path, monkeypatch):
+    path, tokens = film.write("clip.mp4", "libx264", film.frames(200), audio="aac"), tmp_path / "clip.atok"
+    model = library.load(tiny)
+    videos.encode(model, open_video(path), "continuous", tokens, lambda tile: tile)
+
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(videos.VideoWriter, "write_all", full)
+    before = threading.active_count()
+    for call, error in (
+        (lambda: videos.encode(model, open_video(path), "continuous", tmp_path / "out.atok", full), OSError),
+        (lambda: videos.decode(model, tokens, tmp_path / "out.mp4", False), OSError),
+        (
+            lambda: videos.reconstruct(model, open_video(path), "continuous", tmp_path / "out.webm", False, True),
+            ValueError,
+        ),
+    ):
+        with pytest.raises(error) as kept:
+            call()
+        assert threading.active_count() == before, kept.value
     assert list(tmp_path.glob("*out*")) == []
 
 
