@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from atoken.evaluation import run as running
+
 METRICS = ["--metrics", "psnr,ssim,lite0-frechet,lite0-distance"]
 
 
@@ -75,6 +77,44 @@ def test_another_run_in_the_folder(atoken, tiny, other, data, tmp_path):
     assert result.exit_code == 2
     assert "--overwrite to begin anew" in result.stderr
     assert atoken("eval", other, *arguments, "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_overwriting_goes_on_where_it_was_interrupted(atoken, tiny, other, data, tmp_path, monkeypatch, finished):
+    """What ``make eval`` calls: other and finished runs are replaced, and the interrupted one goes on."""
+    arguments = ["--protocol", "native", "--data", data, "--metrics", "psnr", "--out", tmp_path / "out", "--overwrite"]
+    if finished:
+        assert atoken("eval", other, *arguments).exit_code == 0
+    measure, seen = running._measure, []
+
+    def noted(plan, progress, batch):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.extend(item.name for item, _ in batch)
+        measure(plan, progress, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "_measure", noted)
+        assert atoken("eval", tiny, *arguments, "--batch", 1).exit_code == 130
+    assert not (tmp_path / "out/results.json").exists(), "those of another run, which this one replaces"
+    assert not (tmp_path / "out/report.html").exists()
+    monkeypatch.setattr(running, "_measure", lambda *a: seen.extend(item.name for item, _ in a[2]) or measure(*a))
+    assert atoken("eval", tiny, *arguments, "--batch", 1).exit_code == 0
+    assert seen == ["a.png", "bx.png", "cxx.png"]
+    assert atoken("eval", tiny, *arguments).exit_code == 0
+    assert seen == ["a.png", "bx.png", "cxx.png"] * 2, "a finished one begins anew"
+    (tmp_path / "out/results.json").unlink()
+    (tmp_path / "out/report.html").unlink()
+    (tmp_path / "out/items.jsonl").write_bytes(b"")
+    assert atoken("eval", tiny, *arguments).exit_code == 0, "and a damaged one too"
+
+
+def test_a_distance_of_sets_needs_two_pictures_and_says_so_first(atoken, tiny, data, tmp_path):
+    arguments = ["--protocol", "native", "--data", data, *METRICS, "--out", tmp_path / "out"]
+    result = atoken("eval", tiny, *arguments, "--limit", 1)
+    assert result.exit_code == 2
+    assert "lite0-frechet compares sets, and one picture is none" in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_damaged_picture_is_said(atoken, tiny, data, tmp_path):

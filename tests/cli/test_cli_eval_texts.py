@@ -97,8 +97,38 @@ def test_results_of_another_run_are_not_overwritten(atoken, aligned, classes, co
     ):
         result = atoken(*base, *arguments)
         assert (result.exit_code, "is of another run" in result.stderr) == (2, True)
+    (tmp_path / "again").mkdir()
+    same = shutil.copytree(classes, tmp_path / "again/set")  # the same names, classes and times
+    result = atoken(*base, "zero-shot", "--data", same)
+    assert (result.exit_code, "is of another run" in result.stderr) == (2, True)
     assert (tmp_path / "out/results.json").read_bytes() == before
     assert atoken(*base, "retrieval", "--data", coco, "--overwrite").exit_code == 0
+
+
+def test_words_and_pixels_do_not_mix_in_a_folder(atoken, aligned, classes, tmp_path):
+    base = ("eval", aligned, "--out", tmp_path / "out", "--data", classes, "--protocol")
+    pixels = ("native", "--layout", "classes", "--metrics", "psnr")
+    assert atoken(*base, *pixels).exit_code == 0
+    (tmp_path / "out/results.json").unlink()  # as if it had been interrupted
+    result = atoken(*base, "zero-shot")
+    assert (result.exit_code, "is of another run" in result.stderr) == (2, True)
+    assert atoken(*base, "zero-shot", "--overwrite").exit_code == 0
+    assert not (tmp_path / "out/report.html").exists(), "that of the pixels says nothing of these results"
+
+
+def test_another_config_is_another_model(atoken, aligned, classes, tmp_path):
+    """The number of tokens that pictures are scaled down to changes vectors, and no tensor."""
+    arguments = ("eval", aligned, "--protocol", "zero-shot", "--data", classes, "--out", tmp_path / "out")
+    assert atoken(*arguments).exit_code == 0
+    kept = (tmp_path / "out").glob("embeddings/*/vectors.safetensors")
+    before = {path: path.read_bytes() for path in kept}
+    config = json.loads((aligned / "config.json").read_text())
+    (aligned / "config.json").write_text(json.dumps({**config, "embed_tokens": 1}))
+    result = atoken(*arguments)
+    assert (result.exit_code, "is of another run" in result.stderr) == (2, True)
+    (tmp_path / "out/results.json").unlink()
+    assert atoken(*arguments).exit_code == 0
+    assert all(path.read_bytes() != data for path, data in before.items())
 
 
 def test_vectors_of_other_code_are_not_kept(atoken, aligned, classes, tmp_path, monkeypatch):

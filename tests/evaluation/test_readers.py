@@ -1,12 +1,14 @@
 """Readers, each on a small set in the layout of the real one."""
 
 import json
+import re
 
 import pytest
 from evaluation_pictures import smooth
 
 from atoken import write_image
-from atoken.evaluation.readers import read_layout
+from atoken.evaluation.readers import Item, read_layout
+from atoken.evaluation.understand import check_items
 from atoken.evaluation.videos import read_video_frames
 
 
@@ -52,6 +54,58 @@ def test_imagenet_flat_with_its_solution(tmp_path):
     ]
 
 
+def test_imagenet_as_kaggle_has_it(tmp_path):
+    """Files of classes four levels above the pictures, with Windows' line ends, a byte order mark and several boxes."""
+    (tmp_path / "LOC_synset_mapping.txt").write_bytes(b"\xef\xbb\xbf" + SYNSETS.replace("\n", "\r\n").encode())
+    rows = "ImageId,PredictionString\r\nv_2,n02123045 1 2 3 4 n02123045 5 6 7 8 \r\nv_3,n01443537 1 2 3 4\r\n"
+    (tmp_path / "LOC_val_solution.csv").write_bytes(b"\xef\xbb\xbf" + rows.encode() + b"v_1,n01440764 1 2 3 4 \r\n")
+    val = tmp_path / "ILSVRC/Data/CLS-LOC/val"
+    touch(val, "v_1.JPEG", "v_2.JPEG", "v_3.JPEG")
+    touch(tmp_path / "ILSVRC/Data/CLS-LOC", "train/n01440764/n01440764_1.JPEG", "test/t_1.JPEG")
+    expected = [("v_1.JPEG", 0, "tench"), ("v_2.JPEG", 2, "tabby"), ("v_3.JPEG", 1, "goldfish")]
+    for folder in (val, tmp_path):
+        items = read_layout(folder, "imagenet", "image")
+        assert [(item.path.name, item.label, item.class_name) for item in items] == expected
+
+
+def test_imagenet_pairs_pictures_with_their_own_classes(tmp_path):
+    (tmp_path / "synset_words.txt").write_text(SYNSETS)
+    touch(tmp_path, "v_2.JPEG", "v_3.JPEG")
+    solution = tmp_path / "LOC_val_solution.csv"
+    head = "ImageId,PredictionString\n"
+    solution.write_text(f"{head}v_1,n01440764 1\nv_2,n01443537 1\nv_3,n02123045 1\n")  # more than there are
+    assert [item.label for item in read_layout(tmp_path, "imagenet", "image")] == [1, 2]
+    for text, words in (
+        (f"{head}v_1,n01440764 1\nv_2,n01443537 1\n", "no class for v_3.JPEG"),  # as many as there are
+        (f"{head}v_2,\nv_3,n01440764\n", "no class for v_2.JPEG"),
+        (f"{head}v_2,n09 1\nv_3,n01440764\n", "the synset 'n09' has no class name"),
+        ("image,class\nv_2,n01440764\n", "needs a column 'ImageId'"),
+        (f'{head}v_2,"n01440764\nv_3,n01440764\n', "LOC_val_solution.csv, line"),
+    ):
+        solution.write_text(text)
+        with pytest.raises(ValueError, match=re.escape(words)):
+            read_layout(tmp_path, "imagenet", "image")
+    touch(tmp_path, "n01440764/v_1.JPEG")
+    with pytest.raises(ValueError, match=r"v_2.JPEG lies in no synset's folder"):
+        read_layout(tmp_path, "imagenet", "image")
+
+
+def test_classes_of_one_first_name_are_told_apart(tmp_path):
+    words = "n1 Cardigan, Cardigan Welsh corgi\nn2 cardigan\nn3 maillot\nn4 maillot, tank suit\nn5 tench, Tinca tinca\n"
+    (tmp_path / "synset_words.txt").write_text(words)
+    touch(tmp_path, *(f"n{i}/a.JPEG" for i in range(1, 6)))
+    names = [item.class_name for item in read_layout(tmp_path, "imagenet", "image")]
+    assert names == ["Cardigan, Cardigan Welsh corgi", "cardigan", "maillot", "maillot, tank suit", "tench"]
+
+
+def test_links_to_folders_are_followed_and_end(tmp_path):
+    touch(tmp_path, "elsewhere/b.png", "set/a.png", "set/frames.png/c.jpg")
+    (tmp_path / "set/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/loop").symlink_to(tmp_path / "set")
+    names = [item.name for item in read_layout(tmp_path / "set", "folder", "image")]
+    assert names == ["a.png", "frames.png/c.jpg", "link/b.png"]
+
+
 def test_coco_captions(tmp_path):
     images = [{"id": 139, "file_name": "000000000139.jpg"}, {"id": 7, "file_name": "000000000007.jpg"}]
     captions = [(7, "A cat. "), (139, "A dog."), (7, "Another cat.")]
@@ -85,6 +139,15 @@ def test_davis_frames(tmp_path):
     write_image(items[0].path / "00003.jpg", smooth("z", 10, 10))
     with pytest.raises(ValueError, match="one size"):
         read_video_frames(items[0].path)
+
+
+def test_davis_masks_and_other_sizes_are_no_videos(tmp_path):
+    touch(tmp_path, "JPEGImages/480p/bear/00000.jpg", "Annotations/480p/bear/00000.png", "ImageSets/2017/val.txt")
+    assert [item.name for item in read_layout(tmp_path, None, "video")] == ["JPEGImages/480p/bear"]
+    touch(tmp_path, "JPEGImages/Full-Resolution/bear/00000.jpg")
+    with pytest.raises(ValueError, match=r"2 sizes: give one of them, such as .*480p"):
+        read_layout(tmp_path, None, "video")
+    assert [item.name for item in read_layout(tmp_path / "JPEGImages/480p", None, "video")] == ["bear"]
 
 
 def touch(folder, *names):
@@ -147,6 +210,51 @@ def test_msvd_with_either_caption_file(tmp_path):
         read_layout(tmp_path, "msvd", "video")
 
 
+def test_annotations_that_are_damaged_name_the_file(tmp_path):
+    touch(tmp_path, "v1.mp4", "v1_1_2.avi", "low/v1.webm")
+    (tmp_path / "test_list.txt").write_bytes(b"\xef\xbb\xbfv1_1_2\r\n")
+    corpus = "VideoID,Start,End,Language,Description\r\nv1,1,2,English,A bird.\r\n\r\nv1,1,2\r\nv1,1,2,English,\r\n"
+    (tmp_path / "MSR Video Description Corpus.csv").write_bytes(b"\xef\xbb\xbf" + corpus.encode())
+    (item,) = read_layout(tmp_path, "msvd", "video")
+    assert item.captions == ("A bird.",)
+    csv = "MSRVTT_JSFUSION_test.csv"
+    for name, content, layout, words in (
+        ("raw-captions.json", b'{"v1_1_2": "a bird"}', "msvd", "a list of captions for each video"),
+        ("raw-captions.json", b'{"v1_1_2": [3]}', "msvd", "neither a text nor a list"),
+        ("raw-captions.json", b"[1]", "msvd", "raw-captions.json is not a caption file of MSVD"),
+        ("raw-captions.json", b'{"v1_1_2"', "msvd", "raw-captions.json is not JSON"),
+        ("test_list.txt", b"", "msvd", "holds no items"),
+        (csv, b"video_id,sentence\nv1,a bird\n", "msrvtt", "are both v1: keep one"),
+        (csv, b"id,sentence\nv1,a bird\n", "msrvtt", "needs a column 'video_id'"),
+        (csv, b'video_id,sentence\nv1,"a bird\nv2,a dog\n', "msrvtt", f"{csv}, line 3"),
+        (csv, b"video_id,sentence\nv1,a b\xefrd\n", "msrvtt", f"{csv} is not UTF-8"),
+        (csv, b"", "msrvtt", "needs a column"),
+        ("captions_x.json", b"\xff", "coco", "captions_x.json is not UTF-8"),
+        ("captions_x.json", b'{"images": [], "annotations": []}', "coco", "holds no items"),
+        ("captions_x.json", b'{"images": [{"id": 1}], "annotations": []}', "coco", "it needs images and annotations"),
+        ("index.json", b'[{"id": "a"}]', "furniture", "index.json needs a list of id, name"),
+        ("index.json", b"[]", "furniture", "holds no items"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=re.escape(words)):
+            read_layout(tmp_path, layout, None)
+        if name == "raw-captions.json":
+            (tmp_path / name).unlink()
+
+
+def test_a_listed_video_without_captions_is_not_left_out(tmp_path):
+    touch(tmp_path, "video1.mp4", "video2.mp4")
+    videos = [{"video_id": f"video{i}", "split": "test"} for i in (1, 2)]
+    values = {"videos": videos, "sentences": [{"video_id": "video1", "caption": "a bird"}]}
+    (tmp_path / "test_videodatainfo.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(values).encode())
+    items = read_layout(tmp_path, "msrvtt", "video")
+    assert [item.captions for item in items] == [("a bird",), ()]
+    with pytest.raises(ValueError, match=r"video2.mp4 has none"):
+        check_items("retrieval", items)
+    with pytest.raises(ValueError, match=r"a has none, or an empty one"):
+        check_items("retrieval", [Item("a", tmp_path, captions=("a bird", " "))])
+
+
 def test_toys4k_class_folders(tmp_path):
     touch(tmp_path, "airplane/airplane_000/mesh.obj", "fire_truck/t_1/mesh.glb", "airplane/airplane_001/mesh.obj")
     items = read_layout(tmp_path, "assets", "3d")
@@ -154,6 +262,11 @@ def test_toys4k_class_folders(tmp_path):
     touch(tmp_path, "stray.obj")
     with pytest.raises(ValueError, match="no class folder"):
         read_layout(tmp_path, "assets", "3d")
+    touch(tmp_path, "toys4k_obj_files/apple/apple_000/mesh.obj", "toys4k_point_clouds/apple/apple_000/pc10K.npz")
+    items = read_layout(tmp_path, "assets", "3d")  # as its archives lie beside each other
+    assert [item.class_name for item in items] == ["apple"]
+    with pytest.raises(ValueError, match="there is only 'apple'"):
+        check_items("zero-shot", items)
 
 
 def test_layouts_that_do_not_fit(tmp_path):

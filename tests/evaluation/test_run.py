@@ -1,23 +1,31 @@
 """A run counts what it should, stops anywhere, goes on, and says what each number is."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from evaluation_pictures import smooth
 from skimage.metrics import structural_similarity
 
-from atoken import read_image
+from atoken import PRESETS, AToken, GaussianConfig, read_image, write_image
 from atoken.evaluation import run as running
+from atoken.evaluation.asset_methods import AssetMethod
+from atoken.evaluation.codecs import PictureCodec
 from atoken.evaluation.frechet import FeatureStatistics, frechet_distance
-from atoken.evaluation.methods import LATENT_BITS, ATokenMethod, Method, Outcome
+from atoken.evaluation.judges import Judge, PixelJudge
+from atoken.evaluation.linear import LinearProjection
+from atoken.evaluation.methods import LATENT_BITS, ATokenMethod, Method, Outcome, bytes_of_tokens
 from atoken.evaluation.progress import Progress, read_items
+from atoken.evaluation.protocols import PROTOCOLS
+from atoken.evaluation.provenance import stamps
 from atoken.evaluation.psnr import psnr
-from atoken.evaluation.readers import picture_folder
+from atoken.evaluation.readers import class_folders, picture_folder, video_folder
 from atoken.evaluation.report import write_report
 from atoken.evaluation.results import read_reference, read_results, summarise, write_references, write_results
-from atoken.evaluation.run import run
+from atoken.evaluation.run import Plan, read_clip, run
 from atoken.evaluation.tables import markdown
 
 
@@ -137,27 +145,17 @@ def test_saved_statistics_of_the_originals_are_used_again(plan, tmp_path):
     own = summarise(fewer, counts)["methods"][0]["metrics"][metric]
     assert number["value"] != own["value"]
     assert (number["protocol"]["reference"]["n"], number["protocol"]["n"]) == (5, 3)
-    from atoken.evaluation.protocols import PROTOCOLS
-
     with pytest.raises(ValueError, match="another protocol"):
         read_reference(path, replace(plan, protocol=PROTOCOLS["paper-image"]))
 
 
 def test_videos_frame_by_frame_and_clip_by_clip(tmp_path):
-    from evaluation_pictures import smooth
-
-    from atoken import PRESETS, write_image
-    from atoken.evaluation.codecs import PictureCodec
-    from atoken.evaluation.judges import Judge, PixelJudge
-    from atoken.evaluation.methods import bytes_of_tokens
-    from atoken.evaluation.protocols import PROTOCOLS
-    from atoken.evaluation.readers import video_folder
-    from atoken.evaluation.run import Plan, read_clip
 
     class Clips(Judge):
         """A vector for every whole clip of four frames."""
 
         frechet_metric = "rfvd"
+        whole_clips = True
 
         def look(self, frames):
             return frames.float().mean((2, 3)).flatten()[None] if len(frames) == 4 else None
@@ -219,6 +217,63 @@ def test_a_picture_that_was_replaced_makes_another_run(plan, pictures, tmp_path)
     (pictures / "a.png").write_bytes((pictures / "e.png").read_bytes())
     with pytest.raises(ValueError, match="holds a run with other models, data"):
         run(plan, tmp_path / "out")
+
+
+def test_the_same_names_in_another_place_make_another_run(plan, pictures, tmp_path):
+    """Files of one name, size and time of change in two folders, as archives with fixed times give them."""
+    shutil.copytree(pictures, tmp_path / "other")
+    moved = replace(plan, items=picture_folder(tmp_path / "other"))
+    assert [stamps(item.path) for item in moved.items] == [stamps(item.path) for item in plan.items]
+    assert moved.fingerprint() != plan.fingerprint()
+    assert replace(plan, methods=plan.methods[::-1]).fingerprint() != plan.fingerprint(), "codecs follow the first one"
+
+
+def test_a_texture_that_was_replaced_makes_another_run(plan, tmp_path):
+    for name in ("chair/a/mesh.obj", "chair/a/maps/wood.png", "chair/a/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"one")
+    plan = replace(plan, items=class_folders(tmp_path))
+    before = plan.fingerprint()
+    (tmp_path / "chair/a/notes.txt").write_bytes(b"two, longer")
+    assert plan.fingerprint() == before
+    (tmp_path / "chair/a/maps/wood.png").write_bytes(b"two, longer")
+    assert plan.fingerprint() != before
+
+
+def test_what_a_method_says_of_itself_tells_all_its_weights(tiny):
+    head = GaussianConfig(64, 1, 2, 64, per_voxel=2, resolution=16)
+    solid = AToken(replace(PRESETS["tiny"], gaussians=head))
+    said = [AssetMethod(solid, "solid", "continuous").describe()]
+    next(solid.gaussians.parameters()).data += 1
+    said.append(AssetMethod(solid, "solid", "continuous").describe())
+    directions = torch.eye(768)[:48]
+    said += [LinearProjection(torch.zeros(768), part, 48, "one").describe() for part in (directions, -directions)]
+    said.append(ATokenMethod(tiny, "tiny", "continuous").describe())
+    cached = AToken(replace(tiny.config, decoder_cache=2))
+    cached.load_state_dict(tiny.state_dict())
+    said.append(ATokenMethod(cached, "tiny", "continuous").describe())
+    assert len({json.dumps(values) for values in said}) == 6
+
+
+def test_large_pictures_and_frames_are_computed_a_few_at_once(plan, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr("atoken.evaluation.methods.NORMAL", 40 * 56)
+    sizes = []
+    look = plan.judges[0].look
+    monkeypatch.setattr(plan.judges[0], "look", lambda frames: sizes.append(len(frames)) or look(frames))
+    for index in range(3):
+        write_image(tmp_path / f"videos/bear/{index}.png", smooth(f"{index}", 80, 56))
+    codec = PictureCodec("JPEG", lambda clip: 10**6)
+    small = replace(plan, methods=[codec], judges=plan.judges[:1], metrics=("psnr", "ssim"))
+    run(small, tmp_path / "small")
+    assert sizes == [2, 2, 2, 2, 1, 1], "the originals and what became of them"
+    sizes.clear()
+    for name in "abcd":
+        write_image(pictures / f"{name}.png", smooth(name, 80, 112))
+    run(small, tmp_path / "large")
+    assert sizes == [1] * 10
+    sizes.clear()
+    run(replace(small, protocol=PROTOCOLS["paper-video"], items=video_folder(tmp_path / "videos")), tmp_path / "video")
+    assert sizes == [1] * 6
 
 
 def test_lost_lines_are_said(plan, tmp_path):

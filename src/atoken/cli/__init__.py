@@ -395,7 +395,9 @@ def evaluate(
     batch: Annotated[int, typer.Option(metavar="N", help="Pictures that go through a model together.")] = 16,
     device: options.Device = None,
     dtype: options.Dtype = "float32",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew instead of going on.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what other or finished runs left; an interrupted one goes on.")
+    ] = False,
 ) -> None:
     """Measure models beside codecs: a table, results.json, and a report to open in a browser."""
     from ..evaluation.judges import NetworkFiles

@@ -23,8 +23,8 @@ from ..evaluation.codecs import OPTIONS, PictureCodec
 from ..evaluation.judges import NetworkFiles, build_judges
 from ..evaluation.linear import LinearProjection
 from ..evaluation.methods import ATokenMethod, Method, TokenizerMethod, bytes_of_tokens
-from ..evaluation.progress import ITEMS, STATE
-from ..evaluation.protocols import Protocol, find_metrics, find_protocol
+from ..evaluation.progress import RESULTS, STATE, make_room
+from ..evaluation.protocols import Protocol, check_count, find_metrics, find_protocol
 from ..evaluation.readers import read_layout
 from ..evaluation.report import write_report
 from ..evaluation.results import read_reference, summarise, write_references, write_results
@@ -38,7 +38,6 @@ from .evaluate_texts import evaluate_texts
 from .report import STDERR, clean, say, show_table
 
 DIFFUSERS = "diffusers:"
-RESULTS = "results.json"
 VOXELS = "voxels"
 CODECS = {**{name.lower(): name for name in OPTIONS}, **{name.lower(): name for name in ENCODERS}}
 
@@ -75,11 +74,12 @@ class Settings:
 def evaluate(models: Sequence[str], settings: Settings) -> None:
     """Measure, and write results.json and report.html. Raises ``typer.Exit(2)`` where items could not be read."""
     if settings.protocol in understand.PROTOCOLS:
-        evaluate_texts(models, settings, RESULTS, _bar)
+        evaluate_texts(models, settings, _bar)
         return
     protocol = find_protocol(settings.protocol)
     metrics = find_metrics(settings.metrics, protocol)
     items = read_layout(settings.data, settings.layout, protocol.modality)[: settings.limit]
+    check_count(metrics, protocol, len(items))
     device = str(find_device(settings.device, "--device"))
     judges = build_judges(metrics, settings.files, protocol.clip, device)
     plan = Plan(
@@ -97,8 +97,7 @@ def evaluate(models: Sequence[str], settings: Settings) -> None:
     if not settings.overwrite and (settings.out / RESULTS).exists() and not (settings.out / STATE).exists():
         raise ValueError(f"{settings.out / RESULTS} is of another run: give another --out, or --overwrite")
     if settings.overwrite:
-        for name in (STATE, ITEMS):
-            (settings.out / name).unlink(missing_ok=True)
+        make_room(settings.out, plan.fingerprint())
     with _bar(len(items)) as advance:
         counts = run(plan, settings.out, advance)
     results = summarise(plan, counts, references)

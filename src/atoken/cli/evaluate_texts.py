@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ..device import find_device
-from ..evaluation.progress import ITEMS, STATE
+from ..evaluation.progress import RESULTS, STATE, make_room
 from ..evaluation.readers import read_layout
 from ..evaluation.results import write_results
 from ..evaluation.understand import PROTOCOLS, check_items, measure
@@ -34,7 +34,6 @@ EMBEDDINGS = "embeddings"
 def evaluate_texts(
     models: Sequence[str],
     settings: Settings,
-    results_name: str,
     bar: Callable[[int], AbstractContextManager[Callable[[int], None]]],
 ) -> None:
     """Measure each model, print a table and write the results. Raises ``typer.Exit(2)`` where items were left out."""
@@ -56,19 +55,23 @@ def evaluate_texts(
     loaded = [load(name, device=device, dtype=options.parse_dtype(settings.dtype)) for name in models]
     towers = [tower_of(model) for model in loaded]
     paths.check_folder(settings.out)
-    results = settings.out / results_name
-    weights = [model.weights_hash for model in loaded]
-    what = [settings.protocol, weights, settings.dtype, settings.limit, [[i.name, i.label, i.captions] for i in every]]
-    fingerprint = hashlib.sha256(json.dumps(what).encode()).hexdigest()
-    if results.exists() and not settings.overwrite and read_fingerprint(results) != fingerprint:
-        raise ValueError(f"{results} is of another run: give another --out, or --overwrite")
+    results = settings.out / RESULTS
+    finished = results.exists()
+    what = [
+        *(settings.protocol, settings.dtype, settings.limit, str(settings.data.resolve())),
+        *([model.weights_hash, model.config.to_dict()] for model in loaded),
+        [tower.weights_hash for tower in towers],
+        [[item.name, item.label, item.class_name, item.captions] for item in every],
+    ]
+    fingerprint = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
     if settings.overwrite:
-        for name in (STATE, ITEMS):  # of a run over pixels, which would go on
-            (settings.out / name).unlink(missing_ok=True)
+        make_room(settings.out, None)
+    elif (settings.out / STATE).exists() or (finished and read_fingerprint(results) != fingerprint):
+        raise ValueError(f"what {settings.out} holds is of another run: give another --out, or --overwrite")
     runs = []
     for model, tower in zip(loaded, towers, strict=True):
         kept = settings.out / EMBEDDINGS / model.weights_hash[:12]
-        if settings.overwrite:
+        if settings.overwrite and finished:
             shutil.rmtree(kept, ignore_errors=True)
         with bar(len(items)) as advance:
             runs.append(measure(settings.protocol, model, tower, items, every, settings.batch, kept, advance))

@@ -10,7 +10,7 @@ import torch
 
 from ..media.packed import to_patches
 from ..media.voxels import RESOLUTION
-from ..model.tokenizer import AToken
+from ..model.tokenizer import HEAD, AToken, fingerprint
 from ..render.gaussians import Gaussians
 from ..render.rasterize import render
 from .assets import HeldOut
@@ -43,6 +43,11 @@ class AssetMethod(ATokenMethod):
             codes = item.values if self.kind == "discrete" else None
             outcomes.append(Outcome(pictures, self.bits(item), codes, units=len(item)))
         return outcomes
+
+    def describe(self) -> dict[str, Any]:
+        """As for pictures, and the hash of the Gaussian head, which is not in that of the tokens."""
+        state = self.model.state_dict()
+        return {**super().describe(), "head": fingerprint({k: v for k, v in state.items() if k.startswith(HEAD)})}
 
 
 class VoxelColours(Method):

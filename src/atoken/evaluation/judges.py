@@ -31,6 +31,8 @@ class Judge(ABC):
     """Name of the Fréchet distance of ``vectors``."""
     least = 1
     """Pixels that a side must have."""
+    whole_clips = False
+    """Whether it looks at the frames of a clip together, and not at each by itself."""
 
     @abstractmethod
     def look(self, frames: Tensor) -> Any:
@@ -124,6 +126,7 @@ class ScriptJudge(Judge):
 
     def __init__(self, metric: str, script: FeatureScript) -> None:
         self.frechet_metric, self.script = metric, script
+        self.whole_clips = metric == "rfvd"
 
     def look(self, frames: Tensor) -> Tensor | None:
         """The features [n, C], None where there are too few frames."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..config import FRAME_FEATURES, PATCH
 from ..files import atomic_write
+from ..model.tokenizer import fingerprint
 from .frechet import FeatureStatistics
 
 ROWS, COLUMNS = PATCH[1:]
@@ -77,8 +78,13 @@ class LinearProjection:
         return canvas[..., : self._size[0], : self._size[1]]
 
     def describe(self) -> dict[str, Any]:
-        """Numbers and where the directions are from."""
-        return {"model": "principal components of 16 x 16 patches", "latent_channels": self.channels, "of": self.origin}
+        """Numbers, where the directions are from, and their hash."""
+        return {
+            "model": "principal components of 16 x 16 patches",
+            "sha256": fingerprint({"mean": self.mean, "directions": self.directions}),
+            "latent_channels": self.channels,
+            "of": self.origin,
+        }
 
 
 def to_patches(pixels: Tensor) -> Tensor:

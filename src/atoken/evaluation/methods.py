@@ -18,6 +18,8 @@ from ..model.tokenizer import AToken
 from ..tokens import Tokens
 from .tokenizers import Tokenizer
 
+NORMAL = 256 * 256
+"""Pixels of a picture of the paper's protocol."""
 LATENT_BITS = 16
 """Bits of a stored latent: continuous latents are rounded to fp16 before they are decoded."""
 
@@ -84,7 +86,7 @@ class ATokenMethod(Method):
         return tokens.values.numel() * LATENT_BITS
 
     def describe(self) -> dict[str, Any]:
-        """Name, weights, precision, and what a token takes."""
+        """Name, weights, config, precision, and what a token takes."""
         config = self.model.config
         size = {"codebooks": list(self.codebooks)} if self.kind == "discrete" else {"stored_as": "float16"}
         return {
@@ -95,6 +97,7 @@ class ATokenMethod(Method):
             "dtype": str(self.model.proj.weight.dtype).removeprefix("torch."),
             "latent_channels": config.latent_channels,
             **size,
+            "config": config.to_dict(),
         }
 
 
@@ -110,8 +113,9 @@ class TokenizerMethod(Method):
         """Through ``encode`` and ``decode``. Raises ``ValueError`` where another shape or NaN comes back."""
         frames = np.concatenate(clips)
         results, bits = [], []
-        for start in range(0, len(frames), self.batch):
-            part = torch.from_numpy(frames[start : start + self.batch]).to(self.device)
+        step = at_once(self.batch, frames.shape)
+        for start in range(0, len(frames), step):
+            part = torch.from_numpy(frames[start : start + step]).to(self.device)
             pixels = part.permute(0, 3, 1, 2).float() / 127.5 - 1
             latents = self.tokenizer.encode(pixels).half()
             decoded = self.tokenizer.decode(latents.float())
@@ -129,6 +133,12 @@ class TokenizerMethod(Method):
     def describe(self) -> dict[str, Any]:
         """The tokenizer's own words."""
         return {"type": "tokenizer", "stored_as": "float16", **self.tokenizer.describe()}
+
+
+def at_once(batch: int, shape: Sequence[int]) -> int:
+    """How many frames of a clip of ``shape`` (F, H, W, 3) are computed at once, so that memory does not grow with their
+    size: as many pixels as ``batch`` pictures of the paper's protocol have, or one frame."""
+    return max(1, min(batch, batch * NORMAL // (shape[1] * shape[2])))
 
 
 def stored(tokens: Tokens) -> Tokens:

@@ -19,6 +19,8 @@ from .codebook import CodebookUse
 from .frechet import FeatureStatistics
 
 STATE, ITEMS = "state.safetensors", "items.jsonl"
+RESULTS, REPORT = "results.json", "report.html"
+"""What a finished run leaves."""
 ORIGINALS = ""
 """Stands for the originals where methods are named."""
 
@@ -128,6 +130,22 @@ class Progress:
             elif group[:1] == ("codes",):
                 use = self.codebooks[group[1]] = CodebookUse([1] * len(parts))
                 use.counts = [parts[index] for index in range(len(parts))]
+
+
+def make_room(folder: Path, fingerprint: str | None) -> None:
+    """Remove what a run left in ``folder``, so that another begins anew.
+
+    The counts of the run ``fingerprint`` itself stay where it was interrupted: it goes on.
+    """
+    finished = [path for name in (RESULTS, REPORT) if (path := folder / name).exists()]
+    try:
+        if fingerprint and not finished and (folder / STATE).exists():
+            Progress(folder, fingerprint).close()
+            return
+    except ValueError:
+        pass  # another run, or a damaged one
+    for path in (*finished, folder / STATE, folder / ITEMS):
+        path.unlink(missing_ok=True)
 
 
 def read_items(folder: Path) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,3 +123,11 @@ def find_metrics(names: str | None, protocol: Protocol) -> tuple[str, ...]:
     if "rfvd" in chosen and protocol.modality != "video":
         raise ValueError(f"rfvd is for videos, and the protocol {protocol.name!r} is for {protocol.what}")
     return chosen
+
+
+def check_count(metrics: Sequence[str], protocol: Protocol, count: int) -> None:
+    """Raise ``ValueError`` where there are too few pictures for a metric of sets; how many frames are in videos, or
+    views in assets, nobody knows before they are read."""
+    of_sets = [name for name in metrics if METRICS[name].of_set]
+    if of_sets and protocol.modality == "image" and count < 2:
+        raise ValueError(f"{of_sets[0]} compares sets, and one picture is none: leave it out with --metrics")

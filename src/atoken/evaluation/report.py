@@ -20,7 +20,7 @@ from ..files import atomic_write
 from . import plot, tables
 from .assets import pixels_of
 from .methods import Method
-from .progress import read_items
+from .progress import REPORT, read_items
 from .protocols import METRICS
 from .run import Plan, read_clip
 
@@ -101,7 +101,7 @@ def write_report(plan: Plan, results: Mapping[str, Any], folder: Path) -> Path:
         f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style></head>'
         f"<body>{''.join(body)}</body></html>\n"
     )
-    path = folder / "report.html"
+    path = folder / REPORT
     with atomic_write(path) as temporary:
         temporary.write_text(page, "utf-8", errors="replace")
     return path

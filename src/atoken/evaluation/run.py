@@ -19,10 +19,10 @@ import torch
 from ..media.image import read_image
 from .assets import HeldOut, pixels_of, read_held_out
 from .judges import Judge, to_frames
-from .methods import Method, Outcome
+from .methods import Method, Outcome, at_once
 from .progress import ORIGINALS, Progress
 from .protocols import Protocol
-from .provenance import code_version
+from .provenance import code_version, stamps, stamps_beside
 from .readers import Item
 from .videos import read_video_frames
 
@@ -45,7 +45,7 @@ class Plan:
     """The first one is what the report sorts by."""
     judges: Sequence[Judge]
     batch: int
-    """Pictures of one size that go through a method together."""
+    """Pictures of one size that are computed at once: so many of 256 x 256 pixels, or fewer larger ones."""
     device: str
 
     def describe(self) -> dict[str, Any]:
@@ -65,15 +65,12 @@ class Plan:
         }
 
     def fingerprint(self) -> str:
-        """SHA-256 of the description and of the items: their names, and size and time of change of their files."""
-        items = [[item.name, stamps(item.path)] for item in self.items]
-        return hashlib.sha256(json.dumps([self.describe(), items], sort_keys=True).encode()).hexdigest()
-
-
-def stamps(path: Path) -> list[tuple[int, int]]:
-    """Size and time of change of a file or of each file in a folder: others where one was replaced. Empty for none."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return [(status.st_size, status.st_mtime_ns) for file in files if file.exists() for status in [file.stat()]]
+        """SHA-256 of the description, of the order of the methods (the first says how many bytes a codec may take) and
+        of the items: their names and places, and size and time of change of their files."""
+        items = [[item.name, str(item.path.resolve()), stamps(item.path)] for item in self.items]
+        order = [method.name for method in self.methods]
+        values = [self.describe(), order, items, stamps_beside(item.path for item in self.items)]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def read_clip(item: Item, protocol: Protocol) -> np.ndarray | HeldOut:
@@ -116,8 +113,9 @@ def _batches(plan: Plan, progress: Progress) -> Iterator[list[Read]]:
     def shape(read: Read) -> Any:
         return read[1].shape if isinstance(read[1], np.ndarray) else id(read[1])
 
-    for _, group in groupby(_read_ahead(plan, progress), shape):
-        while batch := list(islice(group, plan.batch if plan.protocol.modality == "image" else 1)):
+    for key, group in groupby(_read_ahead(plan, progress), shape):
+        count = at_once(plan.batch, key) if plan.protocol.modality == "image" and isinstance(key, tuple) else 1
+        while batch := list(islice(group, count)):
             yield batch
 
 
@@ -134,7 +132,8 @@ def _read_ahead(plan: Plan, progress: Progress) -> Iterator[Read]:
         except (ValueError, OSError) as error:
             return item, error
 
-    window = 2 * plan.batch if plan.protocol.modality == "image" else 1
+    pictures = plan.protocol.modality == "image"
+    window = 2 * plan.batch if pictures and plan.protocol.crop else READERS if pictures else 1
     left = iter(plan.items[progress.done :])
     with ThreadPoolExecutor(READERS) as pool:
         waiting = [pool.submit(read, item) for item in islice(left, window)]
@@ -213,10 +212,9 @@ def _judge(
     scores: dict[str, dict[str, list[float]]],
     vectors: list[tuple[str, str, torch.Tensor]],
 ) -> None:
-    """Add one judge's numbers: those of a clip are the means over its frames, looked at a clip's length at a time."""
-    single = plan.protocol.modality == "image"
+    """Add one judge's numbers: those of a clip are the means over its frames, looked at a few or a clip at a time."""
     count = len(seen[ORIGINALS][0])
-    step = 1 if single else plan.protocol.clip
+    step = plan.protocol.clip if judge.whole_clips else at_once(plan.batch, seen[ORIGINALS][0].shape)
     totals: dict[tuple[str, str], torch.Tensor] = {}
     for start in range(0, count, step):
         originals = None

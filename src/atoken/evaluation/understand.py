@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ from torch import Tensor
 from ..understanding.index import Entry, Index
 from ..understanding.zero_shot import TEMPLATES, label_embeddings
 from .classification import topk_accuracy
-from .provenance import code_version, environment
+from .provenance import code_version, environment, stamps_beside
 from .readers import Item
 from .retrieval import retrieval_recall
 
@@ -34,8 +36,12 @@ def check_items(protocol: str, items: Sequence[Item]) -> None:
     if protocol == "zero-shot":
         if any(item.label is None or item.class_name is None for item in items):
             raise ValueError("zero-shot needs classes: give --layout classes, imagenet or assets")
-    elif any(not item.captions for item in items):
-        raise ValueError("retrieval needs captions of every item: give --layout coco, msrvtt or msvd")
+        if len({item.label for item in items}) == 1:
+            raise ValueError(f"zero-shot needs classes to choose from, and there is only {items[0].class_name!r}")
+    elif not any(item.captions for item in items):
+        raise ValueError("retrieval needs captions: give --layout coco, msrvtt or msvd")
+    elif bare := [item.name for item in items if not item.captions or not all(map(str.strip, item.captions))]:
+        raise ValueError(f"retrieval needs captions of every item: {bare[0]} has none, or an empty one")
 
 
 def embed_items(
@@ -48,9 +54,11 @@ def embed_items(
     """The items that could be read, their unit vectors [S, W], and name and error of the others.
 
     Vectors are kept in the folder ``kept``, if one is given, every ``SAVE_EVERY`` seconds and at an interruption; those
-    of the same weights, code and unchanged files are taken from there. Raises ``ValueError`` where none could be read.
+    of the same model, code and unchanged files are taken from there. Raises ``ValueError`` where none could be read.
     """
-    weights = f"{model.weights_hash} {model.proj.weight.dtype} {code_version()['sha256']}"
+    what = [model.weights_hash, model.config.to_dict(), str(model.proj.weight.dtype), code_version()]
+    beside = stamps_beside(item.path for item in items)
+    weights = hashlib.sha256(json.dumps([what, beside], sort_keys=True).encode()).hexdigest()
     index = Index.load(kept) if kept else None
     known = dict(zip(index.entries, index.vectors, strict=True)) if index and index.weights == weights else {}
     entries: dict[int, Entry] = {}
@@ -71,7 +79,8 @@ def embed_items(
             for number in part:
                 try:
                     status = items[number].path.stat()
-                    entries[number] = Entry(str(items[number].path), status.st_size, status.st_mtime_ns)
+                    place = str(items[number].path.resolve())
+                    entries[number] = Entry(place, status.st_size, status.st_mtime_ns)
                 except OSError as error:
                     failures.append({"name": items[number].name, "error": str(error)})
             missing = [number for number in part if number in entries and entries[number] not in known]

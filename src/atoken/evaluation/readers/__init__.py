@@ -43,7 +43,8 @@ DEFAULTS = {"image": "folder", "video": "videos", "3d": "assets"}
 def read_layout(path: Path, layout: str | None, modality: str | None) -> list[Item]:
     """Items of the data at ``path``; by default a plain folder of the modality; any layout where that is None.
 
-    Raises ``ValueError`` for an unknown layout or one of another modality, ``FileNotFoundError`` for missing files.
+    Raises ``ValueError`` for an unknown layout, one of another modality, files that are not what they should be or no
+    items, and ``FileNotFoundError`` for missing files.
     """
     layout = layout or DEFAULTS[modality or "image"]
     if layout not in LAYOUTS:
@@ -52,4 +53,7 @@ def read_layout(path: Path, layout: str | None, modality: str | None) -> list[It
     if modality and kind != modality:
         fitting = ", ".join(name for name, (other, _) in LAYOUTS.items() if other == modality)
         raise ValueError(f"the layout {layout!r} does not hold what this protocol measures; these do: {fitting}")
-    return reader(path)
+    items = reader(path)
+    if not items:
+        raise ValueError(f"{path} holds no items for the layout {layout!r}: the file that lists them names none")
+    return items

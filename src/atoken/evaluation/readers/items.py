@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,17 +26,31 @@ class Item:
 
 
 def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """All files with one of ``suffixes``, sorted, hidden ones left out. Raises ``FileNotFoundError`` for none."""
+    """All files with one of ``suffixes``, sorted, hidden ones left out; links to folders are followed.
+
+    Raises ``FileNotFoundError`` for none, and ``OSError`` for a folder that cannot be read.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}")
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes and not any(p.startswith(".") for p in path.relative_to(folder).parts)
-    )
+    found = sorted(path for path in _walk(folder) if path.suffix.lower() in suffixes)
     if not found:
         raise FileNotFoundError(f"no file in {folder} ends in {', '.join(sorted(suffixes))}")
     return found
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files below ``folder``; each folder is read once, so that a loop of links ends."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    seen: set[str] = set()
+    for root, folders, names in os.walk(folder, followlinks=True, onerror=fail):
+        real = os.path.realpath(root)
+        folders[:] = () if real in seen else sorted(name for name in folders if not name.startswith("."))
+        if real not in seen:
+            yield from (Path(root, name) for name in names if not name.startswith("."))
+        seen.add(real)
 
 
 def name_below(folder: Path, path: Path) -> str:
@@ -49,9 +66,33 @@ def first_file(folder: Path, *patterns: str) -> Path:
     raise FileNotFoundError(f"{folder} has none of {', '.join(patterns)}")
 
 
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, with or without a mark at its beginning. Raises ``ValueError`` that names the file."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
+
+
 def read_json(path: Path) -> Any:
     """The value in a JSON file. Raises ``ValueError`` that names the file."""
+    text = read_text(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
+
+
+def read_csv(path: Path, *columns: str, strict: bool = True) -> Iterator[list[str]]:
+    """The values of ``columns`` in each row below the header of a CSV file; empty ones where a row is too short.
+
+    Raises ``ValueError`` that names the file where a column is missing, and, if ``strict``, a stray quote.
+    """
+    rows = csv.DictReader(io.StringIO(read_text(path)), restval="", strict=strict)
+    try:
+        if missing := [column for column in columns if column not in (rows.fieldnames or ())]:
+            raise ValueError(f"{path} needs a column {missing[0]!r} in its first line")
+        for row in rows:
+            yield [row[column] for column in columns]
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {rows.reader.line_num}: {error}") from None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from ...media.image import IMAGE_SUFFIXES
-from .items import Item, files_below, first_file, name_below, read_json
+from .items import Item, files_below, first_file, name_below, read_csv, read_json, read_text
+
+KAGGLE = Path("ILSVRC/Data/CLS-LOC/val")
+"""Where Kaggle's archive has the pictures; its files of classes lie beside ``ILSVRC``."""
 
 
 def picture_folder(folder: Path) -> list[Item]:
@@ -16,51 +20,63 @@ def picture_folder(folder: Path) -> list[Item]:
 def imagenet_val(folder: Path) -> list[Item]:
     """ImageNet's validation set, with labels 0 ... 999 (the order of the synset names) and class names.
 
-    Two layouts: one folder for each synset (``val/n01440764/ILSVRC2012_val_00000293.JPEG``), or the flat folder of
-    the archive with Kaggle's ``LOC_val_solution.csv`` in it or beside it (the development kit's own numbers are in an
-    order of their own and are not read). Class names are read
-    from ``LOC_synset_mapping.txt`` or ``synset_words.txt`` (lines "n01440764 tench, Tinca tinca"), in ``folder`` or
-    its parent. Raises ``FileNotFoundError`` or ``ValueError``.
+    Two layouts: one folder for each synset (``val/n01440764/ILSVRC2012_val_00000293.JPEG``), or the flat folder of the
+    archive with Kaggle's ``LOC_val_solution.csv`` (the development kit's own numbers are in an order of their own and
+    are not read); ``folder`` may also be Kaggle's whole archive. Class names are read from ``LOC_synset_mapping.txt``
+    or ``synset_words.txt`` (lines "n01440764 tench, Tinca tinca"): the first one, or all of them where two classes
+    share it (both classes "crane" have no other, and so tie). These files lie in ``folder`` or above it, as in Kaggle's
+    archive, and those of the names may lie one level below. Raises ``FileNotFoundError`` or ``ValueError``.
     """
     names = _synset_names(folder)
-    synsets = sorted(names)
-    label_of = {synset: index for index, synset in enumerate(synsets)}
-    paths = files_below(folder, IMAGE_SUFFIXES)
-    if all(path.parent.name in label_of for path in paths):
-        return [_labelled(folder, path, label_of[path.parent.name], names[path.parent.name]) for path in paths]
-    labels = _ground_truth(folder, synsets)
-    if len(labels) != len(paths):
-        raise ValueError(f"{folder} holds {len(paths)} pictures and its ground truth {len(labels)} labels")
-    return [_labelled(folder, path, i, names[synsets[i]]) for path, i in zip(paths, labels, strict=True)]
-
-
-def _labelled(folder: Path, path: Path, label: int, name: str) -> Item:
-    return Item(name_below(folder, path), path, label, name)
+    label_of = {synset: index for index, synset in enumerate(sorted(names))}
+    paths = files_below(folder / KAGGLE if (folder / KAGGLE).is_dir() else folder, IMAGE_SUFFIXES)
+    synset_of = {path: path.parent.name for path in paths}
+    outside = [path for path in paths if synset_of[path] not in label_of]
+    if 0 < len(outside) < len(paths):
+        raise ValueError(f"{outside[0]} lies in no synset's folder, as others do: give the folder of validation alone")
+    if outside:
+        synset_of = _solution(folder, paths)
+    if unknown := set(synset_of.values()) - set(names):
+        raise ValueError(f"the synset {min(unknown)!r} has no class name")
+    return [Item(name_below(folder, path), path, label_of[s], names[s]) for path, s in synset_of.items()]
 
 
 def _synset_names(folder: Path) -> dict[str, str]:
-    """Synset to its first name."""
-    patterns = ("LOC_synset_mapping.txt", "synset_words.txt", "*/LOC_synset_mapping.txt", "*/synset_words.txt")
+    """Synset to its first name, or to all of its names where another has the same first one."""
+    files = ("LOC_synset_mapping.txt", "synset_words.txt")
     try:
-        file = first_file(folder, *patterns)
+        file = _above(folder, *files)
     except FileNotFoundError:
-        file = first_file(folder.parent, *patterns[:2])
-    lines = [line.split(maxsplit=1) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if any(len(line) != 2 for line in lines):
+        file = first_file(folder, *(f"*/{name}" for name in files))
+    lines = [line.split(maxsplit=1) for line in read_text(file).splitlines() if line.strip()]
+    if not lines or any(len(line) != 2 for line in lines):
         raise ValueError(f"{file} needs lines of a synset and its names")
-    return {synset: words.split(",")[0].strip() for synset, words in lines}
+    first = {synset: words.split(",")[0].strip() for synset, words in lines}
+    shared = Counter(name.lower() for name in first.values())
+    return {synset: words.strip() if shared[first[synset].lower()] > 1 else first[synset] for synset, words in lines}
 
 
-def _ground_truth(folder: Path, synsets: list[str]) -> list[int]:
-    """Labels, in the order of the pictures' names, from a CSV of ImageId,PredictionString (synset and boxes)."""
-    for place in (folder, folder.parent):
-        if (file := place / "LOC_val_solution.csv").is_file():
-            rows = [line.split(",") for line in file.read_text().splitlines()[1:] if line.strip()]
-            found = {image: prediction.split()[0] for image, prediction in rows}
-            return [synsets.index(found[image]) for image in sorted(found)]
-    raise FileNotFoundError(
-        f"{folder} has neither a folder for each synset nor a LOC_val_solution.csv, so its classes are not known"
-    )
+def _solution(folder: Path, paths: list[Path]) -> dict[Path, str]:
+    """The synset of each picture, from a CSV of ImageId and PredictionString (synset and boxes)."""
+    try:
+        file = _above(folder, "LOC_val_solution.csv")
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{folder} has neither a folder for each synset nor a LOC_val_solution.csv, so its classes are not known"
+        ) from None
+    known = {image: words.split()[0] for image, words in read_csv(file, "ImageId", "PredictionString") if words.strip()}
+    if missing := [path for path in paths if path.stem not in known]:
+        raise ValueError(f"{file} has no class for {missing[0].name}, nor for {len(missing) - 1} other pictures")
+    return {path: known[path.stem] for path in paths}
+
+
+def _above(folder: Path, *names: str) -> Path:
+    """The nearest file of one of these names, in ``folder`` or above it. Raises ``FileNotFoundError``."""
+    for place in (folder.resolve(), *folder.resolve().parents[: len(KAGGLE.parts)]):
+        for name in names:
+            if (place / name).is_file():
+                return place / name
+    raise FileNotFoundError(f"neither {folder} nor a folder above it has {' or '.join(names)}")
 
 
 def coco_captions(folder: Path) -> list[Item]:
