@@ -86,8 +86,8 @@ class TokenWriter:
             self._file.write(bytes(8 + self._length))
         elif (tile.grid[1:], tile.kind, tile.weights) != (self._first.grid[1:], self._first.kind, self._first.weights):
             raise ValueError("the tiles of one file need the same grid, kind and model")
-        elif sum(map(len, self._times)) != self._steps * 4:
-            raise ValueError("only the last tile may end inside a latent step")
+        elif sum(map(len, self._times)) != self._steps * 4 or tile.first_frame:
+            raise ValueError("only the last tile may end inside a latent step, and none may begin inside")
         self._file.write(_bytes(stored))
         self._rows += len(stored)
         self._steps += tile.grid[0]

@@ -128,6 +128,21 @@ def test_random_access_computes_only_the_tiles_it_needs(model, frames, monkeypat
         tokens.frames(5, 40)
 
 
+def test_parts_among_tiles(model, frames, tmp_path):
+    tokens = model.encode(Clip(frames, fps=25))
+    whole, (first, second, _) = model.decode(tokens), model.encode_stream(Clip(frames, fps=25))
+    (alone,) = model.decode_stream([second.frames(3, 9)])
+    assert np.array_equal(alone.frames, whole[19:25])
+    with pytest.raises(ValueError, match="none may begin inside"):
+        videos.join([first, second.frames(3, 9)])
+    with pytest.raises(ValueError, match="none may begin inside"):
+        list(model.decode_stream([first, second.frames(3, 9)]))
+    with TokenWriter(tmp_path / "a.atok") as writer:
+        writer.write(first)
+        with pytest.raises(ValueError, match="none may begin inside"):
+            writer.write(second.frames(3, 9))
+
+
 @pytest.mark.parametrize("kind", ["continuous", "discrete"])
 def test_token_file_step_by_step(model, frames, kind, tmp_path):
     path = tmp_path / "clip.atok"

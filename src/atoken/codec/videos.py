@@ -70,9 +70,10 @@ def join(chunks: Sequence[Tokens]) -> Tokens:
     """
     if not chunks:
         raise ValueError("there are no tokens to join")
-    for chunk in chunks[:-1]:
-        if frame_count(chunk) != chunk.grid[0] * STEP:
-            raise ValueError("only the last of the joined tokens may end inside a latent step")
+    if any(frame_count(chunk) != chunk.grid[0] * STEP for chunk in chunks[:-1]) or any(
+        chunk.first_frame for chunk in chunks[1:]
+    ):
+        raise ValueError("only the last of the joined tokens may end inside a latent step, and none may begin inside")
     grid = (sum(chunk.grid[0] for chunk in chunks), *chunks[0].grid[1:])
     times = [chunk.times for chunk in chunks if chunk.times is not None]
     values = torch.cat([chunk.values for chunk in chunks])
@@ -108,7 +109,7 @@ def decode_stream(
         raise ValueError("there are no tokens to decode")
     times: list[float] = []
     steps = _steps_of_chunks(model, first, chunks, times)
-    yield from _decode_steps(model, first, steps, 0, times)
+    yield from _decode_steps(model, first, steps, first.first_frame, times)
 
 
 def decode(model: AToken, tokens: Sequence[Tokens], token_budget: int) -> list[np.ndarray]:
@@ -164,8 +165,10 @@ def _steps_of_chunks(model: AToken, first: Tokens, rest: Iterator[Tokens], times
     while chunk is not None:
         model.check_origin(chunk)
         check_tokens(chunk)
-        if not whole or chunk.grid[1:] != first.grid[1:]:
-            raise ValueError("only the last of the chunks may end inside a latent step, and all need the same grid")
+        if not whole or chunk.grid[1:] != first.grid[1:] or (chunk.first_frame and chunk is not first):
+            raise ValueError(
+                "only the last of the chunks may end inside a latent step, none may begin inside, and all need one grid"
+            )
         whole = frame_count(chunk) == chunk.grid[0] * STEP
         times += chunk.times.tolist() if chunk.times is not None else []
         yield from chunk.latent_steps()
