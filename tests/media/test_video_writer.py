@@ -86,6 +86,33 @@ def test_no_sound_to_keep(film):
     assert not (film.folder / "w.mp4").exists()
 
 
+def test_the_file_of_the_sound_is_closed(film):
+    source = film.write("s.mkv", "libx264", audio="aac")
+    closed = []
+
+    class Noting(Soundtrack):
+        def attach(self, output, start):
+            copy = super().attach(output, start)
+            close = copy.close
+            copy.close = lambda: closed.append(1) or close()
+            return copy
+
+    write_video(film.folder / "w.mkv", open_video(source), soundtrack=Noting(source))
+    with pytest.raises(ValueError, match=r"w\.mov: FFmpeg cannot write this"):
+        write_video(
+            film.folder / "w.mov",
+            open_video(film.write("o.mkv", "libx264", audio="libopus")),
+            soundtrack=Noting(film.folder / "o.mkv"),
+        )
+    assert len(closed) == 2
+
+
+def test_a_folder_named_like_a_protocol(film, monkeypatch):
+    monkeypatch.chdir(film.folder)
+    write_video("take:2/w.mp4", Clip(film.frames(4), fps=25))
+    assert len(list(open_video("take:2/w.mp4"))) == 4
+
+
 def test_all_or_nothing(film):
     path = film.folder / "w.mp4"
     path.write_bytes(b"old")
@@ -127,6 +154,21 @@ def test_refused(film, name, options, sentence):
     with pytest.raises(ValueError, match=sentence):
         write_video(film.folder / name, Clip(frames, fps=25), **options)
     assert not (film.folder / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "times", "sentence"),
+    [
+        ("w.gif", (4, 16, 16), [0, 0.004, 0.008, 0.012], "two frames within 0.01 s"),
+        ("w.webm", (3, 16, 16), [0, 0.0001, 0.0002], "two frames within 0.001 s"),
+        ("w.mp4", (6, 16, 16), [0, 0.04, 0.08, 0.12, 500, 500.04], "FFmpeg cannot write this"),
+        ("w.mkv", (1, 8, 16400), [0], "FFmpeg cannot write this"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_one_sentence(film, name, frames, times, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        write_video(film.folder / name, Clip(np.zeros((*frames, 3), np.uint8), times=times))
+    assert list(film.folder.iterdir()) == []
 
 
 def test_one_size(film):

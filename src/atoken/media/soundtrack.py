@@ -33,6 +33,7 @@ class SoundCopy:
         self.input = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
         audio = self.input.streams.audio
         if not audio:
+            self.close()
             raise ValueError(f"{path} has no sound to keep")
         pictures = self.input.streams.video[0]
         self.begin = (pictures.start_time or 0) * pictures.time_base + Fraction(start)
@@ -40,9 +41,14 @@ class SoundCopy:
         try:
             self.stream = output.add_stream_from_template(audio[0])
         except (av.FFmpegError, ValueError) as error:
+            self.close()
             raise ValueError(f"{output.format.name} cannot hold {codec} sound: use .mkv") from error
         self.packets = self.input.demux(audio[0])
         self.waiting = next(self.packets, None)
+
+    def close(self) -> None:
+        """Close the file that is copied from."""
+        self.input.close()
 
     def copy_until(self, time: float) -> None:
         """Copy what is heard before ``time``, in seconds from the first frame that is written."""

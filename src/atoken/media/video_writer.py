@@ -63,7 +63,8 @@ class VideoWriter:
         self._stack = ExitStack()
 
     def __enter__(self) -> VideoWriter:
-        self._temporary = self._stack.enter_context(atomic_write(self.path))
+        absolute = os.path.abspath(self.path)  # FFmpeg takes what is before a colon for a protocol
+        self._temporary = self._stack.enter_context(atomic_write(absolute))
         return self
 
     def write(self, frame: Frame) -> None:
@@ -86,11 +87,17 @@ class VideoWriter:
     ) -> None:
         with self._stack:  # whatever fails here, or has failed, reaches atomic_write
             try:
-                if error is not None:
-                    raise error
-                self._finish()
-            finally:
-                self._close()
+                try:
+                    if error is not None:
+                        raise error
+                    self._finish()
+                finally:
+                    self._close()
+            except self.av.FFmpegError as failure:
+                if isinstance(failure, OSError):  # of the disk, with its number
+                    raise
+                reason = f"FFmpeg cannot write this ({failure.strerror})"
+                raise ValueError(f"{self.path}: {reason}: try another format, such as .mkv or .webm") from failure
 
     def _begin(self, frame: Frame) -> None:
         height, width = self.size = frame.pixels.shape[:2]
@@ -110,6 +117,8 @@ class VideoWriter:
 
     _held: Frame | None = None
     _container: Any = None
+    _sound: Any = None
+    _last_pts = -1
 
     def _stack_file(self) -> Any:
         names = {"mkv": "matroska"}
@@ -140,6 +149,12 @@ class VideoWriter:
         picture = self._palette(picture) if self._palette else self._converted(picture)
         picture.pts, picture.time_base = round(Fraction(time) / unit), unit
         picture.duration = round(Fraction(step) / unit)
+        if picture.pts <= self._last_pts:
+            raise ValueError(
+                f"{self.path}: two frames within {float(unit):.2g} s, which .{self.format} does not tell apart: "
+                "take fewer a second (--fps), or write .mp4"
+            )
+        self._last_pts = picture.pts
         self._container.mux(self._stream.encode(picture))
 
     def _converted(self, picture: VideoFrame) -> VideoFrame:
@@ -162,8 +177,12 @@ class VideoWriter:
         self._container.mux(self._stream.encode())
 
     def _close(self) -> None:
-        if self._container is not None:
-            self._container.close()
+        try:
+            if self._container is not None:
+                self._container.close()
+        finally:
+            if self._sound is not None:
+                self._sound.close()
 
 
 class _PaletteGraph:
