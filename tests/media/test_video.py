@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from atoken.media.frames import Clip, Frame, at_rate, target_size, tiles
+from atoken.media.kinds import modality_of
 from atoken.media.video import open_video
 
 pytest.importorskip("av")
@@ -170,6 +171,49 @@ def test_cut_gif(film):
         list(open_video(path))
 
 
+def test_no_cut_of_an_animation_passes(film):
+    pictures = [Image.fromarray(f) for f in film.frames(4, 16, 16)]
+    for suffix in (".gif", ".webp", ".avif", ".png"):
+        path = film.folder / f"a{suffix}"
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=40)
+        data = path.read_bytes()
+        behind_first = len(data) // 3
+        step = 1 if suffix == ".gif" else 41  # cut anywhere, Pillow raises IndexError and struct.error too
+        for length in range(1, len(data) - 12, step):
+            path.write_bytes(data[:length])
+            with pytest.raises(ValueError, match=r"damaged|truncated|without a single frame|is not a video"):
+                list(open_video(path))
+            if suffix == ".gif":
+                assert modality_of(path) == "video" or length < behind_first
+
+
+def test_an_animation_of_impossible_size(film):
+    path = film.folder / "a.gif"
+    Image.fromarray(film.frames(1)[0]).save(path)
+    data = bytearray(path.read_bytes())
+    data[6:10] = b"\xff" * 4
+    path.write_bytes(data)
+    assert modality_of(path) == "image"
+    with pytest.raises(ValueError, match=r"a\.gif is far too large"):
+        open_video(path)
+
+
+def test_an_mp4_of_fragments_cut_in_the_header_of_one(film):
+    options = {"movflags": "frag_keyframe+empty_moov"}
+    path = film.write("a.mp4", "libx264", film.frames(30), options={"g": "10"}, container=options)
+    data = path.read_bytes()
+    assert len(list(open_video(path))) == 30
+    path.write_bytes(data[: data.rfind(b"moof") + 20])
+    with pytest.raises(ValueError, match="the file ends early"):
+        list(open_video(path))
+
+
+def test_a_raw_stream_is_shown_at_its_rate(film):
+    for name, codec in [("a.m1v", "mpeg1video"), ("a.h264", "libx264")]:
+        read = list(open_video(film.write(name, codec, film.frames(40))))
+        assert [f.time for f in read] == pytest.approx([i / 25 for i in range(40)]), name
+
+
 def test_not_a_video(film, tmp_path):
     faults = {
         "empty.mp4": (b"", r"is empty \(0 bytes\)"),
@@ -223,6 +267,23 @@ def test_far_start_is_sought(film, name, codec):
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(sought, whole, strict=True))
 
 
+def test_a_start_that_cannot_be_sought(film, monkeypatch):
+    monkeypatch.setattr("atoken.media.pyav.SEEK_FROM", 1.0)
+    path = film.write("l.ts", "libx264", film.frames(100), options={"g": "40"})  # seeking lands behind the start
+    assert [round(f.time * 25) for f in open_video(path, start=2)] == list(range(50, 100))
+
+
+@pytest.mark.parametrize(("name", "codec"), [("l.mkv", "libx264"), ("l.webm", "libvpx"), ("l.ogv", "libvpx")])
+def test_a_cut_is_noticed_from_a_far_start_too(film, monkeypatch, name, codec):
+    monkeypatch.setattr("atoken.media.pyav.SEEK_FROM", 1.0)
+    path = film.write(name, codec, film.frames(100), options={"g": "20"})
+    assert len(list(open_video(path, start=2))) == 50
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 9 // 10])
+    with pytest.raises(ValueError, match="the file ends early"):
+        list(open_video(path, start=2))
+    assert len(list(open_video(path, start=2, end=2.4))) == 10  # what is behind the end is not looked at
+
+
 def test_resampled_rate_and_size(film):
     path = film.write("a.mp4", "libx264", film.frames(25))
     read = list(open_video(path, fps=10, size=24))
@@ -248,6 +309,7 @@ def test_bad_requests(film):
         ({"start": 2, "end": 1}, "end is 1"),
         ({"size": 0}, "size is 0"),
         ({"max_pixels": 100}, "more than the limit of 100"),
+        ({"size": 100_000}, "size 100000 makes frames of 133334x100000, more than the limit"),
     ]:
         with pytest.raises(ValueError, match=sentence):
             open_video(path, **options)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,7 +31,9 @@ _WITH_DURATION = ("mov,", "matroska", "avi", "ivf", "mxf", "rm")
 _EBML, _SEGMENT = bytes.fromhex("1a45dfa3"), bytes.fromhex("18538067")
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_BOXES = (b"ftyp", b"styp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _OGG, _OGG_PAGE = b"OggS", 27 + 255 + 255 * 255  # the longest page
+_NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
 _UNSPECIFIED, _BT709 = 2, 1  # AVColorSpace
 _HDR = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
 
@@ -60,7 +62,7 @@ def decode(path: Path, start: float | None = None) -> Iterator[Frame]:
     Raises ``Damaged`` after the last sound frame.
     """
     with _opened(path) as (container, stream):
-        clock = _Clock(stream)
+        clock = _Clock(container, stream)
         if start is not None and start > SEEK_FROM and not _sought(container, stream, clock, start):
             yield from decode(path)  # no index to seek by
             return
@@ -87,8 +89,7 @@ def decode(path: Path, start: float | None = None) -> Iterator[Frame]:
             raise Damaged(damage.reason, _missing(container, stream, count, held) if whole else None) from None
         if held is not None:
             yield held
-        if whole:
-            _check_end(path, _missing(container, stream, packets, held))
+        _check_end(path, _missing(container, stream, packets, held) if whole else None)
 
 
 def _check_end(path: Path, missing: int | None) -> None:
@@ -102,9 +103,13 @@ def _check_end(path: Path, missing: int | None) -> None:
 
 
 class _Clock:
-    """Times of frames in seconds, exact until the last step, where the container has them; else one frame further."""
+    """Times of frames in seconds, exact until the last step, where the container has them; else one frame further.
 
-    def __init__(self, stream: Any) -> None:
+    A raw stream has none: what FFmpeg makes up for it leaves out steps.
+    """
+
+    def __init__(self, container: InputContainer, stream: Any) -> None:
+        self.stamped = not container.format.flags & _NO_TIMESTAMPS
         self.unit = stream.time_base or Fraction(1, 1000)
         rate = stream.average_rate or stream.guessed_rate or 25
         self.step = 1 / Fraction(rate)
@@ -114,7 +119,7 @@ class _Clock:
     def read(self, frame: VideoFrame) -> tuple[float, float]:
         """Time and duration of the next frame."""
         duration = (frame.duration or 0) * self.unit or self.step
-        shown = None if frame.pts is None else frame.pts * self.unit
+        shown = frame.pts * self.unit if self.stamped and frame.pts is not None else None
         if self.base is None:
             self.base = shown if shown is not None else Fraction(0)
         time = None if shown is None else shown - self.base
@@ -125,18 +130,28 @@ class _Clock:
 
 
 def _sought(container: InputContainer, stream: Any, clock: _Clock, start: float) -> bool:
-    """Whether the container could be set to the key frame before ``start``."""
+    """Whether the container could be set to a key frame before ``start``; MPEG-TS may land behind it."""
     import av
 
-    first = next((f for _, f in _decoded(container, stream) if f is not None), None)
-    if first is None or first.pts is None:
-        return False
-    clock.base = first.pts * clock.unit
+    def next_time() -> Fraction | None:
+        frame = next((f for _, f in _decoded(container, stream) if f is not None), None)
+        return None if frame is None or frame.pts is None else frame.pts * clock.unit
+
     try:
-        container.seek(int((clock.base + Fraction(start)) / clock.unit), stream=stream, backward=True)
-    except av.FFmpegError:
-        return False
-    return True
+        first = next_time() if clock.stamped else None
+        if first is None:
+            return False
+        clock.base = first
+        for earlier in (0, Fraction(SEEK_FROM)):
+            target = int((first + Fraction(start) - earlier) / clock.unit)
+            container.seek(target, stream=stream, backward=True)
+            landed = next_time()
+            if landed is not None and landed <= first + Fraction(start):
+                container.seek(target, stream=stream, backward=True)
+                return True
+    except (av.FFmpegError, Damaged):
+        pass
+    return False
 
 
 def _decoded(container: InputContainer, stream: Any) -> Iterator[tuple[Any, VideoFrame | None]]:
@@ -192,9 +207,11 @@ def _missing(container: InputContainer, stream: Any, seen: int, last: Frame | No
 
 
 def _declared_size(path: Path) -> tuple[int, bool]:
-    """Bytes of an AVI, Matroska (WebM), ASF (WMV) or FLV file as its header has them, else 0; whether it is an AVI."""
+    """Bytes of an AVI, Matroska (WebM), ASF (WMV), FLV or MP4 (MOV) file as it says, else 0; whether it is an AVI."""
     with path.open("rb") as file:
         head = file.read(4096)
+        if head[4:8] in _BOXES:
+            return _last_box_end(file), False
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return int.from_bytes(head[4:8], "little") + 8, True
     if head.startswith(_EBML) and (at := head.find(_SEGMENT) + 4) > 4:
@@ -207,6 +224,18 @@ def _declared_size(path: Path) -> tuple[int, bool]:
     if head[:3] == b"FLV" and (at := head.find(b"\0\x08filesize\0")) >= 0:
         return int(struct.unpack(">d", head[at + 11 : at + 19])[0]), False
     return 0, False
+
+
+def _last_box_end(file: IO[bytes]) -> int:
+    """Where the last of the boxes that an MP4 or MOV file consists of ends, as their sizes say; 0 where it is open."""
+    end = 0
+    while True:
+        file.seek(end)
+        head = file.read(16)
+        size = int.from_bytes(head[8:16] if head[:4] == b"\0\0\0\1" else head[:4], "big")
+        if not head[4:8].isalnum() or size < 8:  # nothing more, something else behind the boxes, or one without a size
+            return end
+        end += size
 
 
 def _ogg_ended(path: Path) -> bool:

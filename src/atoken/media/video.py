@@ -63,6 +63,11 @@ class Video(FrameSource):
         with self.path.open("rb") as file:
             self._pillow = animation.is_picture(file.read(16))
         self.facts: VideoFacts = (animation if self._pillow else pyav).probe(self.path, max_pixels)
+        height, width = self.frame_size
+        if height * width > max_pixels:
+            raise ValueError(
+                f"size {size} makes frames of {width}x{height}, more than the limit of {max_pixels} pixels"
+            )
 
     @property
     def frame_size(self) -> tuple[int, int]:
