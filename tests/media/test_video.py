@@ -301,6 +301,11 @@ def test_rate_shows_what_is_on_screen():
     assert [int(f.pixels[0, 0, 0]) for f in read] == [0, 1, 2, 2, 3]
 
 
+def test_no_tick_at_the_end_or_behind(film):
+    path = film.write("a.mkv", "libx264", film.frames(4), times=[0, 1000, 2000, 3000])
+    assert [f.time for f in open_video(path, end=1.5, fps=4)] == [0, 0.25, 0.5, 0.75, 1, 1.25]
+
+
 def test_bad_requests(film):
     path = film.write("a.mp4", "libx264")
     for options, sentence in [

@@ -77,12 +77,12 @@ class Clip(FrameSource):
 
 
 def between(frames: Iterable[Frame], start: float | None, end: float | None) -> Iterator[Frame]:
-    """The frames that appear at ``start`` or later and before ``end``, in seconds."""
+    """The frames that appear at ``start`` or later and before ``end``, in seconds; the last one stays until then."""
     for frame in frames:
         if end is not None and frame.time >= end:
             return
         if start is None or frame.time >= start:
-            yield frame
+            yield frame if end is None else frame._replace(duration=min(frame.duration, end - frame.time))
 
 
 def at_rate(frames: Iterable[Frame], fps: float) -> Iterator[Frame]:
