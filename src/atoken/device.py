@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""Which device to compute on, and whether its memory was enough."""
 
 from __future__ import annotations
 
@@ -25,3 +25,8 @@ def find_device(value: str | torch.device | None, name: str = "device") -> torch
             f"{name} is {str(value)!r}, and PyTorch finds {found or 'no'} such device here: try {name} cpu"
         )
     return device
+
+
+def is_short_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory did not suffice, on the CPU or elsewhere."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

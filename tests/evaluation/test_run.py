@@ -315,6 +315,20 @@ def test_a_network_that_gives_no_numbers_ends_the_run(plan, tmp_path, monkeypatc
     assert Progress(tmp_path / "out", plan.fingerprint()).done == 0
 
 
+def test_too_little_memory_is_one_sentence_and_a_smaller_batch_goes_on(plan, tmp_path, monkeypatch):
+    look = plan.judges[0].look
+
+    def short(frames):
+        if len(frames) > 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return look(frames)
+
+    monkeypatch.setattr(plan.judges[0], "look", short)
+    with pytest.raises(ValueError, match=r"not enough memory for a.png and 1 more at once: a smaller --batch goes on"):
+        run(plan, tmp_path / "out")
+    assert run(replace(plan, batch=1), tmp_path / "out").done == 5
+
+
 def test_pictures_too_small_for_a_network_are_left_out(plan, tmp_path, monkeypatch):
     monkeypatch.setattr(plan.judges[1], "least", 34, raising=False)
     results = summarise(plan, run(plan, tmp_path / "out"))

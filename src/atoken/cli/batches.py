@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from ..device import is_short_of_memory
 from .paths import Job, is_outdated
 from .report import Report, sentence
 
@@ -94,7 +93,7 @@ def _computed(task: Task, batch: list[Loaded], report: Report) -> list[tuple[Loa
     try:
         return list(zip(batch, task.compute([item for _, item in batch]), strict=True))
     except (ValueError, MemoryError, RuntimeError) as error:
-        short_of_memory = _is_short_of_memory(error)
+        short_of_memory = is_short_of_memory(error)
         if not (isinstance(error, ValueError) or short_of_memory):
             raise
         if len(batch) == 1:
@@ -111,7 +110,7 @@ def _convert(task: Task, job: Job, report: Report) -> None:
     except ValueError as error:
         report.fail(sentence(error, job.source))
     except (MemoryError, RuntimeError) as error:
-        if not _is_short_of_memory(error):
+        if not is_short_of_memory(error):
             raise
         report.fail(f"{job.source}: not enough memory for one tile of it")
     except OSError as error:
@@ -121,10 +120,6 @@ def _convert(task: Task, job: Job, report: Report) -> None:
             _fail_to_write(job, report, error)
     else:
         report.wrote(job.target, tokens)
-
-
-def _is_short_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _write(task: Task, job: Job, item: Any, result: Any, report: Report) -> None:

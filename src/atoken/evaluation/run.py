@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..device import is_short_of_memory
 from ..media.image import read_image
 from .assets import HeldOut, pixels_of, read_held_out
 from .judges import Judge, to_frames
@@ -87,14 +88,21 @@ def read_clip(item: Item, protocol: Protocol) -> np.ndarray | HeldOut:
 def run(plan: Plan, folder: Path, advance: Callable[[int], None] = lambda done: None) -> Progress:
     """Measure what is not measured yet, and return the counts; an exception (Ctrl-C too) leaves a state to go on from.
 
-    ``advance`` is called with the number of finished items. Items that cannot be read are recorded as failed.
+    ``advance`` is called with the number of finished items. Items that cannot be read are recorded as failed. Raises
+    ``ValueError`` where memory does not suffice.
     """
     progress = Progress(folder, plan.fingerprint())
     advance(progress.done)
     saved = time.monotonic()
     try:
         for batch in _batches(plan, progress):
-            _measure(plan, progress, batch)
+            try:
+                _measure(plan, progress, batch)
+            except (MemoryError, RuntimeError) as error:
+                if not is_short_of_memory(error):
+                    raise
+                others = f" and {len(batch) - 1} more at once: a smaller --batch goes on" if batch[1:] else ""
+                raise ValueError(f"there is not enough memory for {batch[0][0].name}{others}") from error
             advance(progress.done)
             if time.monotonic() - saved > SAVE_EVERY:
                 progress.save()

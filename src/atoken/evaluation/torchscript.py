@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..device import is_short_of_memory
 from ..perceptual.network import file_hash, weight_file
 
 INCEPTION = (
@@ -43,6 +44,8 @@ class FeatureScript:
         try:
             features = self._call(self.module, frames)
         except (RuntimeError, torch.jit.Error) as error:
+            if is_short_of_memory(error):
+                raise
             reason = str(error).strip().splitlines()[-1]
             raise ValueError(f"{self.name} is not the network that it should be: {reason}") from None
         if features is None:
