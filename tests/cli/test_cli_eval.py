@@ -60,6 +60,12 @@ def test_missing_networks_and_wrong_names_are_one_sentence(atoken, tiny, data, t
         (["--protocol", "native", *METRICS, "--against", "jpeg", "--rates", "0"], ["--rates is '0'"]),
         (["--protocol", "native", *METRICS, "--against", "jpeg", "--rates", "1,nan"], ["--rates is '1,nan'"]),
         (["--protocol", "native", *METRICS, "--against", "jpeg", "--rates", "inf"], ["--rates is 'inf'"]),
+        (["--protocol", "native", *METRICS, "--rates", "2"], ["--rates is for codecs"]),
+        (["--protocol", "native", *METRICS, "--inception", "file"], ["--inception is for rfid, which is not measured"]),
+        (
+            ["--protocol", "native", "--metrics", "lpips", "--vgg16", "a", "--alexnet", "b"],
+            ["two networks for one lpips"],
+        ),
         (["--protocol", "native", *METRICS, "--linear", "nowhere"], ["no linear projection at nowhere"]),
         (["--protocol", "native", *METRICS, "--layout", "videos"], ["'videos'", "folder, classes, imagenet, coco"]),
     ):

@@ -34,7 +34,7 @@ from ..evaluation.video_codecs import ENCODERS, VideoCodec
 from ..media.voxels import RESOLUTION
 from ..weights.load import load
 from . import options, paths
-from .evaluate_texts import evaluate_texts
+from .evaluate_texts import RATES, evaluate_texts
 from .report import STDERR, clean, say, show_table
 
 DIFFUSERS = "diffusers:"
@@ -78,6 +78,8 @@ def evaluate(models: Sequence[str], settings: Settings) -> None:
         return
     protocol = find_protocol(settings.protocol)
     metrics = find_metrics(settings.metrics, protocol)
+    if settings.rates != RATES and (not settings.against or protocol.modality == "3d"):
+        raise ValueError("--rates is for codecs, which --against names, and there are none")
     items = read_layout(settings.data, settings.layout, protocol.modality)[: settings.limit]
     check_count(metrics, protocol, len(items))
     device = str(find_device(settings.device, "--device"))

@@ -43,7 +43,8 @@ class Index:
         return [(self.entries[i], score) for i, score in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
 
     def save(self, folder: Path) -> None:
-        """Write both files, each atomically."""
+        """Write both files, each atomically; an end between the two leaves no index, rather than another's names."""
+        (folder / FILES).unlink(missing_ok=True)
         with atomic_write(folder / VECTORS) as temporary:
             temporary.write_bytes(safetensors.torch.save({"vectors": self.vectors.contiguous()}))
         with atomic_write(folder / FILES) as temporary:
