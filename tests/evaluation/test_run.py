@@ -174,8 +174,10 @@ def test_videos_frame_by_frame_and_clip_by_clip(tmp_path):
     protocol = replace(PROTOCOLS["paper-video"], clip=4)
     items = video_folder(tmp_path / "data")
     plan = Plan(protocol, metrics, items, "data", [codec], [PixelJudge(metrics), Clips()], 16, "cpu")
-    numbers = summarise(plan, run(plan, tmp_path / "out"))["methods"][0]["metrics"]
+    results = summarise(plan, run(plan, tmp_path / "out"))
+    numbers = results["methods"][0]["metrics"]
     assert numbers["rfvd"]["vectors"] == 3
+    assert "against data (N = 2), 3 vectors; rfvd" in markdown(results)
     means = []
     for item in items:
         clip = read_clip(item, protocol)

@@ -67,6 +67,8 @@ def notes(results: Mapping[str, Any], whole_rate: bool = False) -> list[str]:
         if network:
             reference = number["protocol"]["reference"]
             against = f", against {reference['set']} (N = {reference['n']})" if "parts" in number else ""
+            if number.get("vectors", data["n"]) != data["n"]:  # frames, or clips: short videos have none
+                against += f", {number['vectors']} vectors"
             said.append(f"{number['label']}: {network['name']}, weights {network['sha256'][:12]}{against}; {name}.")
     for method in results["methods"]:
         if method["over_limit"] and not (whole_rate and method["name"] != method["family"]):

@@ -66,7 +66,7 @@ def _solution(folder: Path, paths: list[Path]) -> dict[Path, str]:
         ) from None
     known = {image: words.split()[0] for image, words in read_csv(file, "ImageId", "PredictionString") if words.strip()}
     if missing := [path for path in paths if path.stem not in known]:
-        raise ValueError(f"{file} has no class for {missing[0].name}, nor for {len(missing) - 1} other pictures")
+        raise ValueError(f"{file} has no class for {len(missing)} of {len(paths)} pictures, first {missing[0].name}")
     return {path: known[path.stem] for path in paths}
 
 
