@@ -24,7 +24,7 @@ def losses_and_gradients(images, texts, labels) -> list[torch.Tensor]:
         x, y = images.clone().requires_grad_(), texts.clone().requires_grad_()
         value = loss(x, y, names)
         value.backward()
-        out += [value.detach()[None], x.grad, y.grad, loss.log_scale.grad[None], loss.bias.grad[None]]
+        out += [value.detach()[None], x.grad, y.grad, loss.log_scale.grad, loss.bias.grad]
     return out
 
 

@@ -1,5 +1,6 @@
 """Two processes compute what one does, and a checkpoint of two goes on in one."""
 
+import json
 import pickle
 import sys
 import time
@@ -13,10 +14,10 @@ import torch.multiprocessing as mp
 from atoken.training import trainer
 from atoken.training.batch import Batch, pack
 from atoken.training.crops import Crops
-from atoken.training.distributed import Ranks
 from atoken.training.trainer import train
 
 from .conftest import SMALL, terms
+from .test_tasks import Words
 
 PATIENCE = 240
 """Seconds, after which a process that waits for another one is taken for stuck."""
@@ -37,8 +38,11 @@ class Shared:
         return pack(samples[self.rank * size : (self.rank + 1) * size], whole.seed)
 
 
-def shared_feed(task, seed, ranks: Ranks, cursor=None):
-    return Shared(task, ranks.rank, ranks.world)
+def patch_run(patch: pytest.MonkeyPatch) -> None:
+    """Batches shared by the ranks, and a text tower that needs no package."""
+    patch.setattr(trainer, "build_feed", lambda task, seed, ranks, cursor=None: Shared(task, ranks.rank, ranks.world))
+    patch.setattr("atoken.training.tasks.text", lambda name, device: Words())
+    patch.setattr("atoken.training.config.MINILM_WIDTH", Words.width)
 
 
 def work(rank: int, world: int, folder: str, stop_after: int | None) -> None:
@@ -56,7 +60,7 @@ def work(rank: int, world: int, folder: str, stop_after: int | None) -> None:
     }
     torch.set_num_threads(1)
     PRESETS["small"] = SMALL
-    trainer.build_feed = shared_feed
+    patch_run(pytest.MonkeyPatch())
     config = pickle.loads((Path(folder) / "config").read_bytes())
     train(config, Path(folder) / "run", stop_after=stop_after)
 
@@ -82,12 +86,18 @@ def run_two(config, folder, stop_after=None):
 
 
 @pytest.fixture
-def rounded(config):
-    """Discrete, so that no noise is drawn, on crops of one size, so that both ranks have equally many tokens."""
+def rounded(config, folder):
+    """Discrete, so that no noise is drawn, on crops of one size, so that both ranks have equally many tokens.
+
+    A task about text, which leaves the decoder unused, joins every step, as in the paper's stages.
+    """
+    entries = json.loads((folder / "train.json").read_text())
+    captioned = [{**entry, "caption": f"picture {number}"} for number, entry in enumerate(entries)]
+    (folder / "train.json").write_text(json.dumps(captioned))
     task = replace(config.tasks[0], accumulate=2, crops=replace(config.tasks[0].crops, sizes=(32,), shares=(1.0,)))
     return replace(
         config,
-        tasks=(task,),
+        tasks=(replace(task, task="image-captions", ratio=None, accumulate=1), task),
         start=None,
         quantize=True,
         optimizer=replace(config.optimizer, muon_lr=None, lr=1e-3),
@@ -99,7 +109,7 @@ def rounded(config):
 @pytest.mark.skipif(sys.platform == "win32", reason="gloo")
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_compute_what_one_does(rounded, tmp_path, monkeypatch, strategy):
-    monkeypatch.setattr(trainer, "build_feed", shared_feed)
+    patch_run(monkeypatch)
     alone = train(rounded, tmp_path / "alone")
     several = replace(rounded, parallel=replace(rounded.parallel, strategy=strategy))
     both = run_two(several, tmp_path / "both", stop_after=4)

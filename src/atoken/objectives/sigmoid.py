@@ -16,12 +16,15 @@ RELEASED_LOG_SCALE, RELEASED_BIAS = 4.8438, -15.5625
 
 
 class SigmoidLoss(nn.Module):
-    """``-sum over texts of log sigmoid(+-(scale * cos + bias))``, mean over pictures; + for a picture's own text."""
+    """``-sum over texts of log sigmoid(+-(scale * cos + bias))``, mean over pictures; + for a picture's own text.
+
+    ``log_scale`` and ``bias`` are learnt; fp32 [1] each, as FSDP does not shard scalars.
+    """
 
     def __init__(self, log_scale: float = START_LOG_SCALE, bias: float = START_BIAS) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor(log_scale))
-        self.bias = nn.Parameter(torch.tensor(bias))
+        self.log_scale = nn.Parameter(torch.tensor([log_scale]))
+        self.bias = nn.Parameter(torch.tensor([bias]))
 
     def logits(self, images: Tensor, texts: Tensor) -> Tensor:
         """Scores of unit vectors images [B, D] and texts [T, D]: [B, T]."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
@@ -103,9 +103,10 @@ def spread(learner: Learner, config: ParallelConfig, ranks: Ranks) -> nn.Module:
 
 
 def accumulating(module: nn.Module, last: bool) -> AbstractContextManager[object]:
-    """Inside, gradients are only added up, unless this is the last batch of the step, which exchanges them."""
+    """Inside, DDP only adds gradients up, unless this is the last batch of the step, which exchanges them.
+
+    FSDP exchanges them after every batch: it cannot wait where a task leaves some blocks unused.
+    """
     if isinstance(module, DistributedDataParallel) and not last:
         return module.no_sync()
-    if isinstance(module, FSDPModule):
-        module.set_requires_gradient_sync(last)
     return nullcontext()
