@@ -85,7 +85,7 @@ def run_bench_training(device: str) -> Iterator[StepResult]:
 
 def _measure(terms: str, config: TrainConfig, crops: CropsConfig, device: str) -> StepResult:
     torch.manual_seed(0)
-    learner = Learner(AToken(PRESETS[PRESET]), build_tasks(config, device)).to(device)
+    learner = Learner(AToken(PRESETS[PRESET]), build_tasks(config, device, PRESETS[PRESET])).to(device)
     optimizers = build_optimizers(learner, config.optimizer)
     average, feed = Average(learner, config.optimizer.ema), Crops(crops, TOKENS, seed=0)
     peak, parts = matmul_peak(device, torch.bfloat16), []

@@ -166,7 +166,7 @@ def from_mapping(cls: type[Config], values: Mapping[str, Any], where: str) -> Co
     if not isinstance(values, Mapping):
         raise ValueError(f"{where}: expected a table of keys, found {type(values).__name__}")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    if unknown := sorted(set(values) - set(fields)):
+    if unknown := sorted(set(values) - set(fields), key=str):
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; the keys are {', '.join(fields)}")
     hints = get_type_hints(cls)
     missing, present = dataclasses.MISSING, {}

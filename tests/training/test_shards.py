@@ -2,6 +2,8 @@
 
 import io
 import json
+import multiprocessing
+import os
 import tarfile
 from dataclasses import replace
 from itertools import islice
@@ -110,6 +112,56 @@ def test_another_number_of_ranks_begins_the_epoch_anew(shards):
     feed = ShardFeed(config, 40, seed=0, rank=1, world=2)
     cursor = feed.batch(0).cursor
     assert ShardFeed(config, 40, seed=0, cursor=cursor).cursors == [Cursor(epoch=cursor["streams"][0]["epoch"])]
+
+
+def test_files_that_share_a_name_are_samples_of_their_own(tmp_path):
+    folder, names = tmp_path / "in", []
+    for name in ("a.png", "a.jpg", "a-1.png", "b.c.png", "b_c.png", ".hidden.png", ".cache/d.png"):
+        write_image(folder / name, np.full((16, 16, 3), 99, np.uint8))
+    (folder / "a.txt").write_text("two kinds of file")
+    assert pack_folder(folder, tmp_path / "out").samples == 5
+    with tarfile.open(tmp_path / "out/shard-000000.tar") as tar:
+        names = sorted(entry.name for entry in tar if not entry.name.endswith("txt"))
+    assert names == ["a-1.png", "a-2.png", "a.jpg", "b_c-1.png", "b_c.png"]
+    feed = ShardFeed(ShardsConfig((str(tmp_path / "out"),), resolution=(16, 16), workers=0), 5, seed=0)
+    assert sorted(map(str, (s.caption for s in feed.batch(0).samples))) == ["None"] * 3 + ["two kinds of file"] * 2
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_unreadable_samples_are_left_out_and_named(pictures, tmp_path, caplog, workers):
+    (pictures / "a/0.png").write_bytes((pictures / "a/0.png").read_bytes()[:200])
+    (pictures / "a/2.png").write_bytes(b"")
+    (pictures / "a/4.txt").write_bytes(b"\xff")
+    pack_folder(pictures, tmp_path / "out")
+    config = ShardsConfig((str(tmp_path / "out"),), resolution=(16, 16), workers=workers)
+    feed = ShardFeed(config, 40, seed=0)
+    seen = [caption for number in range(2) for caption in feed.batch(number).captions]
+    assert set(seen) <= {f"number {number}" for number in range(12) if number not in (0, 2, 4)}
+    if not workers:
+        assert {"a/0", "a/2", "a/4"} == {record.message.split("sample ")[1].split(":")[0] for record in caplog.records}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_shards_that_cannot_be_read_are_one_sentence(pictures, shards, tmp_path, workers):
+    for path in pictures.rglob("*.png"):
+        path.write_bytes(b"")
+    pack_folder(pictures, tmp_path / "empty")
+    config = ShardsConfig((str(tmp_path / "empty"),), workers=workers)
+    with pytest.raises(ValueError, match=r"^no sample of .*shard-000000.tar can be read; the last: [^\n]*$"):
+        ShardFeed(config, 40, seed=0).batch(0)
+    shard = shards / "shard-000000.tar"
+    shard.write_bytes(shard.read_bytes()[:3000])
+    with pytest.raises(ValueError, match=r"^.*shard-000000.tar is not a shard that can be read: [^\n]*$"):
+        ShardFeed(replace(config, shards=(str(shard),)), 40, seed=0).batch(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "getpgid"), reason="process groups")
+def test_workers_do_not_get_the_signals_that_end_a_run(shards):
+    feed = ShardFeed(ShardsConfig((str(shards),), resolution=(16, 48), workers=1), 40, seed=3)
+    before = set(multiprocessing.active_children())
+    feed.batch(0)
+    (worker,) = set(multiprocessing.active_children()) - before
+    assert os.getpgid(worker.pid) == worker.pid != os.getpgid(0)
 
 
 def test_missing_and_too_few_shards(shards, tmp_path):

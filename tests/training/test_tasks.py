@@ -131,7 +131,7 @@ def test_captions_seen_again_are_not_embedded_again():
             asked.append(list(texts))
             return super().__call__(texts)
 
-    task = TextPairs(Listening())
+    task = TextPairs(Listening(), SMALL)
     first, second = task.embeddings(["b", "a", "b"]), task.embeddings(["a", "c"])
     assert asked == [["a", "b"], ["c"]]
     torch.testing.assert_close(torch.cat([first, second]), Words()(["b", "a", "b", "a", "c"]))
@@ -139,18 +139,18 @@ def test_captions_seen_again_are_not_embedded_again():
 
 @pytest.mark.parametrize("name", ["video", "3d"])
 def test_pairs_of_clips_or_assets_and_captions(name):
-    task = TextPairs(Words())
+    task = TextPairs(Words(), SMALL)
     totals, _ = learn(task, BATCHES[name])
     assert totals[-1] < 0.05 * totals[0]
-    assert task.loss.bias.item() != -10.0
+    assert task.loss.bias.item() != SMALL.logit_bias
 
 
 def test_a_task_about_text_needs_captions():
     with pytest.raises(ValueError, match="needs a caption"):
-        TextPairs(Words())(AToken(SMALL), pack([sample("video", (1, 1, 1, 1), 3072, None, 0)]))
+        TextPairs(Words(), SMALL)(AToken(SMALL), pack([sample("video", (1, 1, 1, 1), 3072, None, 0)]))
 
 
 def test_image_text_beside_all_minilm_needs_labels():
     task = TaskConfig("image-text", tokens=16, ratio=1.0, crops=CropsConfig("x"))
     with pytest.raises(ValueError, match=r"text\.classes"):
-        build_tasks(TrainConfig("tiny", steps=5000, tasks=(task,)), "cpu")
+        build_tasks(TrainConfig("tiny", steps=5000, tasks=(task,)), "cpu", SMALL)

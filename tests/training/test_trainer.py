@@ -83,6 +83,22 @@ def test_a_checkpoint_cut_short_is_one_sentence(config, tmp_path, name, share):
         train(config, tmp_path / "run", stop_after=2)
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 704 vs 598")])
+def test_a_checkpoint_that_cannot_be_written_is_one_sentence(config, tmp_path, monkeypatch, error):
+    train(config, tmp_path / "run", stop_after=1)
+
+    def full(self, plan, planner):
+        (self.path / "part").write_bytes(b"1")
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.distributed.checkpoint.FileSystemWriter.write_data", full)
+        with pytest.raises(OSError, match=r"^.*step-0000002 cannot be written \(is the disk full\?\): [^\n]*$"):
+            train(config, tmp_path / "run", stop_after=2)
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step-0000001"]
+    assert train(config, tmp_path / "run", stop_after=3) is None
+
+
 def test_steps_without_a_finite_gradient_change_nothing_and_end_the_run(config, tmp_path, monkeypatch):
     run = replace(
         config, steps=6, optimizer=replace(config.optimizer, most_skipped=2), log=replace(config.log, every=1)
@@ -149,6 +165,11 @@ def test_frozen_weights_stay(config, tmp_path):
     assert torch.equal(model.encoder.input_layer.weight, first.encoder.input_layer.weight)
     assert torch.equal(model.proj.weight, first.proj.weight)
     assert not torch.equal(model.decoder.out_layer.weight, first.decoder.out_layer.weight)
+
+
+def test_a_run_without_a_weight_to_learn_is_refused(config):
+    with pytest.raises(ValueError, match="frozen leaves no weight to learn"):
+        start_model(replace(config, start=None, frozen=("",)), None)
 
 
 # Stages
@@ -219,3 +240,10 @@ def test_the_learnt_scale_and_bias_are_part_of_the_model(config, folder, tmp_pat
     assert learnt == load(tmp_path / "run/model").config
     assert 0 < abs(learnt.logit_scale - START_LOG_SCALE) < 0.1  # a logarithm
     assert 0 < abs(learnt.logit_bias - START_BIAS) < 0.1
+
+    path = tmp_path / "run/model/config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "logit_scale": 4.0, "logit_bias": -7.0}))
+    later = replace(config, steps=4, tasks=(task,), start=None, init_from=str(path.parent))
+    goes_on = train(later, tmp_path / "later").config
+    assert 0 < abs(goes_on.logit_scale - 4.0) < 0.1
+    assert 0 < abs(goes_on.logit_bias + 7.0) < 0.1

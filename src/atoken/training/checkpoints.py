@@ -48,7 +48,7 @@ class Checkpoints:
     def save(
         self, progress: Progress, learner: Learner, average: Average, optimizers: dict[str, torch.optim.Optimizer]
     ) -> None:
-        """Write ``step-N``; every rank must call it."""
+        """Write ``step-N``; every rank must call it. Raises ``OSError`` where it cannot be written."""
         partial, final = self.folder / f"partial-{progress.step}", self.folder / f"step-{progress.step:07d}"
         if self.ranks.first:
             shutil.rmtree(partial, ignore_errors=True)
@@ -57,8 +57,13 @@ class Checkpoints:
         tensors = _tensors(learner, average)
         for (kind, name), states in _states(learner, optimizers).items():
             tensors |= {f"optimizer/{kind}/{key}/{name}": value for key, value in states.items()}
-        with _quiet():
-            dcp.save(tensors, checkpoint_id=partial, no_dist=self.ranks.world == 1)
+        try:
+            with _quiet():
+                dcp.save(tensors, checkpoint_id=partial, no_dist=self.ranks.world == 1)
+        except (CheckpointException, RuntimeError, OSError) as error:
+            if self.ranks.first:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise OSError(f"{final} cannot be written (is the disk full?): {_reason(error)}") from error
         cursors = self.ranks.gather(progress.cursors[self.ranks.rank])
         if self.ranks.first:
             facts = {"step": progress.step, "skipped": progress.skipped, "cursors": cursors, **self.identity}
@@ -125,6 +130,13 @@ def _readable(checkpoint: Path) -> Iterator[None]:
             f"{checkpoint} is cut short or damaged ({type(error).__name__}): delete it, and the run goes on from "
             "the checkpoint before it, or from the start"
         ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of the error, or of the first rank's."""
+    if isinstance(error, CheckpointException) and error.failures:
+        error = next(iter(error.failures.values()))[0]
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager

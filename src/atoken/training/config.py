@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ..config import PATCH, PRESETS, GaussianConfig, ModelConfig, from_mapping
-from ..objectives.sigmoid import START_BIAS
+from ..objectives.distillation import AXES
+from ..objectives.sigmoid import START_BIAS, START_LOG_SCALE
 from ..objectives.total import Weights
 
 TASKS = (
@@ -121,6 +125,8 @@ class ShardsConfig:
             raise ValueError("train config: resolution must start at 16 pixels or more, frames at 4 or more")
         if not self.shards or self.buffer < 1 or self.workers < 0:
             raise ValueError("train config: shards must name some, buffer be positive, workers not negative")
+        if self.voxels < 1 or self.views < 0 or self.view_size < 1:
+            raise ValueError("train config: voxels and view_size of shards must be positive, views not negative")
 
 
 @dataclass(frozen=True)
@@ -168,8 +174,9 @@ class TaskConfig:
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise ValueError(f"train config: no task {self.task!r}; there are {', '.join(TASKS)}")
-        if self.tokens < 1 or self.accumulate < 1 or (self.ratio is not None and self.ratio <= 0):
-            raise ValueError(f"train config: tokens, accumulate and ratio of {self.task} must be positive")
+        counts = (self.tokens, self.accumulate, 1 if self.samples is None else self.samples)
+        if min(counts) < 1 or (self.ratio is not None and not 0 < self.ratio < math.inf):
+            raise ValueError(f"train config: tokens, samples, accumulate and ratio of {self.task} must be positive")
         sources = (self.crops, self.clips, self.cutouts, self.assets, self.shards)
         if sum(source is not None for source in sources) != 1:
             raise ValueError(f"train config: {self.task} needs one of crops, clips, cutouts, assets and shards")
@@ -209,6 +216,14 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.schedule not in ("cosine", "linear"):
             raise ValueError(f"train config: schedule is {self.schedule!r}: give cosine or linear")
+        for name in ("lr", "muon_lr", "encoder_scale", "weight_decay", "warmup", "decay", "final", "most_skipped"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"train config: {name} of the optimizer must be 0 or more, not {value}")
+        if not self.clip > 0:
+            raise ValueError(f"train config: clip must be positive, not {self.clip}")
+        if not all(0 <= share < 1 for share in (*self.betas, self.ema)):
+            raise ValueError("train config: betas and ema must lie between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -229,6 +244,8 @@ class PerceptualConfig:
     def __post_init__(self) -> None:
         if self.network not in ("lite0", "vgg16") or (self.network == "vgg16") != (self.vgg16 is not None):
             raise ValueError("train config: perceptual is network: lite0, or network: vgg16 with the path vgg16")
+        if self.size < 32 or (self.pictures is not None and self.pictures < 1):
+            raise ValueError("train config: perceptual needs a size of 32 or more, and pictures that are positive")
 
 
 @dataclass(frozen=True)
@@ -245,6 +262,10 @@ class TextConfig:
     """Tokens of the pictures that the head learns from; larger ones will be scaled down to be embedded."""
     axis: str = "texts"
     """What the softmax of the distillation runs over: "texts", or "both" directions."""
+
+    def __post_init__(self) -> None:
+        if self.axis not in AXES or not 0 < self.temperature < math.inf:
+            raise ValueError("train config: text needs an axis texts or both, and a positive temperature")
 
 
 @dataclass(frozen=True)
@@ -280,6 +301,12 @@ class LogConfig:
     tensorboard: bool = True
     wandb: str | None = None
     """Project on Weights & Biases, for those who have it."""
+
+    def __post_init__(self) -> None:
+        if min(self.every, self.checkpoint_every, self.keep) < 1 or self.pictures < 0:
+            raise ValueError(
+                "train config: every, checkpoint_every and keep of the log must be positive, and pictures not negative"
+            )
 
 
 @dataclass(frozen=True)
@@ -332,6 +359,8 @@ class TrainConfig:
             raise ValueError("train config: each task may stand there once")
         if self.parallel.strategy == "fsdp" and self.optimizer.muon_lr is not None:
             raise ValueError("train config: muon needs whole matrices: take strategy: ddp, or leave muon_lr out")
+        if self.steps < 1 or self.ranks < 1 or self.seed < 0:
+            raise ValueError("train config: steps and ranks must be positive, and seed not negative")
         down = self.optimizer.decay if self.optimizer.schedule == "linear" else 0
         if self.optimizer.warmup + down > self.steps:
             raise ValueError("train config: warmup and decay together are longer than the run")
@@ -353,17 +382,30 @@ class TrainConfig:
         if not any(task.about_text for task in self.tasks):
             return config
         config = replace(config, text_tower=self.text.tower, embed_tokens=self.text.embed_tokens)
-        if self.text.tower != MINILM:
-            return config
-        return replace(config, embed_dim=MINILM_WIDTH, logit_scale=MINILM_LOG_SCALE, logit_bias=START_BIAS)
+        if self.text.tower == MINILM:
+            config = replace(config, embed_dim=MINILM_WIDTH, logit_scale=MINILM_LOG_SCALE, logit_bias=START_BIAS)
+        if not any(task.task == "image-text" for task in self.tasks):  # distillation has a scale of its own
+            config = replace(config, logit_scale=START_LOG_SCALE, logit_bias=START_BIAS)
+        return config
 
 
 def read_config(path: Path) -> TrainConfig:
     """Read a YAML file (needs the extra ``train``). Raises ``ValueError`` or ``FileNotFoundError``."""
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """Takes 3e-4 for a number, as YAML 1.2 does, and a key given twice for a mistake."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            keys = [key.value for key, _ in node.value]
+            if twice := [key for key in keys if keys.count(key) > 1]:
+                raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} is given twice", node.start_mark)
+            return super().construct_mapping(node, deep)
+
+    number = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
     try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     return from_mapping(TrainConfig, values, where=str(path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +33,9 @@ def pack_folder(folder: Path, out: Path, shard_size: int = 256_000_000, seed: in
     """Write all pictures, videos and packed voxels below ``folder``, in shuffled order, to ``out/shard-N.tar``.
 
     A file of the same name with the suffix .txt is the caption. Files go in unchanged, about ``shard_size`` bytes a
-    shard; a shard appears when it is complete. ``index.json`` says how many samples each holds. Raises
-    ``FileNotFoundError`` for a folder without such files and ``ValueError`` where ``out`` has shards already.
+    shard; names with a leading dot are left out. A shard appears when it is complete. ``index.json`` says how many
+    samples each holds. Raises ``FileNotFoundError`` for a folder without such files and ``ValueError`` where ``out``
+    has shards already.
     """
     if any(out.glob("shard-*.tar")):
         raise ValueError(f"{out} holds shards already: give another --out")
@@ -42,9 +43,11 @@ def pack_folder(folder: Path, out: Path, shard_size: int = 256_000_000, seed: in
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES | PACKED and path.is_file()
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
     if not files:
         raise FileNotFoundError(f"no pictures, videos or packed voxels in {folder}")
+    keys = dict(zip(files, _keys([path.relative_to(folder) for path in files]), strict=True))
     order = np.random.default_rng(seed).permutation(len(files))
     counts: dict[str, int] = {}
     captions = 0
@@ -52,16 +55,28 @@ def pack_folder(folder: Path, out: Path, shard_size: int = 256_000_000, seed: in
         name = f"shard-{number:06d}.tar"
         with atomic_write(out / name) as temporary, tarfile.open(temporary, "w") as tar:
             for path in group:
-                key = path.relative_to(folder).with_suffix("").as_posix().replace(".", "_")
                 caption = path.with_suffix(".txt")
-                _add(tar, f"{key}{path.suffix.lower()}", path.read_bytes())
+                _add(tar, f"{keys[path]}{path.suffix.lower()}", path.read_bytes())
                 if caption.is_file():
-                    _add(tar, f"{key}.txt", caption.read_bytes())
+                    _add(tar, f"{keys[path]}.txt", caption.read_bytes())
                     captions += 1
         counts[name] = len(group)
     with atomic_write(out / "index.json") as temporary:
         temporary.write_text(json.dumps(counts, indent=1) + "\n")
     return Packed(len(counts), len(files), captions)
+
+
+def _keys(paths: Sequence[Path]) -> list[str]:
+    """A key without dots for each sample: its name, with a number where several files share one, as a.jpg and a.png."""
+    names = [path.with_suffix("").as_posix().replace(".", "_") for path in paths]
+    own, keys = set(names), dict[str, None]()
+    for name in names:
+        key, number = name, 0
+        while key in keys or (number and key in own):
+            number += 1
+            key = f"{name}-{number}"
+        keys[key] = None
+    return list(keys)
 
 
 def _groups(files: list[Path], size: int) -> Iterator[list[Path]]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import glob
+import logging
+import os
+import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +19,9 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from .batch import Batch, Sample, fill, pack
 from .config import ShardsConfig
 from .readers import read_sample
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,9 +66,13 @@ def stream(
 
     Every epoch has its own order of the shards, the same for all streams, of which each takes every ``streams``-th;
     inside a shard samples are shuffled through a buffer. Both depend on the seed alone, as what ``read`` draws does.
+    A sample that ``read`` refuses is left out with a warning. Raises ``ValueError`` for a shard that cannot be read and
+    where a whole epoch has no sample that can.
     """
     epoch, place, used = start.epoch, start.place, start.used
+    refused = ""
     while True:
+        given = used > 0 or place > 0
         order = np.random.default_rng((seed, epoch)).permutation(len(shards))[index::streams]
         for place in range(place, len(order)):  # noqa: B020
             shard = shards[order[place]]
@@ -71,15 +81,29 @@ def stream(
                 if number < used:
                     continue
                 draw = np.random.default_rng((seed, epoch, zlib.crc32(str(raw["__key__"]).encode())))
-                yield read(raw, draw), asdict(Cursor(epoch, place, number + 1))
+                try:
+                    sample = read(raw, draw)
+                except (ValueError, OSError) as error:
+                    refused = f"{shard}, sample {raw['__key__']}: {error}"
+                    log.warning("left out: %s", refused)
+                    continue
+                given = True
+                yield sample, asdict(Cursor(epoch, place, number + 1))
             used = 0
+        if not given:
+            raise ValueError(f"no sample of {shards[order[0]]} can be read; the last: {refused}")
         epoch, place = epoch + 1, 0
 
 
 def _raw_samples(shard: str) -> Iterator[dict[str, Any]]:
     from webdataset import tarfile_samples
 
-    return iter(tarfile_samples([{"url": shard}]))
+    try:
+        yield from tarfile_samples([{"url": shard}])
+    except (tarfile.TarError, ValueError, OSError, EOFError) as error:
+        raise ValueError(
+            f"{shard} is not a shard that can be read: {error.args[0] if error.args else error}"
+        ) from error
 
 
 def _shuffled(samples: Iterator[dict[str, Any]], size: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
@@ -98,15 +122,24 @@ def _drawn(held: list[dict[str, Any]], rng: np.random.Generator) -> dict[str, An
     return held.pop()
 
 
-class _Batches(IterableDataset[Batch]):
+class _Batches(IterableDataset["Batch | ValueError"]):
     """Batches of one stream for each worker process; pickled into them."""
 
     def __init__(self, feed: ShardFeed) -> None:
         self.feed = feed
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | ValueError]:
         worker = get_worker_info()
-        return self.feed.batches((worker.id if worker else 0) + self.feed.turn)
+        try:
+            yield from self.feed.batches((worker.id if worker else 0) + self.feed.turn)
+        except ValueError as error:  # handed on as it is: DataLoader would put the worker's traceback into it
+            yield error
+
+
+def _own_group(_: int) -> None:
+    """Keep a worker away from Ctrl-C and from the SIGTERM that torchrun sends a rank's whole group: the rank ends it."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
 
 
 class ShardFeed:
@@ -145,17 +178,23 @@ class ShardFeed:
             self.turn = cursor["turn"]
         elif cursor:
             self.cursors = [Cursor(epoch=cursor["streams"][0]["epoch"]) for _ in range(self.readers)]
-        self._batches: Iterator[Batch] | None = None
+        self._batches: Iterator[Batch | ValueError] | None = None
 
     def batch(self, number: int) -> Batch:
         """The next batch, whatever its number: streams know where they stand."""
         if self._batches is None:
             workers = self.config.workers
             loader = DataLoader(
-                _Batches(self), batch_size=None, num_workers=workers, prefetch_factor=2 if workers else None
+                _Batches(self),
+                batch_size=None,
+                num_workers=workers,
+                prefetch_factor=2 if workers else None,
+                worker_init_fn=_own_group,
             )
             self._batches = iter(loader)
         batch = next(self._batches)
+        if isinstance(batch, ValueError):
+            raise batch
         self.cursors[self.turn] = Cursor(**batch.cursor)
         self.turn = (self.turn + 1) % self.readers
         streams = [asdict(cursor) for cursor in self.cursors]

@@ -57,6 +57,8 @@ def start_model(config: TrainConfig, feed: Feed) -> AToken:
         still_start(model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not name.startswith(config.frozen))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError("train config: frozen leaves no weight to learn")
     return model.train()
 
 

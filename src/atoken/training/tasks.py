@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..config import ModelConfig
 from ..model.tokenizer import AToken, Encoded
 from ..objectives.distillation import distillation, similarity
 from ..objectives.l1 import l1
@@ -116,10 +117,13 @@ class Distillation(Task):
 
 
 class TextPairs(Task):
-    """The sigmoid loss of pictures, clips or assets and their captions, over all ranks."""
+    """The sigmoid loss of pictures, clips or assets and their captions, over all ranks.
 
-    def __init__(self, tower: TextTower) -> None:
-        self.tower, self.loss = tower, SigmoidLoss()
+    Its scale and bias start as those of ``start``, which the stage before has learnt where there was one.
+    """
+
+    def __init__(self, tower: TextTower, start: ModelConfig) -> None:
+        self.tower, self.loss = tower, SigmoidLoss(start.logit_scale, start.logit_bias)
         self.extra = self.loss
         self.known: dict[str, Tensor] = {}
 
@@ -139,8 +143,11 @@ class TextPairs(Task):
         return torch.stack([self.known[caption] for caption in captions])
 
 
-def build_tasks(config: TrainConfig, device: str) -> dict[str, Task]:
-    """The recipe's tasks by name, with their frozen networks. Raises ``ValueError`` where one is missing."""
+def build_tasks(config: TrainConfig, device: str, start: ModelConfig) -> dict[str, Task]:
+    """The recipe's tasks by name, with their frozen networks, for a model that begins as ``start`` says.
+
+    Raises ``ValueError`` where a network is missing.
+    """
     tasks: dict[str, Task] = {}
     tower: TextTower | None = None
     for task in config.tasks:
@@ -157,7 +164,8 @@ def build_tasks(config: TrainConfig, device: str) -> dict[str, Task]:
             tasks[task.task] = Reconstruction(config.loss)
         else:
             assert tower is not None
-            tasks[task.task] = image_text(config, tower, device) if task.task == "image-text" else TextPairs(tower)
+            pairs = task.task != "image-text"
+            tasks[task.task] = TextPairs(tower, start) if pairs else image_text(config, tower, device)
     return tasks
 
 

@@ -40,7 +40,7 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", stop_after: int |
         torch.manual_seed(config.seed)
         feeds = {task.task: build_feed(task, config.seed, ranks) for task in config.tasks}
         model = start_model(config, next(iter(feeds.values()))).to(ranks.device)
-        learner = Learner(model, build_tasks(config, ranks.device)).to(ranks.device)
+        learner = Learner(model, build_tasks(config, ranks.device, model.config)).to(ranks.device)
         parallel = spread(learner, config.parallel, ranks)
         parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
         optimizers = build_optimizers(learner, config.optimizer)
