@@ -20,7 +20,6 @@ from .batch import Batch, Sample, fill, pack
 from .config import ShardsConfig
 from .readers import read_sample
 
-
 log = logging.getLogger(__name__)
 
 
@@ -137,7 +136,7 @@ class _Batches(IterableDataset["Batch | ValueError"]):
 
 
 def _own_group(_: int) -> None:
-    """Keep a worker away from Ctrl-C and from the SIGTERM that torchrun sends a rank's whole group: the rank ends it."""
+    """Keep a worker away from Ctrl-C and from the SIGTERM that torchrun sends a rank's group: the rank ends it."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()
 
