@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 
 from atoken import PRESETS, AToken, Packed
+from atoken.model.attention import SelfAttention
 from atoken.model.kl import Posterior
 from atoken.model.layout import build_layout
 from atoken.model.norm import HeadNorm, RMSNorm
 from atoken.model.pooling import AttentionPooling
 from atoken.model.position import PositionTable
-from atoken.model.rope import rope_table, rotate
+from atoken.model.rope import RotatedHeads, rope_table, rotate
 from atoken.tokens import dense_coords
 
 
@@ -77,6 +78,33 @@ def test_the_norms_have_the_gradients_of_their_formulas(norm, formula):
     x.requires_grad_()
     ours, theirs = (torch.autograd.grad((y * direction).sum(), (x, gain)) for y in (norm(x), formula(x, norm)))
     torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("qk_norm", [True, False])
+def test_heads_rotated_in_place_are_those_of_the_plain_way_and_so_are_their_gradients(qk_norm):
+    attention = SelfAttention(32, 2, bias=False, qk_norm=qk_norm)
+    for norm in (attention.q_rms_norm, attention.k_rms_norm):
+        for gain in norm.parameters():
+            torch.nn.init.normal_(gain)
+    qkv = torch.randn(7, 3, 2, 16, requires_grad=True)
+    table = rope_table(torch.randint(0, 9, (7, 4)), 16)
+    q, k, v = qkv.unbind(1)
+    plain = rotate(attention.q_rms_norm(q), table), rotate(attention.k_rms_norm(k), table), v
+    quick = RotatedHeads.apply(qkv, attention._gain(), table)
+    torch.testing.assert_close(quick, plain)
+    directions = torch.randn(3, 7, 2, 16)
+    inputs = (qkv, *attention.q_rms_norm.parameters(), *attention.k_rms_norm.parameters())
+    ours, theirs = (torch.autograd.grad(torch.stack(heads), inputs, directions) for heads in (quick, plain))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_attention_that_learns_takes_the_quick_way_to_the_same_numbers():
+    attention = SelfAttention(32, 2, bias=False, qk_norm=True)
+    coords = torch.cat([torch.zeros(6, 1, dtype=torch.int32), dense_coords((1, 2, 3, 1))], 1)
+    layout, x = build_layout(coords, 4, 16), torch.randn(6, 32)
+    learning = attention(x, layout.rope, layout.spans)
+    with torch.no_grad():
+        torch.testing.assert_close(attention(x, layout.rope, layout.spans), learning)
 
 
 def test_the_position_table_is_read_as_it_is_at_its_own_size():

@@ -8,6 +8,7 @@ from torch import nn
 
 from atoken import AToken
 from atoken.training.config import OptimizerConfig
+from atoken.training import muon
 from atoken.training.muon import Muon, orthogonalize
 from atoken.training.optimizer import Average, build_optimizers, rate, set_rates
 
@@ -90,7 +91,8 @@ def test_the_average_is_short_at_first_and_long_later():
     assert module.weight.tolist() == [[1.0, 1.0]]
 
 
-def test_muon_is_torch_s_muon_bit_for_bit():
+def test_muon_with_torch_s_polynomial_is_torch_s_muon(monkeypatch):
+    monkeypatch.setattr(muon, "QUINTICS", ((3.4445, -4.7750, 2.0315),) * 5)
     torch.manual_seed(0)
     ours = [nn.Parameter(torch.randn(*shape)) for shape in ((24, 8), (8, 8), (24, 8), (8, 24))]
     theirs = copy.deepcopy(ours)
@@ -105,7 +107,19 @@ def test_muon_is_torch_s_muon_bit_for_bit():
         torch.testing.assert_close(a, b, atol=1e-3, rtol=0)
 
 
-def test_orthogonal_matrices_stay_and_others_come_close():
-    singular = torch.linalg.svdvals(orthogonalize(torch.randn(3, 8, 20)).float())
-    assert singular.min() > 0.5
-    assert singular.max() < 1.4
+@pytest.mark.parametrize("shape", [(24, 24), (24, 60), (60, 24)])
+def test_singular_values_come_to_within_a_fifth_of_one(shape):
+    torch.manual_seed(0)
+    u, v = (torch.linalg.qr(torch.randn(side, 24))[0] for side in shape)
+    singular = torch.logspace(-2, 0, 24)  # of their norm, 0.004 to 0.4
+    flat = torch.linalg.svdvals(orthogonalize((u * singular) @ v.T[None]).float())
+    assert flat.min() > 0.7
+    assert flat.max() < 1.3
+
+
+def test_a_matrix_of_rank_one_is_not_blown_up():
+    torch.manual_seed(0)
+    single = torch.randn(200, 30, 1) @ torch.randn(200, 1, 50)
+    largest = torch.linalg.svdvals(orthogonalize(single).float())
+    assert 0.7 < largest[:, 0].min() <= largest[:, 0].max() < 1.3
+    assert largest[:, 1:].max() < 1.3

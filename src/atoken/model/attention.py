@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from .layout import Spans
 from .memory import LayerMemory
-from .norm import HeadNorm
-from .rope import rotate
+from .norm import HeadNorm, few_passes
+from .rope import RotatedHeads, rotate
 
 BLOCK = 2**21
 """Attention scores of one block on the CPU: 4 MB in bf16."""
@@ -73,7 +73,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, width: int, heads: int, *, bias: bool, qk_norm: bool, rope: bool = True) -> None:
         super().__init__()
-        self.heads, self.rope = heads, rope
+        self.heads, self.rope, self.qk_norm = heads, rope, qk_norm
         self.to_qkv = nn.Linear(width, 3 * width, bias=bias)
         self.to_out = nn.Linear(width, width, bias=bias)
         self.q_rms_norm = HeadNorm(heads, width // heads) if qk_norm else nn.Identity()
@@ -81,14 +81,19 @@ class SelfAttention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys (fp32 with QK norm) and values [N, H, D] of x [N, W], before the rotary positions."""
-        q, k, v = self.to_qkv(x).view(len(x), 3, self.heads, -1).unbind(1)  # [N, 3W] -> 3 x [N, H, D]
+        q, k, v = self._qkv(x).unbind(1)
         return self.q_rms_norm(q), self.k_rms_norm(k), v
+
+    def _qkv(self, x: Tensor) -> Tensor:
+        return self.to_qkv(x).view(len(x), 3, self.heads, -1)  # [N, 3W] -> [N, 3, H, D]
 
     def forward(self, x: Tensor, rope: Tensor, spans: Spans, memory: LayerMemory | None = None) -> Tensor:
         """x [N, W] in the layout's order, rope complex64 [N, 1, D/2]; returns [N, W].
 
         With ``memory``, keys and values of the tile before are put in front and ``spans`` counts them.
         """
+        if self.rope and memory is None and few_passes(x):
+            return self.to_out(attend(*RotatedHeads.apply(self._qkv(x), self._gain(), rope), spans).flatten(1))
         q, k, v = self.project(x)
         key_rope = rope
         if memory is not None:
@@ -97,3 +102,7 @@ class SelfAttention(nn.Module):
             q, k = rotate(q, rope), rotate(k, key_rope)
         q, k = q.to(v.dtype), k.to(v.dtype)
         return self.to_out(attend(q, k, v, spans).flatten(1))
+
+    def _gain(self) -> Tensor | None:
+        norms = (self.q_rms_norm, self.k_rms_norm)
+        return torch.stack([norm.gain for norm in norms if isinstance(norm, HeadNorm)]) if self.qk_norm else None

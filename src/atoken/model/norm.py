@@ -1,4 +1,4 @@
-"""Norms of the last axis, in fp32, whose way back takes few passes over memory."""
+"""Norms of the last axis, in fp32. Training on the CPU takes a way with few passes over memory, and keeps little."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ TINY = 1e-30
 """Keeps the norm of an all-zero head finite."""
 
 
+def few_passes(x: Tensor) -> bool:
+    """Whether functions with a way back of their own, in place, are used: CUDA has kernels for what they do."""
+    return torch.is_grad_enabled() and x.device.type == "cpu"
+
+
 class RMSNorm(nn.Module):
     """RMS norm with gain, computed in fp32."""
 
@@ -23,12 +28,12 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [N, W] -> [N, W], in x's dtype."""
-        weight, wide = self.weight.float(), x.float()
-        if x.is_cuda or not torch.is_grad_enabled():  # one kernel there, and nothing to gain here
-            return F.rms_norm(wide, weight.shape, weight, EPS).to(x.dtype)
-        with torch.no_grad():
-            size = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(EPS).sqrt_()
-        return (_divided(wide, size, 1 / x.shape[-1]) * weight).to(x.dtype)
+        weight = self.weight.float()
+        if few_passes(x):
+            out = _RMSNorm.apply(x, weight)
+            assert isinstance(out, Tensor)
+            return out
+        return F.rms_norm(x.float(), weight.shape, weight, EPS).to(x.dtype)
 
 
 class HeadNorm(nn.Module):
@@ -38,33 +43,48 @@ class HeadNorm(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.ones(heads, head_dim))
 
+    @property
+    def gain(self) -> Tensor:
+        """``gamma * sqrt(D)``, fp32 [H, D]."""
+        return self.gamma.float() * self.gamma.shape[-1] ** 0.5
+
     def forward(self, x: Tensor) -> Tensor:
         """x [N, H, D] of any float dtype -> fp32 [N, H, D]."""
         x = x.float()
-        with torch.no_grad():
-            norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min_(TINY)
-        return _divided(x, norm, 1.0) * (self.gamma.float() * x.shape[-1] ** 0.5)
+        return x / head_size(x) * self.gain
 
 
-class _Divide(torch.autograd.Function):
-    """``x / size`` with size^2 = share * sum(x^2) + constant, whose gradient autograd would compute in ten passes."""
+def head_size(x: Tensor) -> Tensor:
+    """Euclidean norms of the last axis of x [..., D]: [..., 1]."""
+    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(TINY)
+
+
+class _RMSNorm(torch.autograd.Function):
+    """x [N, W], gain fp32 [W] -> [N, W] in x's dtype; keeps x and one number a row."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, size: Tensor, share: float) -> Tensor:
-        out = x / size
-        ctx.save_for_backward(out, size)
-        ctx.share = share
-        return out
+    def forward(ctx: Any, x: Tensor, gain: Tensor) -> Tensor:
+        wide = x.to(torch.float32, copy=True)
+        size = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(EPS).sqrt_()
+        ctx.save_for_backward(x, size, gain)
+        return wide.div_(size).mul_(gain).to(x.dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (grad,), (out, size) = grads, ctx.saved_tensors
-        along = (grad * out).sum(-1, keepdim=True) * ctx.share
-        return torch.addcmul(grad, out, along, value=-1).div_(size), None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        x, size, gain = ctx.saved_tensors
+        wide = grads[0].to(torch.float32, copy=True)
+        return wide, norm_backward(wide, x, size, gain, 1 / x.shape[-1])
 
 
-def _divided(x: Tensor, size: Tensor, share: float) -> Tensor:
-    out = _Divide.apply(x, size, share)
-    assert isinstance(out, Tensor)
-    return out
+def norm_backward(grad: Tensor, x: Tensor, size: Tensor, gain: Tensor, share: float) -> Tensor:
+    """The way back of ``x / size * gain`` with size^2 = share * sum(x^2) + constant, over the last axis.
+
+    Turns ``grad`` (fp32, contiguous) of the output into that of x [N, ..., D], in place, and returns that of ``gain``.
+    """
+    out = x.float() / size
+    product = grad * out
+    grad_gain = product.sum_to_size(gain.shape)
+    along = product.mul_(gain).sum(-1, keepdim=True).mul_(share)
+    grad.mul_(gain).addcmul_(out, along, value=-1).div_(size)
+    return grad_gain

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .norm import head_size, norm_backward
 
 BASE = 10000.0
 
@@ -22,5 +27,39 @@ def rope_table(positions: Tensor, head_dim: int) -> Tensor:
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
     """Rotate the adjacent pairs (2j, 2j+1) of x [N, H, D] by ``table`` [N, 1, D/2]: fp32 [N, H, D]."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))  # [N, H, D/2]
-    return torch.view_as_real(pairs * table).flatten(-2)
+    return torch.view_as_real(_pairs(x.float()) * table).flatten(-2)
+
+
+class RotatedHeads(torch.autograd.Function):
+    """Queries, keys and values of qkv [N, 3, H, D], the first two with QK norm (``gain`` fp32 [2, H, D], or None) and
+    rotated by ``table`` [N, 1, D/2]: three [N, H, D] in qkv's dtype.
+
+    What HeadNorm and ``rotate`` compute, in place in fp32; of its input it keeps what the product before has made.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, gain: Tensor | None, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        wide = qkv[:, :2].to(torch.float32, copy=True, memory_format=torch.contiguous_format)  # [N, 2, H, D]
+        size = None
+        if gain is not None:
+            size = head_size(wide)
+            wide.div_(size).mul_(gain)
+        _pairs(wide).mul_(table[:, None])
+        ctx.save_for_backward(qkv, size, gain, table)
+        q, k = wide.to(qkv.dtype).unbind(1)
+        return q, k, qkv[:, 2]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        qkv, size, gain, table = ctx.saved_tensors
+        wide = torch.stack(grads[:2], 1).float()
+        _pairs(wide).mul_(table[:, None].conj())
+        grad_gain = None if gain is None else norm_backward(wide, qkv[:, :2], size, gain, 1.0)
+        grad = torch.empty_like(qkv)
+        grad[:, :2], grad[:, 2] = wide, grads[2]
+        return grad, grad_gain, None
+
+
+def _pairs(x: Tensor) -> Tensor:
+    return torch.view_as_complex(x.unflatten(-1, (-1, 2)))
