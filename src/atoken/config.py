@@ -86,6 +86,9 @@ class ModelConfig:
     """Whether the latent projection reads the normalised tokens, as in the released models."""
     output_norm: bool = True
     """Whether the decoder normalises before its output layer, as in the released models."""
+    gelu: str = "tanh"
+    """Approximation of the GELUs of the blocks, as ``torch.nn.GELU`` names it: "tanh" in the released models; "none" is as good and
+    takes a third of the time in training on a CPU."""
     rope: bool = True
     """4D rotary positions in every block. Without them the encoder is SigLIP2's vision tower (weights/siglip.py)."""
     embed_dim: int | None = None
@@ -125,6 +128,7 @@ class ModelConfig:
             all(group and min(group) >= 2 and math.prod(group) <= 65536 for group in self.fsq_levels),
             f"fsq_levels {self.fsq_levels} must be at least 2, and give at most 65536 codes a group",
         )
+        self._require(self.gelu in ("tanh", "none"), f"gelu must be tanh or none, not {self.gelu!r}")
         for field in ("embed_dim", "embed_tokens"):
             value = getattr(self, field)
             self._require(value is None or value > 0, f"{field} must be positive, not {value}")
@@ -213,6 +217,7 @@ PRESETS: dict[str, ModelConfig] = {
             mlp_width=768,
             latent_norm=False,
             output_norm=False,
+            gelu="none",
         ),
         ModelConfig("base", width=768, heads=12, encoder_depth=12, decoder_depth=12, mlp_width=3072),
         ModelConfig("so400m", width=1152, heads=16, encoder_depth=27, decoder_depth=27, mlp_width=4304),

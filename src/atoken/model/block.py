@@ -13,23 +13,23 @@ from .norm import EPS, RMSNorm
 
 
 class Mlp(nn.Module):
-    """Linear, tanh-GELU, linear."""
+    """Linear, GELU, linear; ``gelu`` is the approximation of ``torch.nn.GELU``: tanh or none."""
 
-    def __init__(self, width: int, hidden: int, *, bias: bool) -> None:
+    def __init__(self, width: int, hidden: int, *, bias: bool, gelu: str = "tanh") -> None:
         super().__init__()
         self.mlp = nn.Sequential(
-            nn.Linear(width, hidden, bias=bias), nn.GELU("tanh"), nn.Linear(hidden, width, bias=bias)
+            nn.Linear(width, hidden, bias=bias), nn.GELU(gelu), nn.Linear(hidden, width, bias=bias)
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """x [N, W] -> [N, W]."""
-        up, _, down = self.mlp
-        assert isinstance(up, nn.Linear)
-        return down(linear_gelu(x, up.weight, up.bias))
+        up, gelu, down = self.mlp
+        assert isinstance(up, nn.Linear) and isinstance(gelu, nn.GELU)
+        return down(linear_gelu(x, up.weight, up.bias, gelu.approximate))
 
 
-def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``gelu(x @ weight.T + bias)``, tanh form, of x [N, W]: [N, hidden].
+def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None, approximate: str) -> Tensor:
+    """``gelu(x @ weight.T + bias)``, its approximation tanh or none, of x [N, W]: [N, hidden].
 
     Without gradients on the CPU one oneDNN call does both, several times faster than a second pass in bf16; not every
     CPU has that call for fp16.
@@ -37,19 +37,21 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     fused = x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and not torch.is_grad_enabled()
     fused = fused and x.dtype == weight.dtype  # under autocast they differ
     if fused and torch.backends.mkldnn.is_available():
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "tanh")
-    return F.gelu(F.linear(x, weight, bias), approximate="tanh")
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], approximate)
+    return F.gelu(F.linear(x, weight, bias), approximate=approximate)
 
 
 class Block(nn.Module):
     """One block of the encoder (LayerNorm, biases) or of the decoder (RMSNorm, QK norm, no biases)."""
 
-    def __init__(self, width: int, heads: int, mlp_width: int, *, decoder: bool, rope: bool = True) -> None:
+    def __init__(
+        self, width: int, heads: int, mlp_width: int, *, decoder: bool, rope: bool = True, gelu: str = "tanh"
+    ) -> None:
         super().__init__()
         self.norm1 = RMSNorm(width) if decoder else nn.LayerNorm(width, EPS)
         self.attn = SelfAttention(width, heads, bias=not decoder, qk_norm=decoder, rope=rope)
         self.norm2 = RMSNorm(width) if decoder else nn.LayerNorm(width, EPS)
-        self.mlp = Mlp(width, mlp_width, bias=not decoder)
+        self.mlp = Mlp(width, mlp_width, bias=not decoder, gelu=gelu)
 
     def forward(self, x: Tensor, rope: Tensor, spans: Spans, memory: LayerMemory | None = None) -> Tensor:
         """x [N, W] in the layout's order, rope complex64 [N, 1, D/2]; returns [N, W]."""

@@ -24,7 +24,7 @@ class Decoder(nn.Module):
         self.pos_embedder = PositionTable(config.table_size, width)
         self.input_layer = nn.Linear(config.latent_channels, width, bias=False)
         self.blocks = nn.ModuleList(
-            Block(width, config.heads, config.mlp_width, decoder=True, rope=config.rope)
+            Block(width, config.heads, config.mlp_width, decoder=True, rope=config.rope, gelu=config.gelu)
             for _ in range(config.decoder_depth)
         )
         self.out_norm = RMSNorm(width) if config.output_norm else nn.Identity()

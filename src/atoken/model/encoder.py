@@ -22,7 +22,8 @@ class Encoder(nn.Module):
         self.pos_embedder = PositionTable(config.table_size, width)
         self.input_layer = nn.Linear(PATCH_FEATURES, width)
         self.blocks = nn.ModuleList(
-            Block(width, heads, hidden, decoder=False, rope=config.rope) for _ in range(config.encoder_depth)
+            Block(width, heads, hidden, decoder=False, rope=config.rope, gelu=config.gelu)
+            for _ in range(config.encoder_depth)
         )
         self.post_layernorm = nn.LayerNorm(width, EPS)
         self.head = AttentionPooling(width, heads, hidden, config.embed_dim)
