@@ -87,8 +87,8 @@ class ModelConfig:
     output_norm: bool = True
     """Whether the decoder normalises before its output layer, as in the released models."""
     gelu: str = "tanh"
-    """Approximation of the GELUs of the blocks, as ``torch.nn.GELU`` names it: "tanh" in the released models; "none" is as good and
-    takes a third of the time in training on a CPU."""
+    """Approximation of the blocks' GELUs, as ``torch.nn.GELU`` names it: "tanh" in the released models; "none" is as
+    good and takes a third of the time in training on a CPU."""
     rope: bool = True
     """4D rotary positions in every block. Without them the encoder is SigLIP2's vision tower (weights/siglip.py)."""
     embed_dim: int | None = None

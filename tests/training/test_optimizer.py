@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from atoken import AToken
-from atoken.training.config import OptimizerConfig
 from atoken.training import muon
+from atoken.training.config import OptimizerConfig
 from atoken.training.muon import Muon, orthogonalize
 from atoken.training.optimizer import Average, build_optimizers, rate, set_rates
 

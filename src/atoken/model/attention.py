@@ -93,7 +93,8 @@ class SelfAttention(nn.Module):
         With ``memory``, keys and values of the tile before are put in front and ``spans`` counts them.
         """
         if self.rope and memory is None and few_passes(x):
-            return self.to_out(attend(*RotatedHeads.apply(self._qkv(x), self._gain(), rope), spans).flatten(1))
+            q, k, v = RotatedHeads.apply(self._qkv(x), self._gain(), rope)
+            return self.to_out(attend(q, k, v, spans).flatten(1))
         q, k, v = self.project(x)
         key_rope = rope
         if memory is not None:

@@ -24,7 +24,8 @@ class Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [N, W] -> [N, W]."""
         up, gelu, down = self.mlp
-        assert isinstance(up, nn.Linear) and isinstance(gelu, nn.GELU)
+        assert isinstance(up, nn.Linear)
+        assert isinstance(gelu, nn.GELU)
         return down(linear_gelu(x, up.weight, up.bias, gelu.approximate))
 
 

@@ -39,6 +39,7 @@ class RotatedHeads(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, gain: Tensor | None, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Keeps qkv and the size of each head, besides what the layer itself keeps."""
         wide = qkv[:, :2].to(torch.float32, copy=True, memory_format=torch.contiguous_format)  # [N, 2, H, D]
         size = None
         if gain is not None:
@@ -52,6 +53,7 @@ class RotatedHeads(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        """Gradients of qkv and of the gain."""
         qkv, size, gain, table = ctx.saved_tensors
         wide = torch.stack(grads[:2], 1).float()
         _pairs(wide).mul_(table[:, None].conj())

@@ -30,7 +30,7 @@ from .memory import TileMemory
 HEAD = "gaussians."
 """What the names of the Gaussian head's tensors begin with."""
 
-UNSEEN = ("heads", "rope", "latent_norm", "output_norm", "encoder_tile", "fsq_levels")
+UNSEEN = ("heads", "rope", "gelu", "latent_norm", "output_norm", "encoder_tile", "fsq_levels")
 """Fields of a config that change what tokens mean, though no tensor need have another shape."""
 
 

@@ -14,12 +14,16 @@ QUINTICS = (
     (3.4709, -2.5494, 0.5002),
     (2.4901, -1.8343, 0.4368),
 )
-"""Odd polynomials that one after the other bring singular values between 0.003 and 1 to within a fifth of 1: each is the
-best for the interval that those before leave (Polar Express, arXiv 2505.16932), for values larger by 1 % but in the last."""
+"""Odd polynomials that one after the other bring singular values between 0.003 and 1 to within a fifth of 1: each is
+the best for the interval that those before leave (Polar Express, arXiv 2505.16932), for values larger by 1 % but in the
+last."""
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Nearest (semi-)orthogonal matrices, roughly, of [B, m, n]: bf16, singular values between 0.78 and 1.2 where they were over 0.003."""
+    """Nearest (semi-)orthogonal matrices, roughly, of [B, m, n]: bf16.
+
+    Singular values come between 0.78 and 1.2 where they were over 0.003 of the matrix's norm.
+    """
     x = matrices.bfloat16()
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
@@ -31,7 +35,7 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, made orthogonal: torch.optim.Muon with other polynomials, and one batched product for equal shapes.
+    """Nesterov momentum, made orthogonal: torch.optim.Muon with other polynomials, equal shapes in one batched product.
 
     The update of a matrix [m, n] is scaled by sqrt(max(1, m / n)); weight decay is decoupled.
     """
