@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from atoken import PRESETS, AToken, Packed
 from atoken.model.attention import SelfAttention
+from atoken.model.block import Mlp
 from atoken.model.kl import Posterior
 from atoken.model.layout import build_layout
 from atoken.model.norm import HeadNorm, RMSNorm
@@ -207,3 +208,18 @@ def test_embeddings_are_unit_vectors_one_for_each_picture():
     assert (vectors.shape, vectors.dtype, vectors.requires_grad) == ((3, 64), torch.float32, False)
     torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(3))
     torch.testing.assert_close(vectors[1], model.embed(pictures[1])[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("gelu", ["tanh", "none"])
+@pytest.mark.parametrize("learning", [False, True])
+def test_gelu_of_a_block_is_the_one_its_config_names(gelu, learning):
+    torch.manual_seed(0)
+    for mlp in (AToken(replace(PRESETS["tiny"], gelu=gelu)).encoder.blocks[0].mlp, Mlp(8, 16, bias=False, gelu=gelu)):
+        up, _, down = mlp.mlp
+        x = torch.randn(5, up.in_features)
+        with torch.set_grad_enabled(learning):
+            expected = down(F.gelu(up(x), approximate=gelu))
+            torch.testing.assert_close(mlp(x), expected, atol=1e-6, rtol=1e-6)
+    assert F.gelu(x, approximate="tanh").sub(F.gelu(x)).abs().max() > 1e-5
+    with pytest.raises(ValueError, match="gelu must be tanh or none"):
+        replace(PRESETS["tiny"], gelu="relu")
