@@ -27,7 +27,8 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     x = matrices.bfloat16()
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
-    x = x / (torch.linalg.matrix_norm(x.float(), keepdim=True) + 1e-7).bfloat16()
+    size = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True, dtype=torch.float32)
+    x = x / (size + 1e-7).bfloat16()
     for a, b, c in QUINTICS:
         gram = x @ x.mT  # [B, m, m]
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
@@ -54,9 +55,10 @@ class Muon(torch.optim.Optimizer):
                     shapes.setdefault(tuple(parameter.shape), []).append(parameter)
             for (rows, columns), parameters in shapes.items():
                 directions = orthogonalize(torch.stack([self._momentum(p, group["momentum"]) for p in parameters]))
-                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+                if group["weight_decay"]:
+                    torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
                 scale = max(1.0, rows / columns) ** 0.5
-                torch._foreach_add_(parameters, list(directions.float().unbind()), alpha=-group["lr"] * scale)
+                torch._foreach_add_(parameters, list(directions.unbind()), alpha=-group["lr"] * scale)
 
     def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
         assert parameter.grad is not None
@@ -64,4 +66,4 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
         buffer = state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
-        return parameter.grad.lerp(buffer, momentum)
+        return parameter.grad.lerp(buffer, momentum).bfloat16()
