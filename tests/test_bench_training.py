@@ -13,7 +13,7 @@ from atoken.cli import app
 
 def test_the_lines_of_training(monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "MATMUL_SIDES", (64,))
-    for name, value in {"REPEATS": 1, "PRESET": "tiny", "TOKENS": 8, "SIZE": 32, "PICTURES": 1}.items():
+    for name, value in {"WARMUP": 1, "REPEATS": 1, "PRESET": "tiny", "TOKENS": 8, "SIZE": 32, "PICTURES": 1}.items():
         monkeypatch.setattr(bench_training, name, value)
     out = tmp_path / "bench.json"
     result = CliRunner().invoke(app, ["bench", "--preset", "training", "--json", str(out), "--device", "cpu"])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .bench import REPEATS, matmul_peak
+from .bench import matmul_peak
 from .config import FRAME_FEATURES, PRESETS
 from .model.tokenizer import AToken
 from .objectives.total import weighted
@@ -27,6 +27,7 @@ from .training.optimizer import Average, build_optimizers
 from .training.tasks import build_tasks
 
 PRESET, TOKENS, SIZE = "nano", 4096, 128
+WARMUP, REPEATS = 2, 9
 PICTURES = 8
 """Of a batch, that the perceptual terms look at."""
 PARTS = ("data", "forward", "backward", "optimizer")
@@ -34,7 +35,7 @@ PARTS = ("data", "forward", "backward", "optimizer")
 
 @dataclass(frozen=True)
 class StepResult:
-    """Seconds of each part of a training step of ``TOKENS`` tokens in bf16 autocast; medians of ``REPEATS`` steps.
+    """Seconds of each part of a training step of ``TOKENS`` tokens in bf16 autocast; medians of steps.
 
     ``data`` makes the next batch, which a run does beside the step, in a thread of its own.
     """
@@ -47,7 +48,8 @@ class StepResult:
     flops: float
     """Of the model's own matrix products, forward and backward; perceptual networks and optimizers not counted."""
     matmul_flops: float
-    """Operations a second of the fastest square bf16 matrix product, measured before and after."""
+    """Operations a second of the fastest square bf16 matrix product; median of what was measured before each step, so
+    that both see the same machine."""
 
     @property
     def seconds(self) -> float:
@@ -88,8 +90,9 @@ def _measure(terms: str, config: TrainConfig, crops: CropsConfig, device: str) -
     learner = Learner(AToken(PRESETS[PRESET]), build_tasks(config, device, PRESETS[PRESET])).to(device)
     optimizers = build_optimizers(learner, config.optimizer)
     average, feed = Average(learner, config.optimizer.ema), Crops(crops, TOKENS, seed=0)
-    peak, parts = matmul_peak(device, torch.bfloat16), []
-    for number in range(REPEATS + 1):
+    peaks, parts = [], []
+    for number in range(WARMUP + REPEATS):
+        peaks.append(matmul_peak(device, torch.bfloat16))
         marks = [_now(device)]
         batch = feed.batch(number)
         marks.append(_now(device))
@@ -105,9 +108,9 @@ def _measure(terms: str, config: TrainConfig, crops: CropsConfig, device: str) -
         average.update(number)
         marks.append(_now(device))
         parts.append(np.diff(marks))
-    seconds = dict(zip(PARTS, np.median(parts[1:], axis=0).tolist(), strict=True))
+    seconds = dict(zip(PARTS, np.median(parts[WARMUP:], axis=0).tolist(), strict=True))
     flops = training_flops(PRESETS[PRESET], batch.packed.lengths, FRAME_FEATURES)
-    return StepResult(terms, **seconds, flops=flops, matmul_flops=max(peak, matmul_peak(device, torch.bfloat16)))
+    return StepResult(terms, **seconds, flops=flops, matmul_flops=float(np.median(peaks[WARMUP:])))
 
 
 def _random_pictures(folder: Path, count: int = 16, side: int = 512) -> None:
