@@ -296,7 +296,9 @@ def bench(
     preset: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", show_default="all but tiny", help="Preset, 3d or training; may be given several times."
+            metavar="NAME",
+            show_default="all but tiny",
+            help="Preset, video, 3d or training; may be given several times.",
         ),
     ] = None,
     device: options.Device = None,
