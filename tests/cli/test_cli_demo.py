@@ -10,9 +10,10 @@ import torch
 
 import atoken as atoken_package
 from atoken import PRESETS, AToken, GaussianConfig, Tokens, load, read_image
-from atoken.demo import codes, words
-from atoken.demo.assets import SOLIDS, section, solid
-from atoken.demo.images import PHOTOGRAPHS, mosaic, reconstruct
+from atoken.demo import assets, codes, words
+from atoken.demo.assets import SOLIDS, solid
+from atoken.demo.images import PHOTOGRAPHS, reconstruct
+from atoken.demo.overview import GAP, HEIGHT, Column, colours, patches, write_overview
 from atoken.demo.page import Section, write_page
 from atoken.evaluation.psnr import psnr
 from atoken.media.patchify import image_to_patches, to_pixels
@@ -32,7 +33,7 @@ def test_the_demo_shows_every_photograph_on_a_page_that_stands_alone(atoken, tin
         assert line.split()[:4] == [name, f"{width}×{height}", str(len(tokens)), f"{size:,}"]
         assert model.decode(tokens).shape == (height, width, 3)
     assert lines[5] == f"open {tmp_path}/out/index.html to see them"
-    assert read_image(tmp_path / "out/overview.jpg").shape[0] == 3 * 240 + 2 * 6
+    assert read_image(tmp_path / "out/overview.jpg").shape[0] == 4 * HEIGHT + 3 * GAP
 
     page = (tmp_path / "out/index.html").read_text()
     sources = re.findall(r"""(?:src|href)=['"]([^'"]+)""", page)
@@ -60,19 +61,18 @@ def test_further_sections_follow_and_text_is_no_markup(tmp_path):
 def test_a_mosaic_has_one_colour_for_each_token():
     rng = np.random.default_rng(0)
     pixels = to_pixels(rng.integers(0, 256, (20, 33, 3), dtype=np.uint8))
-    patches, coords, geometry = image_to_patches(pixels)
-    tokens = Tokens("continuous", patches, coords, model="none", weights="0", **geometry)
-    (picture,) = mosaic([tokens])
+    numbers, coords, geometry = image_to_patches(pixels)
+    tokens = Tokens("continuous", numbers, coords, model="none", weights="0", **geometry)
+    picture = patches(tokens, *colours([tokens]))
     assert (picture.shape, picture.dtype) == ((20, 33, 3), np.uint8)
-    colours = {tuple(picture[r, c]) for r in (0, 15) for c in (0, 15)}
-    assert len(colours) == 1
+    assert len({tuple(picture[r, c]) for r in (0, 15) for c in (0, 15)}) == 1
     assert len({tuple(picture[r, c]) for r in (0, 16) for c in (0, 16, 32)}) == 6
 
 
 def test_codes_are_drawn_as_maps_beside_codecs_within_their_bytes(tiny, tmp_path):
     model = load(tiny)
     photographs = reconstruct(model, tmp_path)[:1]
-    body = codes.section(model, photographs).body
+    body = codes.section(model, codes.reconstruct(model, photographs)).body
     tokens = model.encode(photographs[0].original, kind="discrete")
     cells = re.findall(r"<td>([^<]+)</td>", body)
     back, original = model.decode(tokens), photographs[0].original
@@ -95,11 +95,13 @@ def test_chair_and_duck_go_through_a_model_with_a_head():
     torch.manual_seed(0)
     head = GaussianConfig(64, 1, 1, 64, per_voxel=1, resolution=32, scale=0.4 / 32, opacity=0.9, residual=True)
     model = AToken(replace(PRESETS["tiny"], gaussians=head)).eval()
-    body = section(model, None).body
+    done = assets.reconstruct(model, None)
+    body = assets.section(done).body
     splats = [to_bytes(model.decode(model.encode(solid(name)))) for name in SOLIDS]
     assert re.findall(r"data-ply='([^']+)'", body) == [base64.b64encode(data).decode() for data in splats]
     assert re.findall(r"the (\w+), from a side", body) == [name for name in SOLIDS for _ in range(2)]
-    assert "data-ply" in section(AToken(PRESETS["tiny"]), None).body
+    assert assets.reconstruct(AToken(PRESETS["tiny"]), None) == []
+    assert "data-ply" in assets.section([]).body
 
 
 def test_an_output_that_is_a_file(atoken, tiny, tmp_path):
@@ -134,3 +136,22 @@ def test_words_are_those_of_the_nearest_vectors(monkeypatch):
     captions = re.findall(r"<figcaption><b>([^<]+)", body)
     assert [caption.rsplit(" ", 1)[0] for caption in captions[: len(words.LABELS)]] == list(words.LABELS)
     assert captions[len(shown) :: words.BEST] == ["cosine 1.00"] * len(words.QUERIES)
+
+
+def test_the_overview_has_a_row_for_each_way_and_white_where_there_is_none(tmp_path):
+    rng = np.random.default_rng(0)
+    numbers, coords, geometry = image_to_patches(to_pixels(rng.integers(0, 256, (64, 32, 3), dtype=np.uint8)))
+    tokens = Tokens("continuous", numbers, coords, model="none", weights="0", **geometry)
+    grey, dark = (np.full((64, 32, 3), value, np.uint8) for value in (99, 30))
+    columns = [
+        Column(grey, tokens, lambda paint: patches(tokens, paint), (dark, grey)),
+        Column(dark, tokens, lambda paint: patches(tokens, paint), (grey,)),
+    ]
+    write_overview(columns, tmp_path / "a.png")
+    drawn, width = read_image(tmp_path / "a.png").astype(int), HEIGHT // 2
+    assert drawn.shape == (4 * HEIGHT + 3 * GAP, 2 * width + GAP, 3)
+    rows = [drawn[row * (HEIGHT + GAP) :][:HEIGHT] for row in range(4)]
+    assert [row[:, :width].std() < 1 for row in rows] == [True, False, True, True]
+    assert [round(row[:, :width].mean()) for row in rows[2:]] == [30, 99]
+    assert [round(row[:, width + GAP :].mean()) for row in rows[2:]] == [99, 255]
+    assert np.array_equal(rows[1][:, :width], rows[1][:, width + GAP :])  # the same tokens, the same colours

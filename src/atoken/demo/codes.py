@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,14 +21,30 @@ DOT = 5
 """Pixels of a token on a code map."""
 
 
-def section(model: AToken, photographs: Sequence[Photograph]) -> page.Section:
-    """Each of ``photographs``, which went through continuous tokens, through those of the discrete ``model``."""
+@dataclass(frozen=True)
+class Coded:
+    """A photograph that went through continuous tokens, through discrete ones."""
+
+    photograph: Photograph
+    tokens: Tokens
+    back: np.ndarray
+
+
+def reconstruct(model: AToken, photographs: Sequence[Photograph]) -> list[Coded]:
+    """Each of ``photographs`` through the discrete tokens of ``model``."""
+    tokens = [model.encode(photograph.original, kind="discrete") for photograph in photographs]
+    return [
+        Coded(photograph, codes, model.decode(codes)) for photograph, codes in zip(photographs, tokens, strict=True)
+    ]
+
+
+def section(model: AToken, done: Sequence[Coded]) -> page.Section:
+    """The codes of the photographs, and what comes back of them, beside codecs."""
     books = model.fsq.codebook_sizes
     body, rows = "", []
-    for photograph in photographs:
+    for coded in done:
+        photograph, tokens, back = coded.photograph, coded.tokens, coded.back
         original = photograph.original
-        tokens = model.encode(original, kind="discrete")
-        back = model.decode(tokens)
         size = round(len(tokens) * sum(map(math.log2, books)) / 8)
         rivals = [at_bytes(codec, original, size) for codec in CODECS]
         figures = [("from the codes", back), *zip(CODECS, rivals, strict=True)]

@@ -9,14 +9,14 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..config import FRAME_FEATURES, PATCH
 from ..evaluation.psnr import psnr
-from ..media.image import read_image, write_image
+from ..media.image import read_image
 from ..model.tokenizer import AToken
 from ..tokens import Tokens
 from . import page
+from .overview import Column, colours, patches
 
 GAIN = 4
 """How much stronger than it is the difference is drawn."""
@@ -80,7 +80,8 @@ def reconstruct(model: AToken, folder: Path) -> list[Photograph]:
 
 def section(photographs: Sequence[Photograph]) -> page.Section:
     """The first section of the page."""
-    mosaics = mosaic([photograph.tokens for photograph in photographs])
+    painted = colours([photograph.tokens for photograph in photographs])
+    mosaics = [patches(photograph.tokens, paint) for photograph, paint in zip(photographs, painted, strict=True)]
     first, tokens = photographs[0], photographs[0].tokens
     rows, columns = tokens.grid[1:3]
     numbers = tokens.latents.float().numpy()
@@ -101,7 +102,7 @@ def section(photographs: Sequence[Photograph]) -> page.Section:
         ]
     )
     body += "<p class='hint'>Click a picture to zoom into all of its row, drag to move, click again to leave.</p>"
-    for photograph, colours in zip(photographs, mosaics, strict=True):
+    for photograph, drawn in zip(photographs, mosaics, strict=True):
         body += f"<h3>{PHOTOGRAPHS[photograph.name]}</h3>"
         change = photograph.reconstruction.astype(np.int16) - photograph.original
         difference = np.clip(128 + GAIN * change, 0, 255).astype(np.uint8)
@@ -110,7 +111,7 @@ def section(photographs: Sequence[Photograph]) -> page.Section:
                 ("original", page.embed(photograph.original)),
                 ("reconstruction", page.embed(photograph.reconstruction)),
                 (f"difference, {GAIN} times as strong (grey: none)", page.embed(difference, quality=80)),
-                ("tokens, one colour each", page.embed(colours)),
+                ("tokens, one colour each", page.embed(drawn)),
             ],
             photograph.tokens.size,
         )
@@ -123,51 +124,15 @@ def section(photographs: Sequence[Photograph]) -> page.Section:
     return page.Section("A photograph becomes tokens, and a photograph again", text, body)
 
 
-def mosaic(items: Sequence[Tokens]) -> list[np.ndarray]:
-    """Tokens of pictures drawn as coloured patches, uint8 HWC in each picture's size.
-
-    Red, green and blue are the first three principal components of all latents together, so that a colour means the
-    same in every picture.
-    """
-    latents = [item.latents.double().numpy() for item in items]
-    joined = np.concatenate(latents)
-    centre = joined.mean(0)
-    axes = np.linalg.svd(joined - centre, full_matrices=False)[2][:3]
-    spread = 2.5 * ((joined - centre) @ axes.T).std(0) + 1e-12
-    pictures = []
-    for item, rows in zip(items, latents, strict=True):
-        colours = np.clip(127.5 * ((rows - centre) @ axes.T / spread + 1), 0, 255).astype(np.uint8)
-        patches = colours.reshape(*item.grid[1:3], 3).repeat(PATCH[1], 0).repeat(PATCH[2], 1)
-        top, left, height, width = item.box
-        pictures.append(patches[top : top + height, left : left + width])
-    return pictures
-
-
-def write_overview(photographs: Sequence[Photograph], path: Path) -> None:
-    """One picture of all: a row of originals, of tokens and of reconstructions. Raises ``OSError``."""
-    columns = []
-    for photograph, colours in zip(photographs, mosaic([p.tokens for p in photographs]), strict=True):
-        height, width = photograph.tokens.size
-        target = (round(240 * width / height), 240)
-        ways = (
-            (photograph.original, Image.Resampling.LANCZOS),
-            (colours, Image.Resampling.NEAREST),
-            (photograph.reconstruction, Image.Resampling.LANCZOS),
-        )
-        cells = [np.asarray(Image.fromarray(picture).resize(target, way)) for picture, way in ways]
-        columns.append(_joined(cells, axis=0))
-    write_image(path, _joined(columns, axis=1), quality=88)
-
-
-def _joined(pictures: Sequence[np.ndarray], axis: int) -> np.ndarray:
-    """Pictures one after the other with a white gap of 6 pixels."""
-    gap = [(0, 0)] * 3
-    gap[axis] = (0, 6)
-    padded = [np.pad(p, gap, constant_values=255) for p in pictures[:-1]]
-    return np.concatenate([*padded, pictures[-1]], axis)
-
-
 def _whole_patches(picture: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """``picture`` continued to whole patches by its last row and column, as the tokenizer sees it."""
     height, width = grid[0] * PATCH[1], grid[1] * PATCH[2]
     return np.pad(picture, ((0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0)), mode="edge")
+
+
+def column(photograph: Photograph, *codes: np.ndarray) -> Column:
+    """A photograph, its tokens as patches, and what came back, also from ``codes`` where there are some."""
+    tokens = photograph.tokens
+    return Column(
+        photograph.original, tokens, lambda paint: patches(tokens, paint), (photograph.reconstruction, *codes)
+    )

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import base64
 import time
+from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
 
-from ..config import FRAME_FEATURES
+from ..config import FRAME_FEATURES, PATCH
 from ..evaluation.psnr import psnr
 from ..media.frames import Clip
 from ..media.video import open_video
 from ..media.video_writer import write_video
 from ..model.tokenizer import AToken
+from ..tokens import Tokens
 from . import page
+from .overview import Column, patches
 
 COLUMNS = 6
 """Frames on the sheet."""
@@ -26,19 +29,37 @@ def learned_motion(model: AToken) -> bool:
     return bool(model.decoder.out_layer.weight[FRAME_FEATURES:].any())
 
 
-def section(model: AToken, discrete: AToken | None, path: Path) -> page.Section:
-    """Write the bundled clip (recipes/clips) beside what the models make of it to ``path``, an .mp4, and show it."""
+@dataclass(frozen=True)
+class Footage:
+    """The bundled clip, uint8 [T, H, W, 3], what came back of it, and the seconds of both ways."""
+
+    originals: np.ndarray
+    times: list[float]
+    tokens: Tokens
+    ways: dict[str, np.ndarray]
+    """What came back from continuous tokens, and from discrete ones where there is a model for them."""
+    seconds: float
+
+
+def reconstruct(model: AToken, discrete: AToken | None) -> Footage:
+    """The clip made by recipes/clips, there and back."""
     with as_file(files("atoken").joinpath("assets/clips/made.mp4")) as source:
         shown = list(open_video(source))
     originals, times = np.stack([frame.pixels for frame in shown]), [frame.time for frame in shown]
     start = time.perf_counter()
     tokens = model.encode(Clip(originals, times=times))
-    decoded = model.decode(tokens)
+    ways = {"from continuous tokens": model.decode(tokens)}
     seconds = time.perf_counter() - start
-    ways = {"original": originals, "from continuous tokens": decoded}
     if discrete is not None:
         ways["from discrete tokens"] = discrete.decode(discrete.encode(Clip(originals, times=times), kind="discrete"))
-    write_video(path, Clip(np.concatenate(list(ways.values()), 2), times=times))
+    return Footage(originals, times, tokens, ways, seconds)
+
+
+def section(footage: Footage, path: Path) -> page.Section:
+    """Write the clip beside what the models make of it to ``path``, an .mp4, and show it."""
+    originals, tokens = footage.originals, footage.tokens
+    ways = {"original": originals, **footage.ways}
+    write_video(path, Clip(np.concatenate(list(ways.values()), 2), times=footage.times))
 
     count, height, width, _ = originals.shape
     chosen = np.linspace(0, count - 1, COLUMNS).round().astype(int)
@@ -58,15 +79,14 @@ def section(model: AToken, discrete: AToken | None, path: Path) -> page.Section:
             f"{np.mean([psnr(a, b) for a, b in zip(clip, originals, strict=True)]):.1f} dB",
             f"PSNR {way}, mean over frames",
         )
-        for way, clip in ways.items()
-        if clip is not originals
+        for way, clip in footage.ways.items()
     ]
     body += page.facts(
         [
             (f"{len(tokens):,}", f"tokens for {count} frames of {width}×{height}, each four frames of a patch"),
             (f"1 : {originals.size / tokens.latents.numel():.0f}", "numbers kept, against red, green and blue"),
             *scores,
-            (f"{count / seconds:.0f}", "frames a second, there and back on this machine"),
+            (f"{count / footage.seconds:.0f}", "frames a second, there and back on this machine"),
         ]
     )
     return page.Section(
@@ -74,4 +94,15 @@ def section(model: AToken, discrete: AToken | None, path: Path) -> page.Section:
         "Four frames of a patch make one token, and sixteen frames go through the model together, so a video of any "
         "length takes the same memory. This clip was made from three of the photographs and a rendered chair.",
         body,
+    )
+
+
+def column(footage: Footage) -> Column:
+    """The frame in the middle of the clip; its tokens are those of the four frames that it belongs to."""
+    middle = len(footage.originals) // 2
+    return Column(
+        footage.originals[middle],
+        footage.tokens,
+        lambda paint: patches(footage.tokens, paint, middle // PATCH[0]),
+        tuple(clip[middle] for clip in footage.ways.values()),
     )
