@@ -147,11 +147,12 @@ def test_the_overview_has_a_row_for_each_way_and_white_where_there_is_none(tmp_p
         Column(grey, tokens, lambda paint: patches(tokens, paint), (dark, grey)),
         Column(dark, tokens, lambda paint: patches(tokens, paint), (grey,)),
     ]
-    write_overview(columns, tmp_path / "a.png")
-    drawn, width = read_image(tmp_path / "a.png").astype(int), HEIGHT // 2
+    write_overview(columns, tmp_path / "a.jpg")
+    drawn, width = read_image(tmp_path / "a.jpg").astype(int), HEIGHT // 2
     assert drawn.shape == (4 * HEIGHT + 3 * GAP, 2 * width + GAP, 3)
     rows = [drawn[row * (HEIGHT + GAP) :][:HEIGHT] for row in range(4)]
-    assert [row[:, :width].std() < 1 for row in rows] == [True, False, True, True]
-    assert [round(row[:, :width].mean()) for row in rows[2:]] == [30, 99]
-    assert [round(row[:, width + GAP :].mean()) for row in rows[2:]] == [99, 255]
-    assert np.array_equal(rows[1][:, :width], rows[1][:, width + GAP :])  # the same tokens, the same colours
+    assert [row[:, :width].std() < 2 for row in rows] == [True, False, True, True]
+    assert [row[:, :width].mean() for row in rows[2:]] == [pytest.approx(30, abs=2), pytest.approx(99, abs=2)]
+    assert [row[:, -width:].mean() for row in rows[2:]] == [pytest.approx(99, abs=2), pytest.approx(255, abs=2)]
+    same = np.abs(rows[1][:, :width] - rows[1][:, width + GAP :]).mean()  # the same tokens, the same colours
+    assert same < 6 < rows[1].std()
