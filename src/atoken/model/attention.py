@@ -69,11 +69,15 @@ def _in_blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention, with 4D rotary positions unless ``rope`` is off; bias or QK norm on one side each."""
+    """Multi-head self-attention, with 4D rotary positions unless ``rope`` is off; bias or QK norm on one side each.
+
+    ``attend`` is the function of that name here, an attribute so that compiled blocks can leave it as it is.
+    """
 
     def __init__(self, width: int, heads: int, *, bias: bool, qk_norm: bool, rope: bool = True) -> None:
         super().__init__()
         self.heads, self.rope, self.qk_norm = heads, rope, qk_norm
+        self.attend = attend
         self.to_qkv = nn.Linear(width, 3 * width, bias=bias)
         self.to_out = nn.Linear(width, width, bias=bias)
         self.q_rms_norm = HeadNorm(heads, width // heads) if qk_norm else nn.Identity()
@@ -94,7 +98,7 @@ class SelfAttention(nn.Module):
         """
         if self.rope and memory is None and few_passes(x):
             q, k, v = RotatedHeads.apply(self._qkv(x), self._gain(), rope)
-            return self.to_out(attend(q, k, v, spans).flatten(1))
+            return self.to_out(self.attend(q, k, v, spans).flatten(1))
         q, k, v = self.project(x)
         key_rope = rope
         if memory is not None:
@@ -102,7 +106,7 @@ class SelfAttention(nn.Module):
         if self.rope:
             q, k = rotate(q, rope), rotate(k, key_rope)
         q, k = q.to(v.dtype), k.to(v.dtype)
-        return self.to_out(attend(q, k, v, spans).flatten(1))
+        return self.to_out(self.attend(q, k, v, spans).flatten(1))
 
     def _gain(self) -> Tensor | None:
         norms = (self.q_rms_norm, self.k_rms_norm)

@@ -15,8 +15,9 @@ TINY = 1e-30
 
 
 def few_passes(x: Tensor) -> bool:
-    """Whether functions with a way back of their own, in place, are used: CUDA has kernels for what they do."""
-    return torch.is_grad_enabled() and x.device.type == "cpu"
+    """Whether functions with a way back of their own, in place, are used: CUDA has kernels for what they do, and
+    torch.compile makes its own of the plain formulas."""
+    return torch.is_grad_enabled() and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 class RMSNorm(nn.Module):

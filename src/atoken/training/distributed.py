@@ -83,11 +83,13 @@ def spread(learner: Learner, config: ParallelConfig, ranks: Ranks) -> nn.Module:
     """What to call instead of ``learner``: recomputation, compilation and sharding of its blocks, as configured."""
     blocks = [module for module in learner.modules() if isinstance(module, Block)]
     for block in blocks:
-        if config.checkpointing:
-            # Replaced in place of wrapped, so that no name changes.
-            block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        # Methods are replaced, as wrappers would change names. Recomputation goes around what is compiled: torch
+        # compiles nothing around a recomputation. Attention stays out: it would be compiled anew for other lengths.
         if config.compile:
-            block.compile(dynamic=True)
+            block.attn.attend = torch.compiler.disable(block.attn.attend)
+            block.forward = torch.compile(block.forward, dynamic=True)  # type: ignore[method-assign]
+        if config.checkpointing:
+            block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
     if ranks.world == 1:
         return learner
     if config.strategy == "ddp":

@@ -1,0 +1,30 @@
+"""Compiled blocks: they are compiled, once for all lengths of segments, and learn what plain ones do."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounter
+
+from atoken.training.trainer import train
+
+from .conftest import terms
+
+
+def test_blocks_are_compiled_once_for_all_batches_though_they_are_recomputed(config, tmp_path, monkeypatch):
+    counter = CompileCounter()  # hands the traced graphs back as they are
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    torch._dynamo.reset()
+    adamw = replace(config.optimizer, muon_lr=None)  # Muon's bf16 would make more of the last digits
+    plainly = replace(config, steps=12, optimizer=adamw, log=replace(config.log, every=3))
+    compiling = replace(plainly, parallel=replace(config.parallel, compile=True, checkpointing=True))
+    train(compiling, tmp_path / "compiled", stop_after=6)
+    graphs = counter.frame_count
+    assert graphs
+    train(compiling, tmp_path / "compiled")
+    assert counter.frame_count == graphs
+    train(plainly, tmp_path / "plain")
+    compiled, plain = terms(tmp_path / "compiled"), terms(tmp_path / "plain")
+    for step, values in plain.items():
+        assert compiled[step] == pytest.approx(values, rel=1e-3), step
