@@ -67,8 +67,21 @@ def test_what_a_record_holds(config, tmp_path):
 
 def test_a_checkpoint_of_another_model_is_refused(config, tmp_path):
     train(config, tmp_path / "run", stop_after=1)
-    with pytest.raises(ValueError, match="is of a run with another model"):
+    with pytest.raises(ValueError, match="is of a run with another model, whose name is 'small', not 'tiny'"):
         train(replace(config, model="tiny", start=None), tmp_path / "run")
+
+
+def test_a_checkpoint_goes_on_though_a_key_of_models_is_newer(config, tmp_path):
+    train(config, tmp_path / "run", stop_after=1)
+    path = tmp_path / "run/checkpoints/step-0000001/progress.json"
+    facts = json.loads(path.read_text())
+    assert facts["model"].pop("gelu") == "tanh"
+    path.write_text(json.dumps(facts))
+    assert train(config, tmp_path / "run", stop_after=2) is None
+    facts["model"]["gelu"] = "none"
+    (tmp_path / "run/checkpoints/step-0000002/progress.json").write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match="whose gelu is 'none', not 'tanh'"):
+        train(config, tmp_path / "run")
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.95])

@@ -17,6 +17,7 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
+from ..config import ModelConfig
 from .distributed import Ranks
 from .learner import Learner
 from .optimizer import Average
@@ -42,8 +43,8 @@ class Checkpoints:
     A checkpoint is written beside its place and moved there when it is complete; only the last ``keep`` stay.
     """
 
-    def __init__(self, folder: Path, keep: int, ranks: Ranks, identity: dict[str, Any]) -> None:
-        self.folder, self.keep, self.ranks, self.identity = folder, keep, ranks, identity
+    def __init__(self, folder: Path, keep: int, ranks: Ranks, model: ModelConfig) -> None:
+        self.folder, self.keep, self.ranks, self.model = folder, keep, ranks, model
 
     def save(
         self, progress: Progress, learner: Learner, average: Average, optimizers: dict[str, torch.optim.Optimizer]
@@ -66,7 +67,12 @@ class Checkpoints:
             raise OSError(f"{final} cannot be written (is the disk full?): {_reason(error)}") from error
         cursors = self.ranks.gather(progress.cursors[self.ranks.rank])
         if self.ranks.first:
-            facts = {"step": progress.step, "skipped": progress.skipped, "cursors": cursors, **self.identity}
+            facts = {
+                "step": progress.step,
+                "skipped": progress.skipped,
+                "cursors": cursors,
+                "model": self.model.to_dict(),
+            }
             (partial / PROGRESS).write_text(json.dumps(facts))
             shutil.rmtree(final, ignore_errors=True)
             partial.rename(final)
@@ -83,10 +89,14 @@ class Checkpoints:
         if not found:
             return None
         with _readable(found[-1]):
-            facts = {**dict.fromkeys(self.identity), **json.loads((found[-1] / PROGRESS).read_text())}
-        for key, value in self.identity.items():
-            if facts.pop(key) != value:
-                raise ValueError(f"{found[-1]} is of a run with another {key}: give another --out")
+            facts = json.loads((found[-1] / PROGRESS).read_text())
+            described = facts.pop("model")
+        other = ModelConfig.from_dict(described)  # keys that did not exist then have their defaults
+        if differing := [key for key, value in vars(self.model).items() if getattr(other, key) != value]:
+            raise ValueError(
+                f"{found[-1]} is of a run with another model, whose {differing[0]} is "
+                f"{getattr(other, differing[0])!r}, not {getattr(self.model, differing[0])!r}: give another --out"
+            )
         tensors = _tensors(learner, average)
         parameters = dict(learner.named_parameters())
         states: dict[tuple[str, str], dict[str, Tensor]] = {}

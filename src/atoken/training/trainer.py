@@ -45,7 +45,7 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", stop_after: int |
         parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
         optimizers = build_optimizers(learner, config.optimizer)
         average = Average(learner, config.optimizer.ema)
-        checkpoints = Checkpoints(out / "checkpoints", config.log.keep, ranks, {"model": model.config.to_dict()})
+        checkpoints = Checkpoints(out / "checkpoints", config.log.keep, ranks, model.config)
         progress = checkpoints.load(learner, average, optimizers) or Progress(cursors=[{}] * ranks.world)
         cursors = progress.cursors[ranks.rank] if len(progress.cursors) == ranks.world else progress.cursors[0]
         feeds = {task.task: build_feed(task, config.seed, ranks, cursors.get(task.task)) for task in config.tasks}
