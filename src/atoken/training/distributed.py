@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,6 +19,8 @@ from torch.utils.checkpoint import checkpoint
 from ..model.block import Block
 from .config import ParallelConfig
 from .learner import Learner
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,11 @@ class Ranks:
         """Whether the flag is up on some rank."""
         return self._reduced([float(flag)], dist.ReduceOp.MAX)[0] > 0
 
-    def gather(self, value: object) -> list[object]:
+    def gather(self, value: Value) -> list[Value]:
         """The value of every rank, on every rank."""
-        if self.world == 1:
-            return [value]
-        values: list[object] = [None] * self.world
-        dist.all_gather_object(values, value)
+        values = [value] * self.world
+        if self.world > 1:
+            dist.all_gather_object(values, value)
         return values
 
     def wait(self) -> None:

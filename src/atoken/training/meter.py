@@ -43,14 +43,17 @@ class Meter:
         self.flops += training_flops(self.config, segments, features, decode=task.endswith("reconstruction"))
 
     def read(self) -> dict[str, float]:
-        """Mean of each weighted term over steps and ranks, tokens a second over all ranks, share of the peak."""
+        """Mean of each weighted term over the batches of all ranks that have it, tokens a second over all ranks, share
+        of the peak."""
         seconds = time.perf_counter() - self.clock
-        names = sorted(self._sums)
-        means = self.ranks.mean([float(self._sums[name]) / self._counts[name] for name in names])
+        own = {name: float(value) for name, value in self._sums.items()}
+        names = sorted({name for known in self.ranks.gather(list(own)) for name in known})
+        sums = self.ranks.mean([own.get(name, 0.0) for name in names])
+        counts = self.ranks.mean([self._counts[name] for name in names])
         tokens, flops = self.ranks.mean([float(self.tokens), self.flops])
         self.restart()
         return {
-            **dict(zip(names, means, strict=True)),
+            **{name: total / count for name, total, count in zip(names, sums, counts, strict=True)},
             "tokens_per_s": round(tokens * self.ranks.world / seconds),
             "peak_share": round(flops / seconds / self.peak, 4),
         }
