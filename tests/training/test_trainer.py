@@ -1,9 +1,12 @@
 """The loop: it learns, goes on exactly, survives bad steps and ends in good order."""
 
+import importlib
 import json
 import os
 import signal
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -260,3 +263,12 @@ def test_the_learnt_scale_and_bias_are_part_of_the_model(config, folder, tmp_pat
     goes_on = train(later, tmp_path / "later").config
     assert 0 < abs(goes_on.logit_scale - 4.0) < 0.1
     assert 0 < abs(goes_on.logit_bias + 7.0) < 0.1
+
+
+def test_a_folder_called_wandb_is_not_weights_and_biases(config, tmp_path, monkeypatch):
+    (tmp_path / "wandb").mkdir()  # as its runs leave
+    monkeypatch.setattr("sys.path", [str(tmp_path), *(p for p in sys.path if not (Path(p) / "wandb").exists())])
+    importlib.invalidate_caches()
+    with pytest.raises(ValueError, match="it needs: pip install wandb"):
+        train(replace(config, log=replace(config.log, wandb="mine")), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -23,7 +23,7 @@ class Logbook:
     def __init__(self, out: Path, config: LogConfig, ranks: Ranks) -> None:
         self.out, self.config, self.active = out, config, ranks.first
         self._sinks: list[Any] | None = None
-        if config.wandb and find_spec("wandb") is None:
+        if config.wandb and not _installed("wandb"):
             raise ValueError("log.wandb is set, and it needs: pip install wandb")
 
     def record(self, step: int, values: dict[str, float]) -> None:
@@ -64,11 +64,17 @@ class Logbook:
     def _open(self) -> list[Any]:
         if self._sinks is None:
             self._sinks = []
-            if self.config.tensorboard and find_spec("tensorboard") is not None:
+            if self.config.tensorboard and _installed("tensorboard"):
                 self._sinks.append(_TensorBoard(self.out))
             if self.config.wandb:
                 self._sinks.append(_Wandb(self.out, self.config.wandb))
         return self._sinks
+
+
+def _installed(package: str) -> bool:
+    """Whether there is such a package; a folder of that name, which runs leave where they stand, is none."""
+    found = find_spec(package)
+    return found is not None and found.origin is not None
 
 
 class _TensorBoard:
