@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -33,19 +34,21 @@ class SigmoidLoss(nn.Module):
     def forward(self, images: Tensor, texts: Tensor, labels: Tensor | None = None) -> Tensor:
         """Loss of B pairs of unit vectors [B, D], this rank's pictures against the texts of all ranks: a scalar.
 
-        The mean over ranks, which is what DDP makes of it, is the loss of the whole batch. ``labels`` int64 [B] may
-        say that several texts are the same: all pictures with a text's label are then its positives. Ranks must have
-        equally many pairs. Raises ``ValueError`` for shapes that do not pair.
+        The mean over ranks, which is what DDP makes of it, is the loss of the whole batch, however many pairs each rank
+        has. ``labels`` int64 [B] may say that several texts are the same: all pictures with a text's label are then its
+        positives. Raises ``ValueError`` for shapes that do not pair.
         """
         if images.shape != texts.shape or images.ndim != 2:
             raise ValueError(f"pairs need one shape [B, D], not {list(images.shape)} and {list(texts.shape)}")
+        counts = gather_counts(texts)
         if labels is None:
-            own = torch.arange(len(texts), device=texts.device) + rank() * len(texts)
-            every = torch.arange(len(texts) * world_size(), device=texts.device)
+            every = torch.arange(sum(counts), device=texts.device)
+            own = every.split(counts)[rank()]
         else:
-            own, every = labels, gather(labels)
+            own, every = labels, gather(labels, counts)
         sign = torch.where(own[:, None] == every[None], 1.0, -1.0).to(images.dtype)  # [B, T]
-        return -F.logsigmoid(sign * self.logits(images, gather(texts))).sum(-1).mean()
+        losses = -F.logsigmoid(sign * self.logits(images, gather(texts, counts))).sum(-1)  # [B]
+        return losses.mean() * (len(losses) * len(counts) / sum(counts))
 
 
 def rank() -> int:
@@ -58,30 +61,37 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def gather(x: Tensor) -> Tensor:
-    """The tensors [B, ...] of all ranks, [world * B, ...]; gradients flow back to the rank that they belong to."""
+def gather_counts(x: Tensor) -> list[int]:
+    """How many rows x has on each rank."""
     if world_size() == 1:
+        return [len(x)]
+    counts = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(world_size())]
+    dist.all_gather(counts, torch.tensor([len(x)], device=x.device))
+    return torch.cat(counts).tolist()
+
+
+def gather(x: Tensor, counts: list[int]) -> Tensor:
+    """The tensors [counts[rank], ...] of all ranks, joined; gradients flow back to the rank that they belong to."""
+    if len(counts) == 1:
         return x
-    if not x.requires_grad:
-        parts = [torch.empty_like(x) for _ in range(world_size())]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
-    out = _Gather.apply(x)
+    out = _Gather.apply(x, counts)
     assert isinstance(out, Tensor)
     return out
 
 
 class _Gather(torch.autograd.Function):
-    """all_gather whose gradient is the sum over ranks of what each says about this rank's part."""
+    """all_gather of padded tensors, whose gradient is the sum over ranks of what each says about this rank's part."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
-        parts = [torch.empty_like(x) for _ in range(world_size())]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
+    def forward(ctx: Any, x: Tensor, counts: list[int]) -> Tensor:
+        ctx.counts = counts
+        padded = torch.cat([x, x.new_zeros(max(counts) - len(x), *x.shape[1:])])
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> Tensor:
-        grad = grads[0].contiguous()
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        grad = grads[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(grad)
-        return grad.chunk(world_size())[rank()]
+        return grad.split(ctx.counts)[rank()], None

@@ -157,7 +157,7 @@ class TaskConfig:
     ratio: float | None = None
     """Share in the round robin, relative to the other tasks (Table 2); None: the task joins every step."""
     samples: int | None = None
-    """Most samples of one batch; the text losses of several ranks need equally many on each."""
+    """Most samples of one batch; None: as many as fit into ``tokens``."""
     accumulate: int = 1
     """Batches of one step, whose gradients are averaged."""
     crops: CropsConfig | None = None
