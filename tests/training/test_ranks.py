@@ -4,16 +4,20 @@ import json
 import pickle
 import sys
 import time
+import weakref
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from atoken.training import trainer
 from atoken.training.batch import Batch, pack
 from atoken.training.crops import Crops
+from atoken.training.distributed import joined
 from atoken.training.trainer import train
 
 from .conftest import SMALL, terms
@@ -104,6 +108,27 @@ def rounded(config, folder):
         loss=replace(config.loss, log_mse=0.1),
         log=replace(config.log, every=1),
     )
+
+
+@pytest.mark.parametrize("error", [None, ValueError])
+def test_nothing_outlives_the_group_of_processes(monkeypatch, error):
+    spread: list[weakref.ref] = []
+    alive: list[bool] = []
+
+    def work():
+        learner = torch.nn.Linear(1, 1)
+        learner.itself = [learner]
+        spread.append(weakref.ref(learner))
+        if error:
+            raise error
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(dist, "init_process_group", lambda backend: None)
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: alive.append(spread[0]() is not None))
+    with pytest.raises(error) if error else nullcontext(), joined("cpu"):
+        work()
+    assert alive == [False]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="gloo")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -66,7 +68,11 @@ class Ranks:
 
 @contextmanager
 def joined(device: str) -> Iterator[Ranks]:
-    """The processes that ``torchrun`` started, or this one alone; ``device`` "cuda" becomes the rank's own card."""
+    """The processes that ``torchrun`` started, or this one alone; ``device`` "cuda" becomes the rank's own card.
+
+    What is spread over them must be local to a function called inside: a DDP that outlives its group of gloo waits for
+    ever for a thread that waits for Python.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Ranks(device=device)
@@ -77,7 +83,11 @@ def joined(device: str) -> Iterator[Ranks]:
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield Ranks(dist.get_rank(), world, device)
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
     finally:
+        gc.collect()
         dist.destroy_process_group()
 
 

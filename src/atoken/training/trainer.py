@@ -13,7 +13,7 @@ from ..model.tokenizer import AToken
 from ..objectives.total import weighted
 from .checkpoints import Checkpoints, Progress
 from .config import TrainConfig
-from .distributed import accumulating, joined, spread
+from .distributed import Ranks, accumulating, joined, spread
 from .feeds import ReadAhead, build_feed, step_batches
 from .heap import keep_freed_memory
 from .learner import Learner
@@ -34,74 +34,76 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", stop_after: int |
     Ctrl-C and SIGTERM do after the step they arrive in; then None is returned. A continued run computes exactly what
     an uninterrupted one does. Under ``torchrun`` this is one rank of many.
     """
-    last = min(config.steps, stop_after or config.steps)
     keep_freed_memory()
+    last = min(config.steps, stop_after or config.steps)
     with joined(device) as ranks, StopSignal() as stop, Logbook(out, config.log, ranks) as book:
-        torch.manual_seed(config.seed)
-        feeds = {task.task: build_feed(task, config.seed, ranks) for task in config.tasks}
-        model = start_model(config, next(iter(feeds.values()))).to(ranks.device)
-        learner = Learner(model, build_tasks(config, ranks.device, model.config)).to(ranks.device)
-        parallel = spread(learner, config.parallel, ranks)
-        parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
-        optimizers = build_optimizers(learner, config.optimizer)
-        average = Average(learner, config.optimizer.ema)
-        checkpoints = Checkpoints(out / "checkpoints", config.log.keep, ranks, model.config)
-        progress = checkpoints.load(learner, average, optimizers) or Progress(cursors=[{}] * ranks.world)
-        cursors = progress.cursors[ranks.rank] if len(progress.cursors) == ranks.world else progress.cursors[0]
-        feeds = {task.task: build_feed(task, config.seed, ranks, cursors.get(task.task)) for task in config.tasks}
-        progress.cursors = [dict(cursors) for _ in range(ranks.world)]
-        pictures = Pictures(config.log, learner, average, book)
-        meter = Meter(model.config, ranks, config.parallel.autocast)
+        return _run(config, out, last, ranks, stop, book)
 
-        with ReadAhead(step_batches(config, feeds, progress.step, last)) as steps:
-            for batches in steps:
-                share = rate(progress.step, config.steps, config.optimizer)
-                set_rates(optimizers, config.optimizer, share)
-                for draw, batch in batches:
-                    with (
-                        accumulating(parallel, last=batch is batches[-1][1]),
-                        torch.autocast(model.device.type, torch.bfloat16, enabled=config.parallel.autocast),
-                    ):
-                        terms = weighted(parallel(draw.task, batch), config.loss)
-                        total = torch.stack(list(terms.values())).sum() * draw.share
-                        total.backward()
-                    progress.cursors[ranks.rank][draw.task] = batch.cursor
-                    meter.add(draw.task, terms, draw.share, batch)
 
-                norm = _full(torch.nn.utils.clip_grad_norm_(parameters, config.optimizer.clip))
-                if math.isfinite(norm):
-                    for optimizer in optimizers.values():
-                        optimizer.step()
-                    average.update(progress.step)
-                else:
-                    progress.skipped += 1
-                for parameter in parameters:
-                    parameter.grad = None
-                progress.step += 1
+def _run(config: TrainConfig, out: Path, last: int, ranks: Ranks, stop: StopSignal, book: Logbook) -> AToken | None:
+    torch.manual_seed(config.seed)
+    feeds = {task.task: build_feed(task, config.seed, ranks) for task in config.tasks}
+    model = start_model(config, next(iter(feeds.values()))).to(ranks.device)
+    learner = Learner(model, build_tasks(config, ranks.device, model.config)).to(ranks.device)
+    parallel = spread(learner, config.parallel, ranks)
+    parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    optimizers = build_optimizers(learner, config.optimizer)
+    average = Average(learner, config.optimizer.ema)
+    checkpoints = Checkpoints(out / "checkpoints", config.log.keep, ranks, model.config)
+    progress = checkpoints.load(learner, average, optimizers) or Progress(cursors=[{}] * ranks.world)
+    cursors = progress.cursors[ranks.rank] if len(progress.cursors) == ranks.world else progress.cursors[0]
+    feeds = {task.task: build_feed(task, config.seed, ranks, cursors.get(task.task)) for task in config.tasks}
+    progress.cursors = [dict(cursors) for _ in range(ranks.world)]
+    pictures = Pictures(config.log, learner, average, book)
+    meter = Meter(model.config, ranks, config.parallel.autocast)
 
-                ended = progress.step == last or ranks.any(stop.wanted)
-                if progress.skipped > config.optimizer.most_skipped:
-                    raise ValueError(
-                        f"{progress.skipped} steps had no finite gradient, the last of them step {progress.step}: "
-                        "lower the learning rate and start again from an earlier checkpoint"
-                    )
-                if progress.step % config.log.every == 0 or ended:
-                    book.record(
-                        progress.step, {"rate": share, "norm": norm, "skipped": progress.skipped, **meter.read()}
-                    )
-                if progress.step % config.log.checkpoint_every == 0 or ended:
-                    checkpoints.save(progress, learner, average, optimizers)
-                    pictures.show(progress.step)
-                    meter.restart()
-                if ended:
-                    break
-        if progress.step < config.steps:
-            book.note(f"stopped after step {progress.step} of {config.steps}: the same command continues")
-            return None
-        with average.applied():
-            state = {name: _whole(tensor) for name, tensor in model.state_dict().items()}
-            ended_as = _with_learnt_logits(model.config, learner)
-        return finished(ended_as, state, out / "model") if ranks.first else None
+    with ReadAhead(step_batches(config, feeds, progress.step, last)) as steps:
+        for batches in steps:
+            share = rate(progress.step, config.steps, config.optimizer)
+            set_rates(optimizers, config.optimizer, share)
+            for draw, batch in batches:
+                with (
+                    accumulating(parallel, last=batch is batches[-1][1]),
+                    torch.autocast(model.device.type, torch.bfloat16, enabled=config.parallel.autocast),
+                ):
+                    terms = weighted(parallel(draw.task, batch), config.loss)
+                    total = torch.stack(list(terms.values())).sum() * draw.share
+                    total.backward()
+                progress.cursors[ranks.rank][draw.task] = batch.cursor
+                meter.add(draw.task, terms, draw.share, batch)
+
+            norm = _full(torch.nn.utils.clip_grad_norm_(parameters, config.optimizer.clip))
+            if math.isfinite(norm):
+                for optimizer in optimizers.values():
+                    optimizer.step()
+                average.update(progress.step)
+            else:
+                progress.skipped += 1
+            for parameter in parameters:
+                parameter.grad = None
+            progress.step += 1
+
+            ended = progress.step == last or ranks.any(stop.wanted)
+            if progress.skipped > config.optimizer.most_skipped:
+                raise ValueError(
+                    f"{progress.skipped} steps had no finite gradient, the last of them step {progress.step}: "
+                    "lower the learning rate and start again from an earlier checkpoint"
+                )
+            if progress.step % config.log.every == 0 or ended:
+                book.record(progress.step, {"rate": share, "norm": norm, "skipped": progress.skipped, **meter.read()})
+            if progress.step % config.log.checkpoint_every == 0 or ended:
+                checkpoints.save(progress, learner, average, optimizers)
+                pictures.show(progress.step)
+                meter.restart()
+            if ended:
+                break
+    if progress.step < config.steps:
+        book.note(f"stopped after step {progress.step} of {config.steps}: the same command continues")
+        return None
+    with average.applied():
+        state = {name: _whole(tensor) for name, tensor in model.state_dict().items()}
+        ended_as = _with_learnt_logits(model.config, learner)
+    return finished(ended_as, state, out / "model") if ranks.first else None
 
 
 def _with_learnt_logits(config: ModelConfig, learner: Learner) -> ModelConfig:
