@@ -49,9 +49,9 @@ def section(model: AToken) -> page.Section:
     return page.Section(
         "Words",
         "The pass that makes the tokens also gives one vector for each picture, video and asset, in the space of a "
-        "text tower: a label is the nearest text, and a search finds the nearest thing. nano has learnt this from few "
-        "pictures: it has colour, outline and material rather than kinds of things, and some of what it says here is "
-        "wrong.",
+        "text tower: a label is the nearest text, and a search finds the nearest thing. A model that has learnt this "
+        "from few pictures, as nano has, knows colour, outline and material rather than kinds of things, and some of "
+        "what it says here is wrong.",
         body,
     )
 
