@@ -17,7 +17,9 @@ from atoken.demo.overview import GAP, HEIGHT, Column, colours, patches, write_ov
 from atoken.demo.page import Section, write_page
 from atoken.evaluation.psnr import psnr
 from atoken.media.patchify import image_to_patches, to_pixels
+from atoken.render.gaussians import SH_C0
 from atoken.render.ply import to_bytes
+from atoken.render.rasterize import render
 
 
 def test_the_demo_shows_every_photograph_on_a_page_that_stands_alone(atoken, tiny, tmp_path):
@@ -119,6 +121,8 @@ def test_words_are_those_of_the_nearest_vectors(monkeypatch):
     assert [thing.name for thing in shown] == [*PHOTOGRAPHS, *SOLIDS, "clip"]
     assert [thing.name for thing in words.things(AToken(PRESETS["tiny"]).eval())] == [*PHOTOGRAPHS, "clip"]
     own = torch.stack([thing.vector for thing in shown])
+    alone = [model.embed([source])[0] for source in [*(thing.picture for thing in shown[:4]), *map(solid, SOLIDS)]]
+    torch.testing.assert_close(own[:6], torch.stack(alone), atol=1e-5, rtol=0)
     assert words.nearest(shown, own[3])[0] == (shown[3], pytest.approx(1.0, abs=1e-5))
     scores = [score for _, score in words.nearest(shown, own[3])]
     assert (len(scores), scores) == (3, sorted(scores, reverse=True))
@@ -156,3 +160,22 @@ def test_the_overview_has_a_row_for_each_way_and_white_where_there_is_none(tmp_p
     assert [row[:, -width:].mean() for row in rows[2:]] == [pytest.approx(99, abs=2), pytest.approx(255, abs=2)]
     same = np.abs(rows[1][:, :width] - rows[1][:, width + GAP :]).mean()  # the same tokens, the same colours
     assert same < 6 < rows[1].std()
+
+
+def test_the_overview_has_a_frame_with_the_tokens_of_its_time_and_a_solid_in_the_colours_of_its_voxels():
+    head = GaussianConfig(64, 1, 1, 64, per_voxel=2, resolution=32, scale=0.4 / 32, opacity=0.9, residual=True)
+    model = AToken(replace(PRESETS["tiny"], gaussians=head)).eval()
+    clip = model.encode(atoken_package.Clip(np.zeros((8, 16, 32, 3), np.uint8), fps=8.0))  # 2 steps of 1 x 2 patches
+    paint = np.arange(4 * 3, dtype=np.uint8).reshape(4, 3)
+    assert np.array_equal(patches(clip, paint, 1)[:, ::16], np.broadcast_to(paint[2:], (16, 2, 3)))
+
+    done = assets.reconstruct(model, None)[0]
+    column = assets.column(done)
+    tokens, gaussians = done.ways[0]
+    paint = np.random.default_rng(0).integers(0, 256, (len(tokens), 3), dtype=np.uint8)
+    voxel = torch.arange(len(gaussians)) // head.per_voxel
+    painted = replace(gaussians, sh=(torch.from_numpy(paint).float()[voxel] / 255 - 0.5) / SH_C0)
+    view = done.asset.held_out_cameras[:1]
+    assert np.array_equal(column.draw(paint), render(painted, view).to_uint8()[0])
+    assert np.array_equal(column.returned, render(gaussians, view).to_uint8())
+    assert np.array_equal(column.original, done.asset.held_out[0])

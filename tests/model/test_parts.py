@@ -214,7 +214,8 @@ def test_embeddings_are_unit_vectors_one_for_each_picture():
 @pytest.mark.parametrize("learning", [False, True])
 def test_gelu_of_a_block_is_the_one_its_config_names(gelu, learning):
     torch.manual_seed(0)
-    for mlp in (AToken(replace(PRESETS["tiny"], gelu=gelu)).encoder.blocks[0].mlp, Mlp(8, 16, bias=False, gelu=gelu)):
+    model = AToken(replace(PRESETS["tiny"], gelu=gelu))
+    for mlp in (model.encoder.blocks[0].mlp, model.decoder.blocks[0].mlp, Mlp(8, 16, bias=False, gelu=gelu)):
         up, _, down = mlp.mlp
         x = torch.randn(5, up.in_features)
         with torch.set_grad_enabled(learning):
