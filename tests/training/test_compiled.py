@@ -7,6 +7,11 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
+from atoken import PRESETS, AToken, Packed
+from atoken.tokens import dense_coords
+from atoken.training.config import ParallelConfig
+from atoken.training.distributed import Ranks, spread
+from atoken.training.learner import Learner
 from atoken.training.trainer import train
 
 from .conftest import terms
@@ -28,3 +33,19 @@ def test_blocks_are_compiled_once_for_all_batches_though_they_are_recomputed(con
     compiled, plain = terms(tmp_path / "compiled"), terms(tmp_path / "plain")
     for step, values in plain.items():
         assert compiled[step] == pytest.approx(values, rel=1e-3), step
+
+
+def test_blocks_are_not_compiled_anew_for_every_mixture_of_lengths(monkeypatch):
+    counter = CompileCounter()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    torch._dynamo.reset()
+    model = AToken(PRESETS["tiny"])
+    spread(Learner(model, {}), ParallelConfig(compile=True), Ranks())
+    graphs = []
+    for mixture in range(1, 11):  # as many runs of equal lengths as the number says
+        grids = [dense_coords((1, 1, columns + 1, 1)) for columns in range(mixture)]
+        batch = Packed.cat([(torch.zeros(len(grid), 768), grid) for grid in grids])
+        assert model.encode_packed(batch, pool=False).moments.isfinite().all()
+        graphs.append(counter.frame_count)
+    assert graphs[0] > 0
+    assert graphs[2] == graphs[-1]
