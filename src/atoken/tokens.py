@@ -48,8 +48,9 @@ class Packed:
         return cls(feats[0] if len(feats) == 1 else torch.cat(feats), torch.cat([index, coords], 1))
 
     def to(self, device: torch.device | str) -> Packed:
-        """The same batch on another device."""
-        return replace(self, feats=self.feats.to(device), coords=self.coords.to(device))
+        """The same batch on another device; the copy from pinned memory waits for nothing."""
+        feats, coords = (tensor.to(device, non_blocking=tensor.is_pinned()) for tensor in (self.feats, self.coords))
+        return self if coords is self.coords and feats is self.feats else replace(self, feats=feats, coords=coords)
 
     @cached_property
     def lengths(self) -> list[int]:

@@ -20,9 +20,10 @@ KERNEL: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
 def blend(splats: Splats, height: int, width: int) -> Tensor:
-    """See ``blend.blend``."""
+    """See ``blend.blend``; splats of another device come to the CPU, and the picture goes back to it."""
     tensors = (splats.means, splats.conics, splats.opacities, splats.colours, splats.extents)
-    return _Blend.apply(*(tensor.contiguous() for tensor in tensors), height, width)
+    picture = _Blend.apply(*(tensor.cpu().contiguous() for tensor in tensors), height, width)
+    return picture.to(splats.means.device)
 
 
 class _Blend(torch.autograd.Function):

@@ -51,8 +51,9 @@ def render(
     """Pictures of Gaussians by perspective, 2D covariances, depth order and alpha compositing (Kerbl et al. 2023).
 
     background: colour in [0, 1], or a tensor that broadcasts to [V, 3, H, W]. mip: variance in square pixels added to
-    each Gaussian. near: what lies closer to the camera is left out. backend: "torch" anywhere; "numba" on the CPU, many
-    times faster; "gsplat" on CUDA; by default the fastest that is installed.
+    each Gaussian. near: what lies closer to the camera is left out. backend: "torch" on the device itself; "numba" many
+    times faster on the CPU, where it also blends what other devices have projected; "gsplat" on CUDA; by default the
+    fastest that is installed.
     Raises ``ValueError`` for numbers that are not finite and for a backend that cannot be had.
     """
     backend = _choose(backend, gaussians.means.device)
@@ -69,13 +70,12 @@ def render(
 
 
 def _choose(backend: str | None, device: torch.device) -> str:
-    here = {"torch": True, "numba": device.type == "cpu", "gsplat": device.type == "cuda"}
     if backend is None:
-        fast = "gsplat" if device.type == "cuda" else "numba"
-        return fast if here[fast] and find_spec(fast) else "torch"
+        fast = ("gsplat", "numba") if device.type == "cuda" else ("numba",)
+        return next((name for name in fast if find_spec(name)), "torch")
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}: give one of {', '.join(BACKENDS)}")
-    if not here[backend]:
+    if backend == "gsplat" and device.type != "cuda":
         raise ValueError(f"backend {backend!r} does not render on {device.type}")
     if not find_spec(backend):
         remedy = "pip install 'atoken[mesh]'" if backend == "numba" else "pip install gsplat"

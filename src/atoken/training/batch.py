@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -56,6 +57,14 @@ class Batch:
     """Of the posterior's noise."""
     cursor: dict[str, Any] = field(default_factory=dict)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Packed tensors go between processes in shared memory, those of single samples, hundreds, by value."""
+        return _joined, (self.packed, pickle.dumps((self.samples, self.seed, self.cursor)))
+
+    def pinned(self) -> Batch:
+        """The same batch with its packed tensors in pinned memory."""
+        return replace(self, packed=Packed(self.packed.feats.pin_memory(), self.packed.coords.pin_memory()))
+
     @property
     def captions(self) -> list[str]:
         """The samples' captions. Raises ``ValueError`` where one has none."""
@@ -88,11 +97,16 @@ class Batch:
         return number < widths[self.packed.coords[:, 0].long().to(patches.device), None]
 
 
+def _joined(packed: Packed, rest: bytes) -> Batch:
+    return Batch(packed, *pickle.loads(rest))
+
+
 def pack(samples: Sequence[Sample], seed: int = 0, cursor: dict[str, Any] | None = None) -> Batch:
     """Join samples of any modality; still ones are padded with grey frames only where they meet moving ones."""
     width = max(sample.feats.shape[1] for sample in samples)
     padded = [(F.pad(sample.feats, (0, width - sample.feats.shape[1])), sample.coords) for sample in samples]
-    emptied = tuple(replace(sample, feats=sample.feats.new_empty(0, sample.feats.shape[1])) for sample in samples)
+    empty = {each: samples[0].feats.new_empty(0, each) for each in {sample.feats.shape[1] for sample in samples}}
+    emptied = tuple(replace(sample, feats=empty[sample.feats.shape[1]]) for sample in samples)
     return Batch(Packed.cat(padded), emptied, seed, cursor or {})
 
 

@@ -160,6 +160,9 @@ class TaskConfig:
     """Most samples of one batch; None: as many as fit into ``tokens``."""
     accumulate: int = 1
     """Batches of one step, whose gradients are averaged."""
+    workers: int = 0
+    """Processes that prepare batches of crops, clips, cutouts and assets; 0: a thread of the trainer. Shards have their
+    own."""
     crops: CropsConfig | None = None
     clips: ClipsConfig | None = None
     cutouts: CutoutsConfig | None = None
@@ -177,6 +180,8 @@ class TaskConfig:
         counts = (self.tokens, self.accumulate, 1 if self.samples is None else self.samples)
         if min(counts) < 1 or (self.ratio is not None and not 0 < self.ratio < math.inf):
             raise ValueError(f"train config: tokens, samples, accumulate and ratio of {self.task} must be positive")
+        if self.workers < 0 or (self.workers and self.shards is not None):
+            raise ValueError(f"train config: workers of {self.task} must be 0 or more, and those of shards stand there")
         sources = (self.crops, self.clips, self.cutouts, self.assets, self.shards)
         if sum(source is not None for source in sources) != 1:
             raise ValueError(f"train config: {self.task} needs one of crops, clips, cutouts, assets and shards")

@@ -1,10 +1,11 @@
-"""From the recipe to batches: one feed for each task, read ahead in a thread."""
+"""From the recipe to batches: one feed for each task, read ahead in a thread, and by processes where there are some."""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from .assets import Assets
@@ -15,6 +16,7 @@ from .crops import Crops
 from .curriculum import Draw, turns
 from .cutouts import Cutouts
 from .distributed import Ranks
+from .workers import ByWorkers
 
 Item = TypeVar("Item")
 
@@ -29,26 +31,33 @@ class Feed(Protocol):
 
 def build_feed(task: TaskConfig, seed: int, ranks: Ranks, cursor: dict[str, Any] | None = None) -> Feed:
     """The feed of a task, going on from ``cursor``. Raises ``FileNotFoundError`` or ``ValueError``."""
-    if task.crops is not None:
-        return Crops(task.crops, task.tokens, seed, ranks.rank)
-    if task.clips is not None:
-        return Clips(task.clips, task.tokens, seed, ranks.rank)
-    if task.cutouts is not None:
-        return Cutouts(task.cutouts, task.tokens, seed, ranks.rank)
-    if task.assets is not None:
-        return Assets(task.assets, task.tokens, seed, ranks.rank, task.samples)
-    assert task.shards is not None
-    from .shards import ShardFeed
+    if task.shards is not None:
+        from .shards import ShardFeed
 
-    return ShardFeed(task.shards, task.tokens, seed, ranks.rank, ranks.world, cursor, task.samples)
+        return ShardFeed(task.shards, task.tokens, seed, ranks.rank, ranks.world, cursor, task.samples)
+    build = partial(_numbered, task, seed, ranks.rank)
+    return ByWorkers(build, task.workers) if task.workers else build()
+
+
+def _numbered(task: TaskConfig, seed: int, rank: int) -> Feed:
+    """The feed of a task whose batch n is the same in every run."""
+    if task.crops is not None:
+        return Crops(task.crops, task.tokens, seed, rank)
+    if task.clips is not None:
+        return Clips(task.clips, task.tokens, seed, rank)
+    if task.cutouts is not None:
+        return Cutouts(task.cutouts, task.tokens, seed, rank)
+    assert task.assets is not None
+    return Assets(task.assets, task.tokens, seed, rank, task.samples)
 
 
 def step_batches(
-    config: TrainConfig, feeds: dict[str, Feed], start: int, end: int
+    config: TrainConfig, feeds: dict[str, Feed], start: int, end: int, pinned: bool = False
 ) -> Iterator[list[tuple[Draw, Batch]]]:
-    """The batches of steps ``start`` ... ``end - 1``."""
+    """The batches of steps ``start`` ... ``end - 1``, in pinned memory that CUDA copies from by itself if so asked."""
     for _, draws in zip(range(start, end), turns(config.tasks, start), strict=False):
-        yield [(draw, feeds[draw.task].batch(draw.number)) for draw in draws]
+        batches = [(draw, feeds[draw.task].batch(draw.number)) for draw in draws]
+        yield [(draw, batch.pinned()) for draw, batch in batches] if pinned else batches
 
 
 class ReadAhead(Generic[Item]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import logging
-import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from .batch import Batch, Sample, fill, pack
 from .config import ShardsConfig
+from .workers import own_group
 from .readers import read_sample
 
 log = logging.getLogger(__name__)
@@ -135,12 +135,6 @@ class _Batches(IterableDataset["Batch | ValueError"]):
             yield error
 
 
-def _own_group(_: int) -> None:
-    """Keep a worker away from Ctrl-C and from the SIGTERM that torchrun sends a rank's group: the rank ends it."""
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()
-
-
 class ShardFeed:
     """Batches of at most ``tokens`` tokens and ``most`` samples out of shards, for one rank.
 
@@ -188,7 +182,7 @@ class ShardFeed:
                 batch_size=None,
                 num_workers=workers,
                 prefetch_factor=2 if workers else None,
-                worker_init_fn=_own_group,
+                worker_init_fn=own_group,
             )
             self._batches = iter(loader)
         batch = next(self._batches)

@@ -57,7 +57,8 @@ def _run(config: TrainConfig, out: Path, last: int, ranks: Ranks, stop: StopSign
     pictures = Pictures(config.log, learner, average, book)
     meter = Meter(model.config, ranks, config.parallel.autocast)
 
-    with ReadAhead(step_batches(config, feeds, progress.step, last)) as steps:
+    pinned = model.device.type == "cuda"
+    with ReadAhead(step_batches(config, feeds, progress.step, last, pinned)) as steps:
         for batches in steps:
             share = rate(progress.step, config.steps, config.optimizer)
             set_rates(optimizers, config.optimizer, share)
