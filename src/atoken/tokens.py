@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .model.fsq import FSQ
+from .model.layout import Layout, build_layout
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,48 @@ class Packed:
     def to(self, device: torch.device | str) -> Packed:
         """The same batch on another device; the copy from pinned memory waits for nothing."""
         feats, coords = (tensor.to(device, non_blocking=tensor.is_pinned()) for tensor in (self.feats, self.coords))
-        return self if coords is self.coords and feats is self.feats else replace(self, feats=feats, coords=coords)
+        if feats is self.feats and coords is self.coords:
+            return self
+        return self._like(
+            feats, coords, {name: vars(self)[name] for name in ("lengths", "extents") if name in vars(self)}
+        )
+
+    def with_feats(self, feats: Tensor) -> Packed:
+        """Other numbers [N, C] for the same tokens: what coordinates decide is neither checked nor computed again.
+
+        Raises ``ValueError`` for another number of tokens.
+        """
+        if feats.ndim != 2 or len(feats) != len(self.coords):
+            raise ValueError(f"{len(self.coords)} tokens need feats [{len(self.coords)}, C], not {list(feats.shape)}")
+        return self._like(feats, self.coords, {"_layouts": self._layouts, **vars(self)})
+
+    def _like(self, feats: Tensor, coords: Tensor, known: dict[str, Any]) -> Packed:
+        packed = object.__new__(Packed)
+        vars(packed).update(known | {"feats": feats, "coords": coords})
+        return packed
+
+    def layout(self, tile: int, head_dim: int) -> Layout:
+        """The layout for time tiles of ``tile`` latent steps, computed once."""
+        key = (tile, head_dim)
+        if key not in self._layouts:
+            self._layouts[key] = build_layout(self.coords, tile, head_dim)
+        return self._layouts[key]
+
+    @cached_property
+    def _layouts(self) -> dict[tuple[int, int], Layout]:
+        return {}
 
     @cached_property
     def lengths(self) -> list[int]:
         """Tokens of each sample."""
         return torch.bincount(self.coords[:, 0].long()).tolist()
+
+    @cached_property
+    def extents(self) -> list[tuple[int, int]]:
+        """Patch rows and columns of each sample, counted from the origin."""
+        ends = self.coords.new_zeros(len(self.lengths), 2)
+        ends = ends.scatter_reduce(0, self.coords[:, :1].long().expand(-1, 2), self.coords[:, 2:4], "amax") + 1
+        return [(rows, columns) for rows, columns in ends.tolist()]
 
 
 def dense_coords(grid: Sequence[int]) -> Tensor:

@@ -75,7 +75,12 @@ def test_attention_is_that_of_a_dense_mask_and_a_soft_cap(small):
         same = (window[:, None] == window[None]).all(-1)
         weights = logits.masked_fill(~same, -torch.inf).softmax(-1)
         expected = attention.to_out((weights @ v).transpose(0, 1).flatten(1).float())
-        torch.testing.assert_close(attention(x, Windows.of(coords, 8, shift)), expected, atol=5e-4, rtol=1e-4)
+        windows = Windows.of(coords, 8, shift)
+        torch.testing.assert_close(attention(x, windows), expected, atol=5e-4, rtol=1e-4)
+        qkv = attention.to_qkv(x)[windows.order].unflatten(1, (3, 4, -1))
+        padded = attention.to_out(attention._few_launches(qkv, windows)[windows.inverse])
+        torch.testing.assert_close(padded, expected, atol=5e-4, rtol=1e-4)
+        assert len(windows.padded) < len(windows.spans.runs)
 
 
 def test_samples_do_not_see_each_other_and_order_does_not_matter(small):

@@ -39,10 +39,11 @@ def test_log_mse_weighs_samples_and_not_tokens():
     prediction = torch.zeros(3, 2)
     target = torch.tensor([[0.1, 0.1], [0.1, 0.1], [1.0, 1.0]])
     expected = (math.log(0.01) + math.log(1.0)) / 2
-    sample = torch.tensor([0, 0, 1])
-    assert_close(log_mse(prediction, target, sample), torch.tensor(expected))
-    assert_close(log_mse(target, target, sample), torch.tensor(math.log(1e-6)))
-    assert gradcheck(lambda x: log_mse(x, rand(3, 2, seed=1), sample), wants(rand(3, 2)))
+    lengths = [2, 1]
+    assert_close(log_mse(prediction, target, lengths), torch.tensor(expected))
+    assert_close(log_mse(prediction, target, [1, 1, 1]), torch.tensor((2 * math.log(0.01) + math.log(1.0)) / 3))
+    assert_close(log_mse(target, target, lengths), torch.tensor(math.log(1e-6)))
+    assert gradcheck(lambda x: log_mse(x, rand(3, 2, seed=1), lengths), wants(rand(3, 2)))
 
 
 def test_kl_is_summed_over_channels_and_averaged_over_tokens():

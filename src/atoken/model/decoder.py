@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import PATCH_FEATURES, ModelConfig
+from ..tokens import Packed
 from .block import Block
-from .layout import Layout, Spans, build_layout, tile_of
+from .layout import Layout, Spans, tile_of
 from .memory import LayerMemory, TileMemory
 from .norm import RMSNorm
 from .position import PositionTable
@@ -30,13 +31,13 @@ class Decoder(nn.Module):
         self.out_norm = RMSNorm(width) if config.output_norm else nn.Identity()
         self.out_layer = nn.Linear(width, PATCH_FEATURES, bias=False)
 
-    def forward(self, latents: Tensor, coords: Tensor, features: int = PATCH_FEATURES) -> Tensor:
-        """latents [N, C] at coords int [N, 5] -> the first ``features`` numbers of each patch, [N, features]."""
+    def forward(self, packed: Packed, features: int = PATCH_FEATURES) -> Tensor:
+        """Latents, feats [N, C] -> the first ``features`` numbers of each patch, [N, features]."""
         config = self.config
         if config.decoder_cache:
-            return self._decode_with_memory(latents, coords, features)
-        layout = build_layout(coords, config.decoder_tile, config.head_dim)
-        return layout.scatter(self._decode(layout.gather(latents), layout, layout.spans, features))
+            return self._decode_with_memory(packed.feats, packed.coords, features)
+        layout = packed.layout(config.decoder_tile, config.head_dim)
+        return layout.scatter(self._decode(layout.gather(packed.feats), layout, layout.spans, features))
 
     def new_memory(self) -> TileMemory:
         """An empty memory, for ``decode_tile`` from the first tile on."""

@@ -33,13 +33,20 @@ class FSQ:
         )
         self._bound = (self._levels - 1) * (1 + EPS) / 2  # fp32 [C]
         self._offset = torch.where(self._levels % 2 == 0, 0.5, 0.0)
+        self._there: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
 
     def __call__(self, z: Tensor) -> Tensor:
         """Latents [..., C] of any float dtype -> codes fp32 [..., C] in [-1, 1], gradients straight through."""
-        bound, offset, half = (x.to(z.device) for x in (self._bound, self._offset, self._half))
+        bound, offset, half = self._on(z.device)
         bounded = torch.tanh(z.float() + torch.atanh(offset / bound)) * bound - offset
         rounded = bounded.round().detach() + (bounded - bounded.detach())  # exact value, straight-through gradient
         return rounded / half
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Bound, offset and half of the levels there, copied once."""
+        if device not in self._there:
+            self._there[device] = self._bound.to(device), self._offset.to(device), self._half.to(device)
+        return self._there[device]
 
     def codes_to_indices(self, codes: Tensor) -> Tensor:
         """Codes [..., C] -> int64 indices [..., G], the first number of a group least significant."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate, groupby
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +45,24 @@ class Windows:
         lengths = counts.sort().values.tolist()
         return cls(order, order.argsort(), Spans.of(lengths, lengths, coords.device))
 
+    @cached_property
+    def padded(self) -> tuple[tuple[Tensor, Tensor, Tensor], ...]:
+        """Windows of like length together: places in window order int64 [W, L], which of them are voxels' [W, L], and
+        the numbers int64 [n] of those.
+
+        L is a power of two below twice the windows' own lengths, so there are few groups whatever the lengths.
+        """
+        lengths = [length for count, length, _ in self.spans.runs for _ in range(count)]
+        starts = [0, *accumulate(lengths)]
+        groups = []
+        for bits, group in groupby(range(len(lengths)), key=lambda window: (lengths[window] - 1).bit_length()):
+            windows = list(group)
+            table = torch.tensor([[starts[w], lengths[w]] for w in windows]).to(self.order.device)  # [W, 2]
+            place = torch.arange(2**bits, device=self.order.device)
+            inside = place < table[:, 1:]
+            groups.append((torch.where(inside, table[:, :1] + place, 0), inside, inside.flatten().nonzero()[:, 0]))
+        return tuple(groups)
+
 
 class WindowAttention(nn.Module):
     """Self-attention inside windows, without positions, with soft-capped logits."""
@@ -56,6 +76,12 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor, windows: Windows) -> Tensor:
         """x [N, W] in input order -> [N, W]."""
         qkv = self.to_qkv(x)[windows.order].unflatten(1, (3, self.heads, -1))  # [N, 3W] -> [N, 3, H, D]
+        attend = self._few_launches if x.is_cuda else self._no_padding
+        return self.to_out(attend(qkv, windows)[windows.inverse])
+
+    @staticmethod
+    def _no_padding(qkv: Tensor, windows: Windows) -> Tensor:
+        """Attention of qkv [N, 3, H, D] in window order, one call for each length: [N, H * D]."""
         outputs, at = [], 0
         for count, length, _ in windows.spans.runs:
             run = qkv[at : at + count * length].unflatten(0, (count, length))
@@ -64,7 +90,20 @@ class WindowAttention(nn.Module):
             weights = (SOFT_CAP * torch.tanh(logits / SOFT_CAP)).softmax(-1).to(v.dtype)
             outputs.append((weights @ v).transpose(1, 2).flatten(0, 1).flatten(1))  # [count * length, W]
             at += count * length
-        return self.to_out(torch.cat(outputs)[windows.inverse])
+        return torch.cat(outputs)
+
+    @staticmethod
+    def _few_launches(qkv: Tensor, windows: Windows) -> Tensor:
+        """The same with few kernels, windows of like length padded."""
+        outputs = []
+        for places, inside, real in windows.padded:
+            rows = qkv.index_select(0, places.flatten()).unflatten(0, places.shape)
+            q, k, v = rows.permute(2, 0, 3, 1, 4).unbind(0)  # 3 x [W, H, L, D]
+            logits = (q @ k.transpose(-1, -2)).float() / q.shape[-1] ** 0.5
+            logits = (SOFT_CAP * torch.tanh(logits / SOFT_CAP)).masked_fill(~inside[:, None, None], -torch.inf)
+            out = (logits.softmax(-1).to(v.dtype) @ v).transpose(1, 2).flatten(2).flatten(0, 1)  # [W * L, H * D]
+            outputs.append(out.index_select(0, real))
+        return torch.cat(outputs)
 
 
 class WindowBlock(nn.Module):

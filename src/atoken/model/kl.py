@@ -31,8 +31,11 @@ class Posterior:
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """One draw, fp32 [N, C]; differentiable in the moments."""
         mean = self.mean
-        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
-        return mean + torch.exp(0.5 * self.logvar) * noise
+        return self.at(torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device))
+
+    def at(self, noise: Tensor) -> Tensor:
+        """The draw that standard normal noise [N, C] makes, fp32 [N, C]; differentiable in the moments."""
+        return self.mean + torch.exp(0.5 * self.logvar) * noise
 
     def kl(self) -> Tensor:
         """KL divergence to the standard normal, summed over channels: fp32 [N] (paper section 3.2)."""

@@ -24,7 +24,6 @@ from .encoder import Encoder
 from .fsq import FSQ
 from .gaussians import GaussianDecoder
 from .kl import Posterior
-from .layout import build_layout
 from .memory import TileMemory
 
 HEAD = "gaussians."
@@ -98,7 +97,7 @@ class AToken(nn.Module):
                 f"feats need {PATCH_FEATURES} numbers (or {FRAME_FEATURES}, frame 0 alone), not {packed.feats.shape[1]}"
             )
         packed = packed.to(self.device)
-        layout = build_layout(packed.coords, self.config.encoder_tile, self.config.head_dim)
+        layout = packed.layout(self.config.encoder_tile, self.config.head_dim)
         tokens, hidden = self.encoder(packed.feats, layout)
         moments = self.proj(hidden if self.config.latent_norm else tokens).float()
         pooled = self.encoder.head(hidden, packed.coords[:, 0].long()) if pool else None
@@ -111,8 +110,7 @@ class AToken(nn.Module):
         """
         if packed.feats.shape[1] != self.config.latent_channels:
             raise ValueError(f"latents need {self.config.latent_channels} channels, not {packed.feats.shape[1]}")
-        packed = packed.to(self.device)
-        return self.decoder(packed.feats, packed.coords, features)
+        return self.decoder(packed.to(self.device), features)
 
     def decode_gaussians(self, packed: Packed) -> Gaussians:
         """Decode latents (or FSQ codes) of voxels to the Gaussians of all samples, those of each token in turn.

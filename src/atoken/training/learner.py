@@ -34,6 +34,7 @@ class Learner(nn.Module):
     @torch.no_grad()
     def reconstruct(self, packed: Packed) -> Tensor:
         """Patches [N, C] encoded and decoded without noise: fp32 [N, C]."""
+        packed = packed.to(self.model.device)
         latents, _ = bottleneck(self.model, self.model.encode_packed(packed, pool=False), None)
         features = FRAME_FEATURES if packed.feats.shape[1] == FRAME_FEATURES else PATCH_FEATURES
-        return self.model.decode_packed(Packed(latents, packed.coords), features=features).float()
+        return self.model.decode_packed(packed.with_feats(latents), features=features).float()

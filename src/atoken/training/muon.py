@@ -54,16 +54,20 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     shapes.setdefault(tuple(parameter.shape), []).append(parameter)
             for (rows, columns), parameters in shapes.items():
-                directions = orthogonalize(torch.stack([self._momentum(p, group["momentum"]) for p in parameters]))
+                directions = orthogonalize(self._momentum(parameters, group["momentum"]))
                 if group["weight_decay"]:
                     torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
                 scale = max(1.0, rows / columns) ** 0.5
-                torch._foreach_add_(parameters, list(directions.unbind()), alpha=-group["lr"] * scale)
+                torch._foreach_add_(
+                    parameters, list(directions.to(parameters[0].dtype).unbind()), alpha=-group["lr"] * scale
+                )
 
-    def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
-        assert parameter.grad is not None
-        state = self.state[parameter]
-        if not state:
-            state["momentum_buffer"] = torch.zeros_like(parameter)
-        buffer = state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
-        return parameter.grad.lerp(buffer, momentum).bfloat16()
+    def _momentum(self, parameters: list[Tensor], momentum: float) -> Tensor:
+        """Nesterov momentum of B parameters of one shape: bf16 [B, m, n]."""
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        torch._foreach_lerp_(buffers, gradients, 1 - momentum)
+        return torch.stack(torch._foreach_lerp(gradients, buffers, momentum)).bfloat16()

@@ -13,11 +13,13 @@ from .config import OptimizerConfig
 from .muon import Muon
 
 
-def build_optimizers(model: nn.Module, config: OptimizerConfig) -> dict[str, torch.optim.Optimizer]:
+def build_optimizers(
+    model: nn.Module, config: OptimizerConfig, fused: bool = False
+) -> dict[str, torch.optim.Optimizer]:
     """AdamW, and with ``muon_lr`` also Muon (arXiv 2502.16982) on the matrices inside the blocks.
 
     Every parameter group has a ``name`` ("encoder" or "rest", with "/plain" where weights do not decay) and a
-    ``scale`` of the learning rate, so that nothing is ever told apart by its current rate.
+    ``scale`` of the learning rate, so that nothing is ever told apart by its current rate. ``fused``: AdamW in one kernel.
     """
     groups: dict[tuple[str, str], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -43,7 +45,7 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig) -> dict[str, tor
             assert config.muon_lr is not None
             optimizers[kind] = Muon(tables, config.muon_lr)
         else:
-            optimizers[kind] = torch.optim.AdamW(tables, config.lr, config.betas)
+            optimizers[kind] = torch.optim.AdamW(tables, config.lr, config.betas, fused=fused or None)
     return optimizers
 
 

@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from .batch import Batch, Sample, fill, pack
 from .config import ShardsConfig
-from .workers import own_group
 from .readers import read_sample
+from .workers import own_group
 
 log = logging.getLogger(__name__)
 

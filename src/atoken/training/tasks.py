@@ -15,6 +15,7 @@ from ..objectives.distillation import distillation, similarity
 from ..objectives.l1 import l1
 from ..objectives.log_mse import log_mse
 from ..objectives.perceptual import LITE_LAYERS, PerceptualTerms, lite_terms, to_squares
+from ..objectives.perceptual import TERMS as PERCEPTUAL
 from ..objectives.sigmoid import SigmoidLoss
 from ..objectives.total import Weights
 from ..perceptual.clip import clip
@@ -33,19 +34,25 @@ REMEMBERED = 10_000
 """Captions whose embeddings are kept: small collections show theirs again and again."""
 
 
-def bottleneck(model: AToken, encoded: Encoded, seed: int | None) -> tuple[Tensor, Tensor | None]:
+def bottleneck(model: AToken, encoded: Encoded, noise: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """What the decoder reads, fp32 [N, C], and the KL divergence [N] of a continuous model.
 
-    Codes with straight-through gradients for a discrete model; a draw from the posterior, or its mean without a seed,
-    for a continuous one.
+    Codes with straight-through gradients for a discrete model; the draw from the posterior that ``noise`` [N, C] makes,
+    or its mean without any, for a continuous one.
     """
     posterior = encoded.posterior
     if model.config.kinds[0] == "discrete":
         return model.fsq(posterior.mode()), None
-    if seed is None:
-        return posterior.mode(), posterior.kl()
-    generator = torch.Generator(encoded.moments.device).manual_seed(seed)
-    return posterior.sample(generator), posterior.kl()
+    return posterior.mode() if noise is None else posterior.at(noise), posterior.kl()
+
+
+def noise_of(model: AToken, batch: Batch) -> Tensor | None:
+    """The noise of a batch's posteriors, fp32 [N, C] on the model's device; a discrete model has none."""
+    if model.config.kinds[0] == "discrete":
+        return None
+    generator = torch.Generator(model.device).manual_seed(batch.seed)
+    shape = len(batch.packed.coords), model.config.latent_channels
+    return torch.randn(shape, generator=generator, device=model.device)
 
 
 class Task:
@@ -76,14 +83,18 @@ class Reconstruction(Task):
 
     def __call__(self, model: AToken, batch: Batch) -> dict[str, Tensor]:
         """Terms l1, log_mse, kl and those of ``perceptual`` and ``renders``, as far as they weigh anything."""
-        packed = batch.packed.to(model.device)
-        latents, kl = bottleneck(model, model.encode_packed(packed, pool=False), batch.seed)
-        patches = model.decode_packed(Packed(latents, packed.coords), features=packed.feats.shape[1]).float()
+        return self.terms(model, batch, batch.packed.to(model.device), noise_of(model, batch))
+
+    def terms(self, model: AToken, batch: Batch, packed: Packed, noise: Tensor | None) -> dict[str, Tensor]:
+        """The same of patches ``packed`` that lie where those of ``batch`` do. Where all samples are pictures or clips
+        of one size it waits for no device, once the layouts of ``packed`` are known."""
+        latents, kl = bottleneck(model, model.encode_packed(packed, pool=False), noise)
+        patches = model.decode_packed(packed.with_feats(latents), features=packed.feats.shape[1]).float()
         valid = batch.valid(patches)
         real = (patches, packed.feats) if valid is None else (patches[valid], packed.feats[valid])
         terms = {"l1": l1(*real)}
         if self.loss.log_mse:
-            terms["log_mse"] = log_mse(patches, packed.feats, packed.coords[:, 0].long())
+            terms["log_mse"] = log_mse(patches, packed.feats, packed.lengths)
         if kl is not None:
             terms["kl"] = kl.mean()
         if self.perceptual is not None and all(sample.modality == "image" for sample in batch.samples):
@@ -153,9 +164,9 @@ def build_tasks(config: TrainConfig, device: str, start: ModelConfig) -> dict[st
     for task in config.tasks:
         if task.about_text and tower is None:
             tower = text(config.text.tower, device=device)
-        perceptual = config.loss.lpips or config.loss.gram or config.loss.clip
+        perceptual = [name for name in PERCEPTUAL if getattr(config.loss, name)]
         if task.task == "image-reconstruction" and config.perceptual is not None and perceptual:
-            networks = perceptual_terms(config.perceptual, device)
+            networks = perceptual_terms(config.perceptual, device, perceptual)
             tasks[task.task] = Reconstruction(config.loss, networks, config.perceptual.pictures)
         elif task.task == "3d-reconstruction":
             renders = RenderTerms(perceptual_distance(config.perceptual, device))
@@ -169,14 +180,14 @@ def build_tasks(config: TrainConfig, device: str, start: ModelConfig) -> dict[st
     return tasks
 
 
-def perceptual_terms(config: PerceptualConfig, device: str) -> PerceptualTerms:
-    """The networks that the recipe names."""
+def perceptual_terms(config: PerceptualConfig, device: str, wanted: Sequence[str] = PERCEPTUAL) -> PerceptualTerms:
+    """The networks that the recipe names, for the terms ``wanted``."""
     if config.network == "lite0":
-        return lite_terms(lite0(LITE_LAYERS, device=device), config.size)
+        return lite_terms(lite0(LITE_LAYERS, device=device), config.size, wanted)
     assert config.vgg16 is not None
     tower = clip(config.clip, device=device) if config.clip else None
     network = vgg16(config.vgg16, device=device)
-    return PerceptualTerms(lpips(network), tower=tower, size=config.size).to(device)
+    return PerceptualTerms(lpips(network), tower=tower, size=config.size, wanted=wanted).to(device)
 
 
 def perceptual_distance(config: PerceptualConfig | None, device: str) -> PerceptualDistance | None:

@@ -15,6 +15,7 @@ from .checkpoints import Checkpoints, Progress
 from .config import TrainConfig
 from .distributed import Ranks, accumulating, joined, spread
 from .feeds import ReadAhead, build_feed, step_batches
+from .graphs import Graphs
 from .heap import keep_freed_memory
 from .learner import Learner
 from .logbook import Logbook
@@ -47,7 +48,7 @@ def _run(config: TrainConfig, out: Path, last: int, ranks: Ranks, stop: StopSign
     learner = Learner(model, build_tasks(config, ranks.device, model.config)).to(ranks.device)
     parallel = spread(learner, config.parallel, ranks)
     parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
-    optimizers = build_optimizers(learner, config.optimizer)
+    optimizers = build_optimizers(learner, config.optimizer, fused=model.device.type == "cuda" and ranks.world == 1)
     average = Average(learner, config.optimizer.ema)
     checkpoints = Checkpoints(out / "checkpoints", config.log.keep, ranks, model.config)
     progress = checkpoints.load(learner, average, optimizers) or Progress(cursors=[{}] * ranks.world)
@@ -58,18 +59,23 @@ def _run(config: TrainConfig, out: Path, last: int, ranks: Ranks, stop: StopSign
     meter = Meter(model.config, ranks, config.parallel.autocast)
 
     pinned = model.device.type == "cuda"
+    graphs = Graphs(learner, config.loss, config.parallel.autocast) if config.parallel.graphs and pinned else None
+    if graphs and ranks.world > 1:
+        raise ValueError("train config: graphs are for one rank")
     with ReadAhead(step_batches(config, feeds, progress.step, last, pinned)) as steps:
         for batches in steps:
             share = rate(progress.step, config.steps, config.optimizer)
             set_rates(optimizers, config.optimizer, share)
             for draw, batch in batches:
-                with (
-                    accumulating(parallel, last=batch is batches[-1][1]),
-                    torch.autocast(model.device.type, torch.bfloat16, enabled=config.parallel.autocast),
-                ):
-                    terms = weighted(parallel(draw.task, batch), config.loss)
-                    total = torch.stack(list(terms.values())).sum() * draw.share
-                    total.backward()
+                terms = graphs.step(draw.task, batch) if graphs and len(batches) == 1 else None
+                if terms is None:
+                    with (
+                        accumulating(parallel, last=batch is batches[-1][1]),
+                        torch.autocast(model.device.type, torch.bfloat16, enabled=config.parallel.autocast),
+                    ):
+                        terms = weighted(parallel(draw.task, batch), config.loss)
+                        total = torch.stack(list(terms.values())).sum() * draw.share
+                        total.backward()
                 progress.cursors[ranks.rank][draw.task] = batch.cursor
                 meter.add(draw.task, terms, draw.share, batch)
 
