@@ -20,10 +20,9 @@ KERNEL: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
 def blend(splats: Splats, height: int, width: int) -> Tensor:
-    """See ``blend.blend``; splats of another device come to the CPU, and the picture goes back to it."""
+    """See ``blend.blend``."""
     tensors = (splats.means, splats.conics, splats.opacities, splats.colours, splats.extents)
-    picture = _Blend.apply(*(tensor.cpu().contiguous() for tensor in tensors), height, width)
-    return picture.to(splats.means.device)
+    return _Blend.apply(*(tensor.contiguous() for tensor in tensors), height, width)
 
 
 class _Blend(torch.autograd.Function):

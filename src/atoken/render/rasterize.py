@@ -52,8 +52,8 @@ def render(
 
     background: colour in [0, 1], or a tensor that broadcasts to [V, 3, H, W]. mip: variance in square pixels added to
     each Gaussian. near: what lies closer to the camera is left out. backend: "torch" on the device itself; "numba" many
-    times faster on the CPU, where it also blends what other devices have projected; "gsplat" on CUDA; by default the
-    fastest that is installed.
+    times faster, on the CPU, to which it takes the Gaussians of any device; "gsplat" on CUDA; by default the fastest
+    that is installed.
     Raises ``ValueError`` for numbers that are not finite and for a backend that cannot be had.
     """
     backend = _choose(backend, gaussians.means.device)
@@ -61,7 +61,9 @@ def render(
     if backend == "gsplat":
         covered, alpha = _by_gsplat(gaussians, cameras, mip, near)  # [V, H, W, 4], [V, H, W, 1]
     else:
-        covered, alpha = _by_blending(gaussians, cameras, mip, near, backend)
+        there = gaussians.means.device
+        placed = gaussians.to("cpu") if backend == "numba" else gaussians
+        covered, alpha = (part.to(there) for part in _by_blending(placed, cameras, mip, near, backend))
     covered, alpha = covered.permute(0, 3, 1, 2), alpha.permute(0, 3, 1, 2)
     behind = torch.as_tensor(background).to(covered)
     behind = behind.view(1, 3, 1, 1) if behind.ndim == 1 else behind

@@ -286,8 +286,8 @@ class ParallelConfig:
     compile: bool = False
     """torch.compile of the blocks."""
     graphs: bool = False
-    """Steps of reconstruction of pictures and clips as CUDA graphs, on one card: a small model's kernels are so short that
-    launching them takes longer. Does nothing on the CPU."""
+    """Steps of reconstruction of pictures and clips as CUDA graphs, on one card: a small model's kernels are so short
+    that launching them takes longer. Does nothing on the CPU."""
 
     def __post_init__(self) -> None:
         if self.strategy not in ("ddp", "fsdp"):

@@ -19,7 +19,8 @@ def build_optimizers(
     """AdamW, and with ``muon_lr`` also Muon (arXiv 2502.16982) on the matrices inside the blocks.
 
     Every parameter group has a ``name`` ("encoder" or "rest", with "/plain" where weights do not decay) and a
-    ``scale`` of the learning rate, so that nothing is ever told apart by its current rate. ``fused``: AdamW in one kernel.
+    ``scale`` of the learning rate, so that nothing is ever told apart by its current rate. ``fused``: AdamW in one
+    kernel.
     """
     groups: dict[tuple[str, str], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
