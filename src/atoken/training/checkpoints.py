@@ -106,7 +106,8 @@ class Checkpoints:
             if path.startswith("optimizer/"):
                 _, kind, key, name = path.split("/", 3)
                 scalar = not getattr(entry, "size", ())
-                value = torch.zeros((), device="cpu") if scalar else torch.zeros_like(parameters[name])
+                device = parameters[name].device if optimizers[kind].defaults.get("fused") else "cpu"
+                value = torch.zeros((), device=device) if scalar else torch.zeros_like(parameters[name])
                 states.setdefault((kind, name), {})[key] = value.detach()
                 tensors[path] = value.detach()
         if missing := [name for name in tensors if name not in stored]:

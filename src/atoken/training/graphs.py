@@ -19,7 +19,8 @@ WARM_UP = 2
 class Graphs:
     """The passes there and back of a learner on CUDA, recorded for each arrangement of tokens that comes.
 
-    Only of pictures and clips: feeds make them in a few sizes, while every asset has its own voxels.
+    Only of pictures and clips: feeds make them in a few sizes, while every asset has its own voxels. No graph of
+    autograd with the same parameters may be alive where a new arrangement comes: its nodes belong to another stream.
     """
 
     def __init__(self, learner: Learner, loss: Weights, autocast: bool) -> None:
@@ -42,6 +43,13 @@ class Graphs:
         if key not in self._recorded:
             self._recorded[key] = _Graph(self, task, batch)
         return self._recorded[key].replay(batch)
+
+
+def _laid_out(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:
+    """The gradient with its parameter's strides, as ``backward`` leaves it and fused optimizers want it."""
+    if gradient is None or gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 class _Graph:
@@ -69,7 +77,9 @@ class _Graph:
             found = self.task.terms(self.model, self.batch, self.packed, self.noise)
             terms = weighted(found, self.graphs.loss)
             total = torch.stack(list(terms.values())).sum()
-        gradients = torch.autograd.grad(total, self.graphs.parameters, allow_unused=True)
+        parameters = self.graphs.parameters
+        found_gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+        gradients = tuple(_laid_out(g, p) for g, p in zip(found_gradients, parameters, strict=True))
         return {name: term.detach() for name, term in terms.items()}, gradients
 
     def replay(self, batch: Batch) -> dict[str, Tensor]:

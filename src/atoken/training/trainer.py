@@ -11,8 +11,10 @@ import torch
 from ..config import ModelConfig
 from ..model.tokenizer import AToken
 from ..objectives.total import weighted
+from .batch import Batch
 from .checkpoints import Checkpoints, Progress
 from .config import TrainConfig
+from .curriculum import Draw
 from .distributed import Ranks, accumulating, joined, spread
 from .feeds import ReadAhead, build_feed, step_batches
 from .graphs import Graphs
@@ -69,13 +71,8 @@ def _run(config: TrainConfig, out: Path, last: int, ranks: Ranks, stop: StopSign
             for draw, batch in batches:
                 terms = graphs.step(draw.task, batch) if graphs and len(batches) == 1 else None
                 if terms is None:
-                    with (
-                        accumulating(parallel, last=batch is batches[-1][1]),
-                        torch.autocast(model.device.type, torch.bfloat16, enabled=config.parallel.autocast),
-                    ):
-                        terms = weighted(parallel(draw.task, batch), config.loss)
-                        total = torch.stack(list(terms.values())).sum() * draw.share
-                        total.backward()
+                    with accumulating(parallel, last=batch is batches[-1][1]):
+                        terms = _passes(parallel, draw, batch, config, model.device.type)
                 progress.cursors[ranks.rank][draw.task] = batch.cursor
                 meter.add(draw.task, terms, draw.share, batch)
 
@@ -111,6 +108,17 @@ def _run(config: TrainConfig, out: Path, last: int, ranks: Ranks, stop: StopSign
         state = {name: _whole(tensor) for name, tensor in model.state_dict().items()}
         ended_as = _with_learnt_logits(model.config, learner)
     return finished(ended_as, state, out / "model") if ranks.first else None
+
+
+def _passes(
+    parallel: torch.nn.Module, draw: Draw, batch: Batch, config: TrainConfig, device: str
+) -> dict[str, torch.Tensor]:
+    """Weighted terms of a batch, without their graph, and the gradients of their sum in the parameters."""
+    with torch.autocast(device, torch.bfloat16, enabled=config.parallel.autocast):
+        terms = weighted(parallel(draw.task, batch), config.loss)
+        total = torch.stack(list(terms.values())).sum() * draw.share
+        total.backward()
+    return {name: term.detach() for name, term in terms.items()}
 
 
 def _with_learnt_logits(config: ModelConfig, learner: Learner) -> ModelConfig:
