@@ -68,38 +68,29 @@ class Broken:
         raise FileNotFoundError("no file") if number else ValueError("no batch")
 
 
-class Unbuilt:
-    """A feed that a worker, which is no main process, cannot build."""
-
-    def __init__(self):
-        if torch.utils.data.get_worker_info():
-            raise ValueError("no feed")
-
-
 class Killed:
     def batch(self, number):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize(
-    ("feed", "number", "error", "words"),
-    [
-        (Broken, 0, ValueError, "no batch"),
-        (Broken, 1, FileNotFoundError, "no file"),
-        (Unbuilt, 0, ValueError, "no feed"),
-    ],
-)
-def test_what_a_worker_refuses_is_said_as_it_is(feed, number, error, words):
-    with pytest.raises(error, match=rf"^{words}$"):
-        ByWorkers(feed, 1).batch(number)
+@pytest.mark.parametrize(("number", "error"), [(0, ValueError), (1, FileNotFoundError)])
+def test_what_a_worker_refuses_is_said_as_it_is(number, error):
+    with pytest.raises(error, match=r"^no (batch|file)$"):
+        ByWorkers(Broken, 1).batch(number)
+
+
+def test_a_feed_that_a_worker_cannot_build_is_said_as_it_is():
+    def gone():
+        raise FileNotFoundError("no feed")
+
+    found = _Numbered(gone)[0]
+    assert isinstance(found, FileNotFoundError)
+    assert str(found) == "no feed"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_a_worker_that_is_killed_is_one_sentence():
-    with (
-        pytest.raises(OSError, match=r"^a process that prepares batches was killed"),
-        missed(),
-    ):
+    with pytest.raises(OSError, match="a process that prepares batches was killed"), missed():
         ByWorkers(Killed, 1).batch(0)
     with pytest.raises(RuntimeError, match="another"), missed():
         raise RuntimeError("another")
