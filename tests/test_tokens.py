@@ -71,6 +71,50 @@ def test_packed_refuses_what_does_not_fit(feats, coords, words):
     assert words in str(caught.value)
 
 
+def two_pictures() -> Packed:
+    grids = GRID, (2, 1, 2, 1)
+    return Packed.cat([(torch.randn(len(dense_coords(g)), 768, generator=GENERATOR), dense_coords(g)) for g in grids])
+
+
+def test_other_numbers_for_the_same_tokens():
+    packed = two_pictures()
+    layout, feats = packed.layout(4, 16), torch.ones(10, 3)
+    other = packed.with_feats(feats)
+    assert other.feats is feats
+    assert other.coords is packed.coords
+    assert other.layout(4, 16) is layout
+    assert other.layout(1, 16) is packed.layout(1, 16) is not layout
+    assert (other.lengths, other.extents) == ([6, 4], [(2, 3), (1, 2)])
+    for wrong in (torch.ones(9, 3), torch.ones(10)):
+        with pytest.raises(ValueError, match="10 tokens need feats"):
+            packed.with_feats(wrong)
+
+
+def test_what_is_known_of_tokens_goes_to_another_device_but_for_what_lies_on_this_one():
+    packed = two_pictures()
+    assert packed.to("cpu") is packed
+    packed.layout(4, 16)
+    assert (packed.lengths, packed.extents) == ([6, 4], [(2, 3), (1, 2)])
+    there = packed.with_feats(packed.feats).to("meta")
+    assert there.feats.is_meta
+    assert there.coords.is_meta
+    assert (there.lengths, there.extents) == ([6, 4], [(2, 3), (1, 2)])
+    assert not there._layouts
+
+
+def test_a_pass_without_gradients_leaves_nothing_that_forbids_them():
+    model, packed = AToken(replace(PRESETS["tiny"], kinds=("discrete",))), two_pictures()
+
+    def there_and_back():
+        return model.decode_packed(packed.with_feats(model.fsq(model.encode_packed(packed).posterior.mode())))
+
+    with torch.inference_mode():
+        there_and_back()
+        assert not any(part.is_inference() for part in model.fsq._on(torch.device("meta")))
+    there_and_back().sum().backward()
+    assert model.encoder.input_layer.weight.grad.abs().max() > 0
+
+
 def test_dense_coords_are_row_major():
     assert dense_coords((1, 2, 2, 1)).tolist() == [[0, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 1, 1, 0]]
     assert dense_coords((2, 3, 4, 5)).shape == (120, 4)

@@ -76,7 +76,8 @@ class Packed:
         """The layout for time tiles of ``tile`` latent steps, computed once."""
         key = (tile, head_dim)
         if key not in self._layouts:
-            self._layouts[key] = build_layout(self.coords, tile, head_dim)
+            with torch.inference_mode(False):  # a later pass may want gradients
+                self._layouts[key] = build_layout(self.coords, tile, head_dim)
         return self._layouts[key]
 
     @cached_property

@@ -13,7 +13,7 @@ from atoken.objectives.perceptual import LITE_LAYERS, PerceptualTerms, lite_term
 from atoken.perceptual.lite0 import lite0
 from atoken.perceptual.lpips import PerceptualDistance
 from atoken.perceptual.network import FrozenNetwork
-from atoken.tokens import Packed
+from atoken.tokens import Packed, dense_coords
 
 
 class Counting(FrozenNetwork):
@@ -50,6 +50,33 @@ def test_mixed_sizes_become_squares_in_order():
     assert_close(squares[1], images[1])
     assert_close(squares.mean((2, 3)), torch.stack([image.mean((1, 2)) for image in images]), atol=0.02, rtol=0)
     assert_close(to_squares(packed.feats, packed, 32, limit=2), squares[:2])
+
+
+def test_neighbours_of_one_size_become_the_squares_that_they_are_alone():
+    images, packed = pictures((48, 80), (48, 80), (32, 32), (48, 80))
+    alone = [Packed.cat([image_to_patches(image)[:2]]) for image in images]
+    assert_close(to_squares(packed.feats, packed, 32), torch.cat([to_squares(one.feats, one, 32) for one in alone]))
+
+
+def test_what_is_no_picture_is_refused():
+    clip = Packed.cat([(torch.zeros(8, 768), dense_coords((2, 2, 2, 1)))])
+    with pytest.raises(ValueError, match="only pictures become squares"):
+        to_squares(clip.feats, clip, 32)
+
+
+@pytest.mark.parametrize("wanted", [("lpips",), ("gram",), ("clip",), ("lpips", "clip")])
+def test_only_wanted_terms_are_computed_and_only_by_the_networks_that_they_need(wanted):
+    networks = {"lpips": Counting("one"), "gram": Counting("two"), "clip": Counting("three")}
+    parts = {"texture": networks["gram"], "tower": networks["clip"]}
+    a, b = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
+    whole = PerceptualTerms(PerceptualDistance(networks["lpips"]), **parts)(a, b)
+    for network in networks.values():
+        network.runs = 0
+    some = PerceptualTerms(PerceptualDistance(networks["lpips"]), **parts, wanted=wanted)(a, b)
+    assert {name: network.runs for name, network in networks.items()} == {
+        name: 2 if name in wanted else 0 for name in networks
+    }
+    assert some == {name: whole[name] for name in wanted}
 
 
 def test_every_term_is_the_loss_of_its_name_and_every_network_runs_once():

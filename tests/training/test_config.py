@@ -48,6 +48,15 @@ def test_a_task_needs_positive_counts(config, change):
         replace(config.tasks[0], **change)
 
 
+def test_graphs_are_not_for_shards_of_pictures(config):
+    graphs = replace(config.parallel, graphs=True)
+    assert replace(config, parallel=graphs).parallel.graphs
+    shards = replace(config.tasks[0], crops=None, shards=ShardsConfig(("a",)))
+    with pytest.raises(ValueError, match="leave graphs out, or take crops or clips"):
+        replace(config, parallel=graphs, tasks=(shards,))
+    replace(config, parallel=graphs, tasks=(replace(shards, task="3d-reconstruction"),))
+
+
 RECIPE = """
 model: tiny
 steps: 9

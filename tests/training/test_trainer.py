@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from atoken import PRESETS, AToken, Packed, load, write_image
 from atoken.objectives.sigmoid import START_BIAS, START_LOG_SCALE
 from atoken.tokens import dense_coords
 from atoken.training import trainer
+from atoken.training.distributed import Ranks
 from atoken.training.start import start_model, with_latents
 from atoken.training.trainer import train
 
@@ -171,6 +173,13 @@ def test_pictures_and_psnr_come_with_checkpoints(config, tmp_path):
 def test_only_the_last_checkpoints_stay(config, tmp_path):
     train(replace(config, log=replace(config.log, checkpoint_every=1)), tmp_path / "run")
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["step-0000005", "step-0000006"]
+
+
+def test_graphs_are_for_one_rank(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "joined", lambda device: nullcontext(Ranks(0, 2)))
+    with pytest.raises(ValueError, match="graphs are for one rank, not 2"):
+        train(replace(config, parallel=replace(config.parallel, graphs=True)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_frozen_weights_stay(config, tmp_path):

@@ -45,7 +45,8 @@ class FSQ:
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Bound, offset and half of the levels there, copied once."""
         if device not in self._there:
-            self._there[device] = self._bound.to(device), self._offset.to(device), self._half.to(device)
+            with torch.inference_mode(False):  # a later pass may want gradients
+                self._there[device] = self._bound.to(device), self._offset.to(device), self._half.to(device)
         return self._there[device]
 
     def codes_to_indices(self, codes: Tensor) -> Tensor:

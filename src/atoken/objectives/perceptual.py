@@ -81,8 +81,10 @@ def to_squares(patches: Tensor, packed: Packed, size: int = SIZE, limit: int | N
     ``packed`` gives the coordinates; every sample must be a full grid at one time step, as pictures are. The resizing
     is bilinear and antialiased, whatever the aspect (the paper says "224x224" and no more); a picture that has the
     size already is left as it is. ``limit`` takes the first so many samples, which bounds the cost. The order is that
-    of the samples.
+    of the samples. Raises ``ValueError`` for samples that are no pictures.
     """
+    if [rows * columns for rows, columns in packed.extents] != packed.lengths:
+        raise ValueError("only pictures become squares: each sample must be a whole grid of rows and columns")
     squares, at = [], 0
     for (rows, columns), group in groupby(packed.extents[:limit]):
         count = len(list(group))

@@ -287,7 +287,7 @@ class ParallelConfig:
     """torch.compile of the blocks."""
     graphs: bool = False
     """Steps of reconstruction of pictures and clips as CUDA graphs, on one card: a small model's kernels are so short
-    that launching them takes longer. Does nothing on the CPU."""
+    that launching them takes longer. Of crops and clips, in steps of one batch. Does nothing on the CPU."""
 
     def __post_init__(self) -> None:
         if self.strategy not in ("ddp", "fsdp"):
@@ -367,6 +367,12 @@ class TrainConfig:
             raise ValueError("train config: each task may stand there once")
         if self.parallel.strategy == "fsdp" and self.optimizer.muon_lr is not None:
             raise ValueError("train config: muon needs whole matrices: take strategy: ddp, or leave muon_lr out")
+        varied = [task.task for task in self.tasks if task.shards is not None]
+        if self.parallel.graphs and {"image-reconstruction", "video-reconstruction"} & {*varied}:
+            raise ValueError(
+                "train config: shards have pictures and clips of ever other sizes, each of which would be a graph of "
+                "its own: leave graphs out, or take crops or clips"
+            )
         if self.steps < 1 or self.ranks < 1 or self.seed < 0:
             raise ValueError("train config: steps and ranks must be positive, and seed not negative")
         down = self.optimizer.decay if self.optimizer.schedule == "linear" else 0

@@ -100,8 +100,9 @@ def spread(learner: Learner, config: ParallelConfig, ranks: Ranks) -> nn.Module:
         if config.compile:
             block.attn.attend = torch.compiler.disable(block.attn.attend)
             block.forward = torch.compile(block.forward, dynamic=True)  # type: ignore[method-assign]
-        if config.checkpointing:
-            block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        if config.checkpointing:  # blocks draw no random numbers, whose state a graph of CUDA could not keep
+            again = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+            block.forward = functools.partial(again, block.forward)  # type: ignore[method-assign]
     if ranks.world == 1:
         return learner
     if config.strategy == "ddp":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -99,7 +99,7 @@ def check_data(config: TrainConfig) -> Iterator[tuple[str, str, bool]]:
     """For each task what its first batch holds, or what is missing: (task, sentence, whether it is well)."""
     for task in config.tasks:
         try:
-            batch = build_feed(task, config.seed, Ranks()).batch(0)
+            batch = build_feed(replace(task, workers=0), config.seed, Ranks()).batch(0)
             lengths = batch.packed.lengths
             sizes = f"{min(lengths)} to {max(lengths)} tokens each"
             yield task.task, f"{len(lengths)} samples of {sizes}, {sum(lengths)} of {task.tokens} tokens", True

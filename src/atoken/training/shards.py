@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from .batch import Batch, Sample, fill, pack
 from .config import ShardsConfig
 from .readers import read_sample
-from .workers import own_group
+from .workers import own_group, shared
 
 log = logging.getLogger(__name__)
 
@@ -121,17 +121,18 @@ def _drawn(held: list[dict[str, Any]], rng: np.random.Generator) -> dict[str, An
     return held.pop()
 
 
-class _Batches(IterableDataset["Batch | ValueError"]):
+class _Batches(IterableDataset["Batch | ValueError | OSError"]):
     """Batches of one stream for each worker process; pickled into them."""
 
     def __init__(self, feed: ShardFeed) -> None:
         self.feed = feed
 
-    def __iter__(self) -> Iterator[Batch | ValueError]:
+    def __iter__(self) -> Iterator[Batch | ValueError | OSError]:
         worker = get_worker_info()
         try:
-            yield from self.feed.batches((worker.id if worker else 0) + self.feed.turn)
-        except ValueError as error:  # handed on as it is: DataLoader would put the worker's traceback into it
+            for batch in self.feed.batches((worker.id if worker else 0) + self.feed.turn):
+                yield shared(batch) if worker else batch
+        except (ValueError, OSError) as error:  # as it is: DataLoader would put its traceback into it
             yield error
 
 
@@ -171,7 +172,7 @@ class ShardFeed:
             self.turn = cursor["turn"]
         elif cursor:
             self.cursors = [Cursor(epoch=cursor["streams"][0]["epoch"]) for _ in range(self.readers)]
-        self._batches: Iterator[Batch | ValueError] | None = None
+        self._batches: Iterator[Batch | ValueError | OSError] | None = None
 
     def batch(self, number: int) -> Batch:
         """The next batch, whatever its number: streams know where they stand."""
@@ -186,7 +187,7 @@ class ShardFeed:
             )
             self._batches = iter(loader)
         batch = next(self._batches)
-        if isinstance(batch, ValueError):
+        if isinstance(batch, (ValueError, OSError)):
             raise batch
         self.cursors[self.turn] = Cursor(**batch.cursor)
         self.turn = (self.turn + 1) % self.readers

@@ -27,6 +27,7 @@ from .pictures import Pictures
 from .signals import StopSignal
 from .start import finished, start_model
 from .tasks import build_tasks
+from .workers import missed
 
 
 def train(config: TrainConfig, out: Path, device: str = "cpu", stop_after: int | None = None) -> AToken | None:
@@ -39,11 +40,13 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", stop_after: int |
     """
     keep_freed_memory()
     last = min(config.steps, stop_after or config.steps)
-    with joined(device) as ranks, StopSignal() as stop, Logbook(out, config.log, ranks) as book:
+    with missed(), joined(device) as ranks, StopSignal() as stop, Logbook(out, config.log, ranks) as book:
         return _run(config, out, last, ranks, stop, book)
 
 
 def _run(config: TrainConfig, out: Path, last: int, ranks: Ranks, stop: StopSignal, book: Logbook) -> AToken | None:
+    if config.parallel.graphs and ranks.world > 1:
+        raise ValueError(f"train config: graphs are for one rank, not {ranks.world}")
     torch.manual_seed(config.seed)
     feeds = {task.task: build_feed(task, config.seed, ranks) for task in config.tasks}
     model = start_model(config, next(iter(feeds.values()))).to(ranks.device)
@@ -62,8 +65,6 @@ def _run(config: TrainConfig, out: Path, last: int, ranks: Ranks, stop: StopSign
 
     pinned = model.device.type == "cuda"
     graphs = Graphs(learner, config.loss, config.parallel.autocast) if config.parallel.graphs and pinned else None
-    if graphs and ranks.world > 1:
-        raise ValueError("train config: graphs are for one rank")
     with ReadAhead(step_batches(config, feeds, progress.step, last, pinned)) as steps:
         for batches in steps:
             share = rate(progress.step, config.steps, config.optimizer)
