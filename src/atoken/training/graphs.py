@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import blake2b
 
 import torch
@@ -56,10 +57,11 @@ class _Graph:
     """One arrangement of tokens: what a replay reads, the graph, and what it writes."""
 
     def __init__(self, graphs: Graphs, task: Reconstruction, batch: Batch) -> None:
-        self.graphs, self.task, self.batch = graphs, task, batch
+        self.graphs, self.task = graphs, task
         self.model = graphs.learner.model
         _ = batch.packed.lengths, batch.packed.extents
         self.packed = batch.packed.to(self.model.device)
+        self.batch = replace(batch, packed=self.packed)
         self.noise = noise_of(self.model, batch)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
