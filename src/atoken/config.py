@@ -41,14 +41,19 @@ class GaussianConfig:
     """Standard deviation of a Gaussian whose scale output is zero, in edges of the unit cube."""
     opacity: float = 0.1
     """Opacity of a Gaussian whose opacity output is zero."""
+    neighbours: int = 0
+    """How far each voxel is told which others around it are occupied, in voxels along each axis: what shows the way its
+    surface runs. Released heads know it by attention alone."""
     residual: bool = False
     """Whether colours count from the mean of the voxel's decoded patch, so that a head that has learnt nothing shows
     coloured balls; released heads count them from grey."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if name != "residual" and value <= 0:
+            if name not in ("neighbours", "residual") and value <= 0:
                 raise ValueError(f"gaussians: {name} must be positive, not {value}")
+        if self.neighbours < 0:
+            raise ValueError(f"gaussians: neighbours must be 0 or more, not {self.neighbours}")
         if self.width % self.heads or self.width < 6:
             raise ValueError(f"gaussians: width {self.width} must be at least 6 and divide into {self.heads} heads")
         if self.opacity >= 1:

@@ -122,6 +122,37 @@ class WindowBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
+class Surroundings(nn.Module):
+    """Which voxels of the cube around each voxel are occupied, through a small network that adds nothing at first."""
+
+    def __init__(self, config: GaussianConfig) -> None:
+        super().__init__()
+        self.reach, self.size = config.neighbours, config.resolution
+        self.up = nn.Linear((2 * self.reach + 1) ** 3, config.mlp_width)
+        self.down = nn.Linear(config.mlp_width, config.width, bias=False)
+        nn.init.zeros_(self.down.weight)
+
+    def forward(self, coords: Tensor) -> Tensor:
+        """coords int64 [N, 4] = (sample, x, y, z) -> [N, W]."""
+        return self.down(F.gelu(self.up(occupancy(coords, self.reach, self.size).to(self.up.weight.dtype))))
+
+
+def occupancy(coords: Tensor, reach: int, size: int) -> Tensor:
+    """Which voxels of the cube of 2 R + 1 around each are occupied: bool [N, (2 R + 1)³], x slowest, z fastest.
+
+    coords int64 [N, 4] = (sample, x, y, z), of a grid of ``size`` voxels a side; outside of it nothing is.
+    """
+    side = size + 2 * reach
+    grid = torch.zeros(int(coords[:, 0].max()) + 1, side, side, side, dtype=torch.bool, device=coords.device)
+    sample, x, y, z = (coords + coords.new_tensor([0, reach, reach, reach])).unbind(1)
+    grid[sample, x, y, z] = True
+    steps = torch.arange(-reach, reach + 1, device=coords.device)
+    steps = torch.cartesian_prod(steps, steps, steps)  # [(2 R + 1)³, 3]
+    place = ((sample * side + x) * side + y) * side + z  # [N]
+    around = (steps[:, 0] * side + steps[:, 1]) * side + steps[:, 2]
+    return grid.flatten()[place[:, None] + around]
+
+
 class GaussianDecoder(nn.Module):
     """Decoded voxels to ``per_voxel`` Gaussians each, which start alike, all over every voxel."""
 
@@ -131,6 +162,7 @@ class GaussianDecoder(nn.Module):
         super().__init__()
         self.config = config
         self.input_layer = nn.Linear(FRAME_FEATURES, config.width, bias=False)
+        self.surroundings = Surroundings(config) if config.neighbours else None
         self.blocks = nn.ModuleList(WindowBlock(config) for _ in range(config.depth))
         self.out_layer = nn.Linear(config.width, config.per_voxel * sum(CHANNELS.values()))
         self.register_buffer("offset_perturbation", torch.atanh(hammersley(config.per_voxel) / REACH))
@@ -150,6 +182,8 @@ class GaussianDecoder(nn.Module):
         windows = [Windows.of(coords, window, shift) for shift in (0, window // 2)]
         x = self.input_layer(feats.to(self.input_layer.weight.dtype))
         x = x + sinusoidal(coords[:, 1:], self.config.width).to(x.dtype)
+        if self.surroundings is not None:
+            x = x + self.surroundings(coords)
         for index, block in enumerate(self.blocks):
             x = block(x, windows[index % 2])
         x = F.layer_norm(x.float(), x.shape[-1:], eps=1e-5).to(x.dtype)

@@ -33,7 +33,7 @@ class Weights:
 
 
 RECONSTRUCTION = ("l1", "lpips", "gram", "clip", "log_mse", "gan")
-RENDERS = ("render_l1", "render_structure", "render_perceptual")
+RENDERS = ("render_l1", "render_structure", "render_perceptual", "render_log_mse")
 TERMS = (*RECONSTRUCTION, *RENDERS, "semantic", "kl")
 
 

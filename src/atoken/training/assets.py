@@ -65,7 +65,7 @@ def asset_sample(
     """
     feats, coords, geometry = asset.patches(side)
     targets = draw_targets(asset, views, view_size, rng) if views else None
-    return Sample("3d", feats, coords, geometry["grid"], caption, views=targets)
+    return Sample("3d", feats, coords, geometry["grid"], caption, name=asset.name, views=targets)
 
 
 def draw_targets(asset: PackedAsset, count: int, size: int, rng: np.random.Generator) -> Targets:

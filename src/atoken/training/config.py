@@ -16,8 +16,10 @@ from ..objectives.total import Weights
 TASKS = (
     *("image-reconstruction", "image-text", "image-captions"),
     *("video-reconstruction", "video-text"),
-    *("3d-reconstruction", "3d-text"),
+    *("3d-reconstruction", "3d-gaussians", "3d-text"),
 )
+DECODED = {"encoder", "proj", "decoder"}
+"""What decoded patches come from."""
 MINILM, MINILM_WIDTH = "all-minilm", 384
 MINILM_LOG_SCALE = 3.4
 """exp(3.4) = 30: with it unit vectors can come nearest to a classifier's log-probabilities over the class prompts."""
@@ -187,6 +189,8 @@ class TaskConfig:
             raise ValueError(f"train config: {self.task} needs one of crops, clips, cutouts, assets and shards")
         if self.clips is not None and self.task != "video-reconstruction":
             raise ValueError(f"train config: {self.task} takes no clips")
+        if self.task == "3d-gaussians" and (self.assets is None or not self.assets.views):
+            raise ValueError("train config: 3d-gaussians needs assets with views")
         if self.assets is not None and not self.task.startswith("3d"):
             raise ValueError(f"train config: {self.task} takes no assets")
 
@@ -365,6 +369,10 @@ class TrainConfig:
             raise ValueError("train config: at least one task needs a ratio")
         if len({task.task for task in self.tasks}) != len(self.tasks):
             raise ValueError("train config: each task may stand there once")
+        if any(task.task == "3d-gaussians" for task in self.tasks) and not DECODED.issubset(self.frozen):
+            raise ValueError(
+                f"train config: 3d-gaussians keeps what is decoded, so {', '.join(sorted(DECODED))} must be frozen"
+            )
         if self.parallel.strategy == "fsdp" and self.optimizer.muon_lr is not None:
             raise ValueError("train config: muon needs whole matrices: take strategy: ddp, or leave muon_lr out")
         varied = [task.task for task in self.tasks if task.shards is not None]

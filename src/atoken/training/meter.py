@@ -37,6 +37,8 @@ class Meter:
             self._sums[name] = self._sums.get(name, 0) + share * value.detach()
             self._counts[name] += share
         self.tokens += len(batch.packed.coords)
+        if task == "3d-gaussians":  # what is decoded once and kept; the head itself is small
+            return
         tiles, _ = tile_of(batch.packed.coords, self.config.encoder_tile)
         segments = torch.bincount(batch.packed.coords[:, 0].long() * (int(tiles.max()) + 1) + tiles).tolist()
         features = batch.packed.feats.shape[1]

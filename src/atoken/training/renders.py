@@ -15,10 +15,11 @@ from .batch import Sample
 
 
 class RenderTerms:
-    """The terms render_l1, render_structure, and with a ``distance`` render_perceptual (objectives/render.py)."""
+    """The terms render_l1, render_structure, with a ``distance`` render_perceptual, and with a weight ``log_error``
+    render_log_mse (objectives/render.py)."""
 
-    def __init__(self, distance: Perceptual | None = None) -> None:
-        self.distance = distance
+    def __init__(self, distance: Perceptual | None = None, log_error: float = 0.0) -> None:
+        self.distance, self.log_error = distance, log_error
 
     def __call__(
         self, head: GaussianDecoder, patches: Tensor, packed: Packed, samples: Sequence[Sample]
@@ -32,5 +33,5 @@ class RenderTerms:
             parts = gaussians.split([count * head.config.per_voxel for count in packed.lengths])
             pictures = [render(part, t.cameras).rgb for part, t in zip(parts, targets, strict=True)]
             references = torch.cat([t.pictures for t in targets]).to(patches.device)
-            terms = render_loss(torch.cat(pictures), references, self.distance)
+            terms = render_loss(torch.cat(pictures), references, self.distance, self.log_error)
         return {f"render_{name}": term for name, term in terms.items()}

@@ -87,9 +87,16 @@ def with_latents(model: AToken, channels: int, kinds: tuple[str, ...]) -> AToken
 
 
 def with_head(model: AToken, wanted: ModelConfig) -> AToken:
-    """A copy of ``model`` with a new Gaussian head, that of ``wanted``, in place of its own, if it has one."""
+    """A copy of ``model`` with the Gaussian head of ``wanted``, in place of its own, if it has one.
+
+    The new head is untrained, unless only ``neighbours`` are new: then it goes on computing what the old one does.
+    """
     solid = AToken(replace(model.config, gaussians=wanted.gaussians))
-    solid.load_state_dict(without_head(model.state_dict()), strict=False)
+    own = model.config.gaussians
+    assert wanted.gaussians is not None
+    told = own is not None and not own.neighbours and replace(own, neighbours=wanted.gaussians.neighbours)
+    state = model.state_dict()
+    solid.load_state_dict(state if told == wanted.gaussians else without_head(state), strict=False)
     return solid
 
 
