@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -25,21 +27,44 @@ def noise(count):
 def test_borders_and_insides_by_hand(model):
     frames = noise(36)
     seam = measure_seam(model, [Clip(frames, fps=25)])
-    decoded = model.decode(model.encode(Clip(frames, fps=25)))
-    scores = np.array([psnr(a, b) for a, b in zip(decoded, frames, strict=True)])
-    beside = np.isin(np.arange(36), [15, 16, 31, 32])
-    assert seam.borders == 2
-    assert seam.border == pytest.approx(scores[beside].mean())
-    assert seam.inside == pytest.approx(scores[~beside].mean())
+    whole, later = (
+        np.array([psnr(a, b) for a, b in zip(model.decode(model.encode(Clip(part, fps=25))), part, strict=True)])
+        for part in (frames, frames[8:])
+    )
+    later = np.concatenate([np.zeros(8), later])
+    assert seam.borders == 3  # at 16 and 32, and with tiles from 8 on at 24
+    assert seam.border == pytest.approx((whole[[15, 16, 31, 32]].sum() + later[[23, 24]].sum()) / 6)
+    assert seam.inside == pytest.approx((later[[15, 16, 31, 32]].sum() + whole[[23, 24]].sum()) / 6)
 
 
 def test_a_jump_at_the_border_shows(model, monkeypatch):
-    frames = noise(32)
-    jump = frames.copy()
-    jump[16:] = np.clip(jump[16:].astype(int) + 20, 0, 255)
-    monkeypatch.setattr(model, "decode", lambda tokens: jump)
+    frames = noise(32) // 2
+    monkeypatch.setattr(model, "encode", lambda clip: clip)
+
+    def decode(clip):
+        jump = clip.frames.copy()
+        jump[16:] += 20
+        return jump
+
+    monkeypatch.setattr(model, "decode", decode)
     seam = measure_seam(model, [Clip(frames, fps=25)])
     assert seam.inside_steps > seam.border_steps + 5
+
+
+def test_a_cut_on_a_border_is_no_seam(model, monkeypatch):
+    """Frames that are hard for their own sake, whatever the tiles."""
+    monkeypatch.setattr(model, "encode", lambda clip: clip)
+    monkeypatch.setattr(model, "decode", lambda clip: clip.frames ^ np.uint8(1))
+    frames = noise(40)
+    frames[15:17] = 0
+    seam = measure_seam(model, [Clip(frames, fps=25)])
+    assert seam.border == pytest.approx(seam.inside)
+
+
+def test_tiles_without_a_middle(model):
+    short = AToken(replace(PRESETS["tiny"], decoder_tile=1))
+    with pytest.raises(ValueError, match="no inside"):
+        measure_seam(short, [Clip(noise(8), fps=25)])
 
 
 def test_no_border(model):

@@ -119,6 +119,35 @@ def test_a_residual_head_starts_with_balls_of_the_patches_colours():
     assert float((balls.means - centres.repeat_interleave(4, 0)).abs().max()) <= 0.5 / 64
 
 
+def test_which_voxels_around_are_occupied():
+    _, coords = cloud(400, size=8)  # dense, and with voxels at the edges of the grid
+    coords = torch.cat([coords[:300], coords[300:] + torch.tensor([1, 0, 0, 0])])
+    occupied = {tuple(place) for place in coords.tolist()}
+    for reach in (1, 2):
+        span = range(-reach, reach + 1)
+        expected = [
+            [(b, x + i, y + j, z + k) in occupied for i in span for j in span for k in span]
+            for b, x, y, z in coords.tolist()
+        ]
+        assert torch.equal(module.occupancy(coords, reach, 8), torch.tensor(expected))
+
+
+def test_neighbours_change_nothing_before_they_have_learnt(small):
+    """And then a voxel's Gaussians depend on them, in each sample alone."""
+    told = GaussianDecoder(replace(SMALL, neighbours=2)).requires_grad_(False)
+    missing, unexpected = told.load_state_dict(small.state_dict(), strict=False)
+    assert not unexpected
+    assert all(name.startswith("surroundings.") for name in missing)
+    (feats, coords), (more_feats, more) = cloud(200), cloud(70, seed=1)
+    assert torch.equal(told(feats, coords).means, small(feats, coords).means)
+    torch.nn.init.normal_(told.surroundings.down.weight)
+    alone = told(feats, coords)
+    assert not torch.allclose(alone.means, small(feats, coords).means, atol=1e-4)
+    joined = torch.cat([coords, more + torch.tensor([1, 0, 0, 0])])
+    together = told(torch.cat([feats, more_feats]), joined).split([800, 280])[0]
+    torch.testing.assert_close(together.means, alone.means)
+
+
 def test_a_voxel_outside_the_grid(small):
     feats, coords = cloud(3)
     coords[1, 2] = 64
@@ -133,6 +162,7 @@ def test_a_voxel_outside_the_grid(small):
         ({"per_voxel": 0}, "per_voxel must be positive"),
         ({"window": 7}, "even"),
         ({"opacity": 1.0}, "below 1"),
+        ({"neighbours": -1}, "neighbours must be 0 or more"),
     ],
 )
 def test_configs_that_do_not_fit(change, words):

@@ -43,7 +43,9 @@ def test_the_weights_of_the_terms():
     assert float(terms["l1"]) == pytest.approx(float((noisy - smooth).abs().mean()))
     assert float(terms["structure"]) == pytest.approx(0.2 * float((1 - ms_ssim(noisy, smooth)).mean()), rel=1e-5)
     assert float(terms["perceptual"]) == pytest.approx(0.2 * 4 * float((noisy - smooth).square().mean()), rel=1e-5)
-    assert "perceptual" not in render_loss(noisy, smooth)
+    assert {"perceptual", "log_mse"}.isdisjoint(render_loss(noisy, smooth))
+    logs = (noisy - smooth).square().mean((1, 2, 3)).log()
+    assert float(render_loss(noisy, smooth, log_error=0.3)["log_mse"]) == pytest.approx(0.3 * float(logs.mean()))
 
 
 def box(low: tuple[int, int, int], high: tuple[int, int, int]) -> torch.Tensor:

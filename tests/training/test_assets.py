@@ -18,6 +18,7 @@ from atoken.render.cameras import hammersley_sphere
 from atoken.render.rasterize import render
 from atoken.training.assets import Assets, draw_targets
 from atoken.training.config import AssetsConfig, TaskConfig, TrainConfig
+from atoken.training.tasks import GaussiansAlone
 from atoken.training.trainer import train
 
 from .conftest import SMALL, records, terms
@@ -145,6 +146,52 @@ def test_a_head_that_differs_starts_anew(config, things, tmp_path, monkeypatch):
     assert not torch.equal(model.gaussians.out_layer.weight, old.out_layer.weight)
     deeper = train(replace(run, gaussians=replace(HEAD, depth=2)), tmp_path / "deeper")
     assert len(deeper.gaussians.blocks) == 2
+
+
+def test_neighbours_join_a_head_that_goes_on(config, things, tmp_path):
+    torch.manual_seed(0)
+    start = AToken(replace(SMALL, gaussians=HEAD))
+    torch.nn.init.normal_(start.gaussians.out_layer.weight, std=0.1)
+    start.save_pretrained(tmp_path / "solid")
+    still = replace(config.optimizer, lr=0.0, muon_lr=0.0)
+    run = run_config(things, base=config, steps=4, optimizer=still, init_from=str(tmp_path / "solid"))
+    told = train(replace(run, gaussians=replace(HEAD, neighbours=1)), tmp_path / "told")
+    asset = read_packed(things / "ball-3.npz")
+    tokens = start.eval().encode(asset)
+    assert told.gaussians.surroundings is not None
+    torch.testing.assert_close(told.decode(tokens).means, start.decode(tokens).means, atol=1e-5, rtol=0)
+
+
+def test_the_head_alone_learns_from_patches_that_are_kept(config, things, tmp_path, monkeypatch):
+    """From the same as each time anew, for one decoding of each asset; and resumes exactly."""
+    torch.manual_seed(0)
+    AToken(SMALL).save_pretrained(tmp_path / "flat")
+    assets = AssetsConfig(str(things), "train", SIDE, 2, 32)
+    task = TaskConfig("3d-gaussians", tokens=2000, ratio=1.0, samples=2, assets=assets)
+    run = replace(
+        run_config(things, base=config, init_from=str(tmp_path / "flat"), log=replace(config.log, every=1)),
+        frozen=("encoder", "proj", "decoder"),
+        tasks=(task,),
+    )
+    encode, calls = AToken.encode_packed, []
+    monkeypatch.setattr(AToken, "encode_packed", lambda *a, **k: calls.append(1) or encode(*a, **k))
+    train(run, tmp_path / "whole")
+    assert len(calls) == 3
+    train(run, tmp_path / "parts", stop_after=2)
+    train(run, tmp_path / "parts")
+    decoded = GaussiansAlone._decoded
+    monkeypatch.setattr(GaussiansAlone, "_decoded", lambda self, *a: self.kept.clear() or decoded(self, *a))
+    train(run, tmp_path / "anew")
+    assert terms(tmp_path / "whole") == terms(tmp_path / "parts") == terms(tmp_path / "anew")
+    assert set(terms(tmp_path / "whole")[1]) >= {"3d-gaussians/render_l1", "3d-gaussians/render_log_mse"}
+
+
+def test_the_head_alone_needs_the_rest_frozen(config, things):
+    task = TaskConfig("3d-gaussians", tokens=400, ratio=1.0, assets=AssetsConfig(str(things)))
+    with pytest.raises(ValueError, match="decoder, encoder, proj must be frozen"):
+        replace(config, tasks=(task,), frozen=("encoder", "proj"))
+    with pytest.raises(ValueError, match="needs assets with views"):
+        replace(task, assets=AssetsConfig(str(things), views=0))
 
 
 def test_what_is_no_packed_asset_is_one_sentence(tmp_path):

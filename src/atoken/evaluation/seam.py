@@ -1,10 +1,9 @@
-"""The seam of time tiles: how much worse the frames beside a tile border are than those inside a tile."""
+"""The seam of time tiles: how much worse frames beside a tile border are than the same frames inside a tile."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 
@@ -21,44 +20,52 @@ class Seam:
     border: float
     """Frames beside a border between two tiles: the last one of a tile and the first one of the next."""
     inside: float
-    """All other frames of the same tiles."""
+    """The same frames where tiles begin half a tile later, so that they lie in the middle of one."""
     border_steps: float
     """Differences of neighbouring frames across a border, against those of the originals: a jump shows here."""
     inside_steps: float
     """The same differences inside tiles."""
     borders: int
-    """Number of borders."""
+    """Number of borders, those of both ways of tiling."""
 
 
 def measure_seam(model: AToken, clips: Iterable[Iterable[Frame]]) -> Seam:
-    """Encode and decode ``clips``, and compare the frames at the decoder's tile borders with the rest.
+    """Encode and decode ``clips`` from their first frame and from half a tile later on, and compare the frames at the
+    decoder's tile borders of each with themselves in the other.
 
-    A clip of one tile has no border. Raises ``ValueError`` where no clip has one.
+    Other frames would not do: a cut that falls on a border is harder for its own sake. A clip of one tile has no
+    border. Raises ``ValueError`` where no clip has one, and for tiles of one latent step, which have no middle.
     """
-    length = model.config.decoder_tile * PATCH[0]
+    length, later = model.config.decoder_tile * PATCH[0], model.config.decoder_tile // 2 * PATCH[0]
+    if not later:
+        raise ValueError("tiles of one latent step have no inside that their borders could be compared with")
     frames: tuple[list[float], list[float]] = ([], [])
     steps: tuple[list[float], list[float]] = ([], [])
     for clip in clips:
         shown = list(clip)
         originals = np.stack([frame.pixels for frame in shown])
-        count = len(originals)
-        decoded = model.decode(model.encode(Clip(originals, times=[frame.time for frame in shown])))
-        borders = range(length, count, length)
-        beside = set(chain.from_iterable((border - 1, border) for border in borders))
-        for index in range(count if borders else 0):
-            frames[index in beside].append(psnr(decoded[index], originals[index]))
-        for index in range(1, count if borders else 0):
-            steps[index in borders].append(_step_psnr(decoded, originals, index))
-    if not frames[True]:
+        times = [frame.time for frame in shown]
+        if len(shown) <= length:
+            continue
+        decoded = {
+            start: model.decode(model.encode(Clip(originals[start:], times=times[start:]))) for start in (0, later)
+        }
+        for start, other in ((0, later), (later, 0)):
+            for border in range(start + length, len(shown), length):
+                wanted = originals[border - 1 : border + 1]
+                for beside, tiling in enumerate((other, start)):
+                    given = decoded[tiling][border - 1 - tiling : border + 1 - tiling]
+                    frames[beside].extend(psnr(*pair) for pair in zip(given, wanted, strict=True))
+                    steps[beside].append(_step_psnr(given, wanted))
+    if not steps[1]:
         raise ValueError(f"no clip is longer than one tile of {length} frames, so there is no border to measure")
     inside, border = (float(np.mean(values)) for values in frames)
     inside_steps, border_steps = (float(np.mean(values)) for values in steps)
-    return Seam(border, inside, border_steps, inside_steps, len(steps[True]))
+    return Seam(border, inside, border_steps, inside_steps, len(steps[1]))
 
 
-def _step_psnr(decoded: np.ndarray, originals: np.ndarray, index: int) -> float:
-    """PSNR of the difference between frame ``index`` and the one before, against that of the originals."""
-    pair = slice(index - 1, index + 1)
-    wanted, given = (np.diff(x[pair].astype(np.float64), axis=0) for x in (originals, decoded))
+def _step_psnr(decoded: np.ndarray, originals: np.ndarray) -> float:
+    """PSNR of the difference between two frames [2, H, W, 3], against that of the originals."""
+    wanted, given = (np.diff(pair.astype(np.float64), axis=0) for pair in (originals, decoded))
     error = np.square(given - wanted).mean()
     return float(10 * np.log10(255**2 / error)) if error > 0 else float("inf")
