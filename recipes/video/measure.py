@@ -49,9 +49,7 @@ def main() -> None:
         found = measure_stills(model, [clip])
         video, images = f"{found.video:.2f} ({found.video_tokens:,})", f"{found.images:.2f} ({found.image_tokens:,})"
         print(f"| {name} | {len(clip)} | {video} | {images} |", flush=True)
-    print(
-        "\n| decoder cache | beside borders dB | same inside dB | steps across dB | same inside dB | borders |"
-    )
+    print("\n| decoder cache | beside borders dB | same inside dB | steps across dB | same inside dB | borders |")
     print("|---|---|---|---|---|---|")
     for steps in arguments.cache:
         seam = measure_seam(with_cache(model, steps), clips.values())

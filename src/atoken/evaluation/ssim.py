@@ -5,10 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-WINDOW, SIGMA = 11, 1.5
-C1, C2 = 0.01**2, 0.03**2  # for pixels whose range is 1
-STRIP = 246
-"""Outputs of one matrix product: 256 inputs."""
+from ..objectives.ms_ssim import C1, C2, WINDOW, gaussian_means
 
 
 def ssim(pictures: Tensor, references: Tensor) -> Tensor:
@@ -26,34 +23,10 @@ def ssim(pictures: Tensor, references: Tensor) -> Tensor:
     if min(pictures.shape[-2:]) < WINDOW:
         raise ValueError(f"ssim needs at least {WINDOW} pixels a side, not {list(pictures.shape[-2:])}")
     x, y = (p.float() / 255 - 0.5 for p in (pictures, references))  # centred, so that the squares lose no digits
-    means = _blur(torch.stack([x, y, x.square() + y.square(), x * y]))
+    means = gaussian_means(torch.stack([x, y, x.square() + y.square(), x * y]))
     mean_x, mean_y, squares, product = means
     covariance = product - mean_x * mean_y
     variances = squares - mean_x.square() - mean_y.square()
     mean_x, mean_y = mean_x + 0.5, mean_y + 0.5
     luminance = (2 * mean_x * mean_y + C1) / (mean_x.square() + mean_y.square() + C1)
     return (luminance * (2 * covariance + C2) / (variances + C2)).mean((1, 2, 3))
-
-
-def _blur(maps: Tensor) -> Tensor:
-    """Gaussian means [..., H - 10, W - 10] of maps [..., H, W]."""
-    return _blur_rows(_blur_rows(maps).mT).mT
-
-
-def _blur_rows(maps: Tensor) -> Tensor:
-    """Gaussian means down the rows, as products with a band matrix: several times as fast as a convolution."""
-    rows = maps.shape[-2] - WINDOW + 1
-    parts = []
-    for start in range(0, rows, STRIP):
-        count = min(STRIP, rows - start)
-        parts.append(_band(count, maps) @ maps[..., start : start + count + WINDOW - 1, :])
-    return torch.cat(parts, -2)
-
-
-def _band(count: int, like: Tensor) -> Tensor:
-    """Matrix [count, count + 10] whose row i holds the window at i."""
-    window = torch.exp(-(torch.arange(WINDOW) - WINDOW // 2).double().square() / (2 * SIGMA**2))
-    window = (window / window.sum()).to(like)
-    place = torch.arange(count, device=like.device)[:, None]
-    band = torch.zeros(count, count + WINDOW - 1, dtype=like.dtype, device=like.device)
-    return band.scatter_(1, place + torch.arange(WINDOW, device=like.device), window.expand(count, -1))
