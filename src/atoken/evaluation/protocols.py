@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ..objectives.ms_ssim import SIGMA, WINDOW
 from .assets import DISTANCE, FOV, HELD_OUT_VIEWS, OFFSET, SIZE
 from .psnr import HIGHEST, centre_crop
-from .ssim import SIGMA, WINDOW
 
 
 @dataclass(frozen=True)
