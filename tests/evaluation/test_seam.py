@@ -69,7 +69,7 @@ def test_tiles_without_a_middle(model):
 
 def test_no_border(model):
     with pytest.raises(ValueError, match="no clip is longer than one tile of 16 frames"):
-        measure_seam(model, [Clip(noise(16), fps=25)])
+        measure_seam(model, [Clip(noise(16), fps=25), []])
 
 
 def test_stills_take_as_many_tokens_as_the_video(model):

@@ -188,8 +188,12 @@ def test_the_head_alone_learns_from_patches_that_are_kept(config, things, tmp_pa
 
 def test_the_head_alone_needs_the_rest_frozen(config, things):
     task = TaskConfig("3d-gaussians", tokens=400, ratio=1.0, assets=AssetsConfig(str(things)))
-    with pytest.raises(ValueError, match="decoder, encoder, proj must be frozen"):
+    with pytest.raises(ValueError, match="freeze encoder, proj and decoder"):
         replace(config, tasks=(task,), frozen=("encoder", "proj"))
+    replace(config, tasks=(task,), frozen=("encoder.", "proj.", "decoder."))
+    sharded = replace(config.parallel, strategy="fsdp")
+    with pytest.raises(ValueError, match="take strategy: ddp"):
+        replace(config, tasks=(task,), frozen=("encoder", "proj", "decoder"), parallel=sharded)
     with pytest.raises(ValueError, match="needs assets with views"):
         replace(task, assets=AssetsConfig(str(things), views=0))
 

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from atoken import PRESETS, AToken, Packed
 from atoken.tokens import dense_coords
-from atoken.training.config import read_config
+from atoken.training.config import AssetsConfig, TaskConfig, read_config
 from atoken.training.flops import training_flops
 from atoken.training.plan import H100_PEAK, STATE_BYTES, plan
 
@@ -33,6 +33,13 @@ def test_a_stage_costs_what_its_tasks_do(config):
     assert many.flops == pytest.approx(4 * one.flops)
     assert many.state_bytes == one.state_bytes // 4
     assert one.hours(1000, 0.5) == pytest.approx(one.flops * 1000 / (0.5 * H100_PEAK) / 3600)
+
+
+def test_a_head_alone_costs_no_decoding(config):
+    assets = AssetsConfig("none", voxels=32)
+    alone = TaskConfig("3d-gaussians", tokens=600, ratio=1.0, assets=assets)
+    found = plan(replace(config, tasks=(alone,), frozen=("encoder", "proj", "decoder"), start=None))
+    assert (found.tokens, found.flops, found.activation_bytes) == (600, 0, 0)
 
 
 def test_the_paper_s_stages_follow_table_2(request):

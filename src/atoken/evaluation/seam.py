@@ -43,10 +43,10 @@ def measure_seam(model: AToken, clips: Iterable[Iterable[Frame]]) -> Seam:
     steps: tuple[list[float], list[float]] = ([], [])
     for clip in clips:
         shown = list(clip)
-        originals = np.stack([frame.pixels for frame in shown])
-        times = [frame.time for frame in shown]
         if len(shown) <= length:
             continue
+        originals = np.stack([frame.pixels for frame in shown])
+        times = [frame.time for frame in shown]
         decoded = {
             start: model.decode(model.encode(Clip(originals[start:], times=times[start:]))) for start in (0, later)
         }
@@ -59,9 +59,8 @@ def measure_seam(model: AToken, clips: Iterable[Iterable[Frame]]) -> Seam:
                     steps[beside].append(_step_psnr(given, wanted))
     if not steps[1]:
         raise ValueError(f"no clip is longer than one tile of {length} frames, so there is no border to measure")
-    inside, border = (float(np.mean(values)) for values in frames)
-    inside_steps, border_steps = (float(np.mean(values)) for values in steps)
-    return Seam(border, inside, border_steps, inside_steps, len(steps[1]))
+    frame_means, step_means = ([float(np.mean(values)) for values in kind] for kind in (frames, steps))
+    return Seam(frame_means[1], frame_means[0], step_means[1], step_means[0], len(steps[1]))
 
 
 def _step_psnr(decoded: np.ndarray, originals: np.ndarray) -> float:

@@ -25,7 +25,8 @@ class Weights:
     gram: float = 1e3
     clip: float = 1.0
     log_mse: float = 0.0
-    """Not the paper's: for small models that are judged by PSNR."""
+    """Not the paper's: for small models that are judged by PSNR. Of patches, and of the renderings in ``3d-gaussians``,
+    where ``render`` is its factor."""
     render: float = 1.0
     """Common factor of ``RENDERS``, which bring the weights of objectives/render.py."""
     gan: float = 0.0

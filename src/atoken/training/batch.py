@@ -41,10 +41,10 @@ class Sample:
     caption: str | None = None
     scores: Tensor | None = None
     """A teacher's scores of the picture over its texts, fp32 [T], where they are known beforehand."""
-    name: str | None = None
-    """What its file is called, where one sample comes from one file."""
     views: Targets | None = None
     """3D: pictures of the asset, where the Gaussian head is to learn from them."""
+    name: str | None = None
+    """What its file is called, where one sample comes from one file."""
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ from ..objectives.distillation import AXES
 from ..objectives.sigmoid import START_BIAS, START_LOG_SCALE
 from ..objectives.total import Weights
 
+HEAD_ALONE = "3d-gaussians"
 TASKS = (
     *("image-reconstruction", "image-text", "image-captions"),
     *("video-reconstruction", "video-text"),
-    *("3d-reconstruction", "3d-gaussians", "3d-text"),
+    *("3d-reconstruction", HEAD_ALONE, "3d-text"),
 )
-DECODED = {"encoder", "proj", "decoder"}
-"""What decoded patches come from."""
+DECODED = ("encoder.", "proj.", "decoder.")
+"""What decoded patches come from, which ``HEAD_ALONE`` keeps."""
 MINILM, MINILM_WIDTH = "all-minilm", 384
 MINILM_LOG_SCALE = 3.4
 """exp(3.4) = 30: with it unit vectors can come nearest to a classifier's log-probabilities over the class prompts."""
@@ -189,7 +190,7 @@ class TaskConfig:
             raise ValueError(f"train config: {self.task} needs one of crops, clips, cutouts, assets and shards")
         if self.clips is not None and self.task != "video-reconstruction":
             raise ValueError(f"train config: {self.task} takes no clips")
-        if self.task == "3d-gaussians" and (self.assets is None or not self.assets.views):
+        if self.task == HEAD_ALONE and (self.assets is None or not self.assets.views):
             raise ValueError("train config: 3d-gaussians needs assets with views")
         if self.assets is not None and not self.task.startswith("3d"):
             raise ValueError(f"train config: {self.task} takes no assets")
@@ -333,7 +334,7 @@ class TrainConfig:
     """Of the encoder and of the decoder; None: the preset's. Those that ``init_from`` has not add nothing at first."""
     gaussians: GaussianConfig | None = None
     """Head for 3D. None: that of ``init_from``, if it has one. Where ``init_from`` has none, or another one than this,
-    the head starts anew and all else as it was."""
+    the head starts anew and all else as it was; one that lacks nothing but ``neighbours`` goes on."""
     latent_channels: int | None = None
     """Numbers of a latent; None: the preset's, or that of ``init_from``."""
     quantize: bool = False
@@ -369,10 +370,11 @@ class TrainConfig:
             raise ValueError("train config: at least one task needs a ratio")
         if len({task.task for task in self.tasks}) != len(self.tasks):
             raise ValueError("train config: each task may stand there once")
-        if any(task.task == "3d-gaussians" for task in self.tasks) and not DECODED.issubset(self.frozen):
-            raise ValueError(
-                f"train config: 3d-gaussians keeps what is decoded, so {', '.join(sorted(DECODED))} must be frozen"
-            )
+        if any(task.task == HEAD_ALONE for task in self.tasks):
+            if not all(part.startswith(self.frozen) for part in DECODED):
+                raise ValueError("train config: 3d-gaussians keeps what is decoded: freeze encoder, proj and decoder")
+            if self.parallel.strategy == "fsdp":
+                raise ValueError("train config: each rank of 3d-gaussians decodes what it lacks: take strategy: ddp")
         if self.parallel.strategy == "fsdp" and self.optimizer.muon_lr is not None:
             raise ValueError("train config: muon needs whole matrices: take strategy: ddp, or leave muon_lr out")
         varied = [task.task for task in self.tasks if task.shards is not None]

@@ -12,6 +12,7 @@ from ..bench import matmul_peak
 from ..config import ModelConfig
 from ..model.layout import tile_of
 from .batch import Batch
+from .config import HEAD_ALONE
 from .distributed import Ranks
 from .flops import training_flops
 
@@ -37,7 +38,7 @@ class Meter:
             self._sums[name] = self._sums.get(name, 0) + share * value.detach()
             self._counts[name] += share
         self.tokens += len(batch.packed.coords)
-        if task == "3d-gaussians":  # what is decoded once and kept; the head itself is small
+        if task == HEAD_ALONE:  # what is decoded once and kept; the head itself is small
             return
         tiles, _ = tile_of(batch.packed.coords, self.config.encoder_tile)
         segments = torch.bincount(batch.packed.coords[:, 0].long() * (int(tiles.max()) + 1) + tiles).tolist()

@@ -10,7 +10,7 @@ import torch
 
 from ..config import FRAME_FEATURES, PATCH, PATCH_FEATURES, ModelConfig
 from ..model.tokenizer import AToken
-from .config import TaskConfig, TrainConfig
+from .config import HEAD_ALONE, TaskConfig, TrainConfig
 from .distributed import Ranks
 from .feeds import build_feed
 from .flops import training_flops
@@ -56,6 +56,8 @@ def plan(config: TrainConfig) -> Plan:
         features = PATCH_FEATURES if task.task.startswith("video") else FRAME_FEATURES
         decode = task.task.endswith("reconstruction")
         tokens += often * task.tokens
+        if task.task == HEAD_ALONE:  # what is decoded once and kept; the head itself is small
+            continue
         flops += often * training_flops(model, [segment] * 1, features, decode=decode) * task.tokens / segment
         largest = max(largest, activation_bytes(model, task.tokens, config.parallel.checkpointing, decode))
     sharing = config.ranks if config.parallel.strategy == "fsdp" else 1

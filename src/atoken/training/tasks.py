@@ -27,7 +27,7 @@ from ..understanding.teachers import ClassTeacher, Teacher, TowerTeacher
 from ..understanding.towers import TextTower, text
 from ..understanding.zero_shot import label_embeddings
 from .batch import Batch, Sample
-from .config import MINILM, PerceptualConfig, TextConfig, TrainConfig
+from .config import HEAD_ALONE, MINILM, PerceptualConfig, TextConfig, TrainConfig
 from .renders import RenderTerms
 
 REMEMBERED = 10_000
@@ -198,7 +198,7 @@ def build_tasks(config: TrainConfig, device: str, start: ModelConfig) -> dict[st
         elif task.task == "3d-reconstruction":
             renders = RenderTerms(perceptual_distance(config.perceptual, device))
             tasks[task.task] = Reconstruction(config.loss, renders=renders)
-        elif task.task == "3d-gaussians":
+        elif task.task == HEAD_ALONE:
             renders = RenderTerms(perceptual_distance(config.perceptual, device), config.loss.log_mse)
             tasks[task.task] = GaussiansAlone(renders)
         elif task.task.endswith("reconstruction"):
