@@ -44,3 +44,13 @@ def test_a_term_that_some_ranks_do_not_have_is_a_mean_over_those_that_do():
         one, other = pool.map(run, range(2))
     assert (one["images/l1"], one["images/lpips"]) == pytest.approx((2.0, 5.0))
     assert set(one) == set(other)
+
+
+def test_what_is_decoded_once_is_no_arithmetic_of_a_step():
+    asset = pack([Sample("3d", torch.zeros(4, 768), dense_coords((1, 2, 2, 1)), (1, 2, 2, 1))])
+    meter = Meter(SMALL, Ranks(), autocast=False)
+    meter.add("3d-gaussians", {"render_l1": torch.tensor(1.0)}, 1.0, asset)
+    assert (meter.flops, meter.tokens) == (0, 4)
+    meter.add("3d-reconstruction", {"l1": torch.tensor(1.0)}, 1.0, asset)
+    assert meter.flops > 0
+    assert set(meter.read()) >= {"3d-gaussians/render_l1", "3d-reconstruction/l1"}
