@@ -1,0 +1,1 @@
+"""What every room stands on, and no network: errors, text for people, files."""
