@@ -3,9 +3,9 @@
 import errno
 
 import pytest
-from refusals import refused
 
 from atoken.core.errors import ReadError, reading
+from refusals import refused
 
 
 @pytest.mark.parametrize(
