@@ -13,6 +13,7 @@ from atoken.evaluation.codebook import CodebookUse
 from atoken.evaluation.frechet import FeatureStatistics, frechet_distance
 from atoken.evaluation.psnr import psnr
 from atoken.evaluation.ssim import ssim
+from refusals import refused
 
 
 def pictures(count, height, width):
@@ -56,9 +57,9 @@ def test_ssim_of_equal_and_of_flat_pictures():
 
 def test_ssim_refuses():
     a, _ = pictures(1, 32, 32)
-    with pytest.raises(ValueError, match="uint8"):
+    with refused("uint8"):
         ssim(a.float(), a)
-    with pytest.raises(ValueError, match="11 pixels"):
+    with refused(11):
         ssim(a[..., :8], a[..., :8])
 
 
@@ -125,16 +126,16 @@ def test_statistics_are_saved_and_used_again(tmp_path):
     assert torch.equal(again.sum, x.sum)
     assert torch.equal(again.outer, x.outer)
     (tmp_path / "bad.safetensors").write_bytes(b"no statistics")
-    with pytest.raises(ValueError, match="feature statistics"):
+    with refused(tmp_path / "bad.safetensors"):
         FeatureStatistics.load(tmp_path / "bad.safetensors")
 
 
 def test_statistics_refuse():
-    with pytest.raises(ValueError, match="NaN"):
+    with refused("NaN"):
         statistics(torch.full((2, 3), torch.nan))
-    with pytest.raises(ValueError, match=r"\[B, 4\]"):
+    with refused([2, 3], "4]"):
         FeatureStatistics(4).update(torch.zeros(2, 3))
-    with pytest.raises(ValueError, match="at least 2"):
+    with refused(2):
         frechet_distance(statistics(torch.zeros(1, 3)), statistics(torch.zeros(4, 3)))
 
 
@@ -147,5 +148,5 @@ def test_codebook_use():
     assert use.used() == [1.0, 0.25]
     expected = math.exp(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
     assert use.perplexity() == pytest.approx([4.0, expected])
-    with pytest.raises(ValueError, match=r"0 ... 3"):
+    with refused("0 ... 3"):
         use.update(torch.tensor([[4, 0]]))

@@ -12,6 +12,7 @@ from atoken import PRESETS, AToken, Clip
 from atoken.evaluation.psnr import psnr
 from atoken.evaluation.seam import measure_seam
 from atoken.evaluation.stills import measure_stills
+from refusals import refused
 
 
 @pytest.fixture
@@ -63,12 +64,12 @@ def test_a_cut_on_a_border_is_no_seam(model, monkeypatch):
 
 def test_tiles_without_a_middle(model):
     short = AToken(replace(PRESETS["tiny"], decoder_tile=1))
-    with pytest.raises(ValueError, match="no inside"):
+    with refused("inside"):
         measure_seam(short, [Clip(noise(8), fps=25)])
 
 
 def test_no_border(model):
-    with pytest.raises(ValueError, match="no clip is longer than one tile of 16 frames"):
+    with refused("tile", 16):
         measure_seam(model, [Clip(noise(16), fps=25), []])
 
 
@@ -88,5 +89,5 @@ def test_perfect_images_of_smooth_frames_score_high(model, monkeypatch):
     found = measure_stills(model, [Clip(frames, fps=25)])
     assert found.video == float("inf")
     assert found.images > 45
-    with pytest.raises(ValueError, match="no clips"):
+    with refused("clips"):
         measure_stills(model, [])

@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from atoken.evaluation import classification, retrieval
-from atoken.evaluation.classification import class_vectors, topk_accuracy
+from atoken.evaluation.classification import topk_accuracy
 from atoken.evaluation.retrieval import retrieval_recall
+from refusals import refused
 
 
 def test_recall_counted_by_hand():
@@ -39,29 +40,23 @@ def test_constant_embeddings_retrieve_nothing():
 
 
 def test_a_source_without_caption_is_refused():
-    with pytest.raises(ValueError, match="at least one caption"):
+    with refused("caption"):
         retrieval_recall(torch.eye(3), torch.eye(3), torch.tensor([0, 1, 1]))
 
 
-def test_accuracy_and_prompts(monkeypatch):
+def test_accuracy_counts_labels_among_the_nearest_classes(monkeypatch):
     monkeypatch.setattr(classification, "CHUNK", 2)
-    vectors = {"a cat": [1.0, 0], "cat!": [0.6, 0.8], "a dog": [0, 1.0], "dog!": [0, 1.0]}
-    classes = class_vectors(
-        lambda prompts: torch.tensor([vectors[p] for p in prompts]), ["cat", "dog"], ["a {}", "{}!"]
-    )
-    assert torch.allclose(classes[0], F.normalize(torch.tensor([0.8, 0.4]), dim=0))
+    classes = F.normalize(torch.tensor([[0.8, 0.4], [0, 1.0]]), dim=1)
     sources = torch.tensor([[1.0, 0], [0.2, 1], [0, 1.0]])
     assert topk_accuracy(sources, classes, torch.tensor([0, 0, 1]), ks=(1, 2)) == {1: pytest.approx(2 / 3), 2: 1.0}
-    with pytest.raises(ValueError, match=r"no \{\}"):
-        class_vectors(lambda _: torch.eye(1), ["cat"], ["a photo"])
-    with pytest.raises(ValueError, match="labels"):
+    with refused("labels", "0 ... 1"):
         topk_accuracy(sources, classes, torch.tensor([0, 1, 2]))
 
 
 def test_embeddings_that_are_no_numbers_are_refused():
     broken = torch.full((2, 2), torch.nan)
-    with pytest.raises(ValueError, match="NaN"):
+    with refused("NaN"):
         topk_accuracy(broken, torch.eye(2), torch.tensor([0, 1]))
     for pair in ((broken, torch.eye(2)), (torch.eye(2), broken)):
-        with pytest.raises(ValueError, match="NaN"):
+        with refused("NaN"):
             retrieval_recall(*pair, torch.arange(2))

@@ -9,6 +9,7 @@ from atoken.perceptual import lite0 as module
 from atoken.perceptual.efficientnet import EfficientNetLite, _strided_depthwise, round_to_8
 from atoken.perceptual.lite0 import lite0, lite2
 from atoken.weights.files import read_state_dict
+from refusals import refused
 
 GOLDEN = {
     "lite0": (224, [1.24437, 3.53005, -0.16779, -1.72732, -2.32492], 51.05866, 176.01888, 1768.2103),
@@ -61,7 +62,7 @@ def test_layers_are_named_and_sized(network):
     some = network.features(waves(128), ("stage3", "stage1"))
     assert torch.equal(some[0], maps["stage3"])
     assert torch.equal(some[1], maps["stage1"])
-    with pytest.raises(ValueError, match="no layer 'stage9'"):
+    with refused("stage9"):
         network.features(waves(128), ("stage9",))
 
 
@@ -92,16 +93,16 @@ def test_it_stays_frozen(network):
 
 def test_a_state_dict_of_another_architecture_is_refused():
     state = read_state_dict(module._packaged_file("lite0"))
-    with pytest.raises(ValueError, match="block 3 is"):
+    with refused("block 3"):
         EfficientNetLite("x", state, "", width=1.1, depth=1.0, size=224)
     del state["_blocks.2._bn1.running_var"]
-    with pytest.raises(ValueError, match=r"no _blocks\.2\._bn1\.running_var"):
+    with refused("_blocks.2._bn1.running_var"):
         EfficientNetLite("x", state, "", width=1.0, depth=1.0, size=224)
 
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'atoken\[train\]'"):
+    with refused("pip install 'atoken[train]'"):
         lite0()
 
 
@@ -121,5 +122,5 @@ def test_the_gradient_of_a_strided_depthwise_convolution(kernel, height, width):
 def test_a_network_may_return_some_layers():
     network = lite0(("stage3", "stem"))
     assert [x.shape[1] for x in network.features(waves(64))] == [40, 32]
-    with pytest.raises(ValueError, match="no layer 'stage9'"):
+    with refused("stage9"):
         lite0(("stage9",))

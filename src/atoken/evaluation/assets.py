@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..media.views import DISTANCE, FOV, SIZE, Views, render_views
 from ..render.cameras import Cameras, hammersley_sphere
 
 if TYPE_CHECKING:
     from ..media.packed import PackedAsset
-    from ..media.views import Views
 
-HELD_OUT_VIEWS, OFFSET, DISTANCE, FOV, SIZE = 8, 0.5, 2.0, 40.0, 256
-"""Cameras of the comparison: between those of the encoder's own 16 views."""
+HELD_OUT_VIEWS, OFFSET = 8, 0.5
+"""Cameras of the comparison: between those of the encoder's own 16 views, as far away and as wide."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,6 @@ def read_held_out(path: Path) -> HeldOut:
     from ..media.mesh import read_asset
     from ..media.packed import PACKED_SUFFIX, read_packed
     from ..media.splats import splat_views
-    from ..media.views import render_views
     from ..render.gaussians import Gaussians
     from ..render.ply import is_splat
 

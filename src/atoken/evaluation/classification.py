@@ -1,27 +1,13 @@
-"""Zero-shot classification with prompt ensembles, from embeddings alone."""
+"""Accuracy of zero-shot classification, from embeddings alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .retrieval import CHUNK, check_finite, share_within
-
-
-def class_vectors(
-    embed: Callable[[list[str]], Tensor], names: Sequence[str], templates: Sequence[str] = ("a photo of a {}.",)
-) -> Tensor:
-    """One unit vector [K, W] for each class: the mean over the prompts that ``templates`` make of its name.
-
-    ``embed`` turns prompts into unit vectors [P, W]. Raises ``ValueError`` for a template without ``{}``.
-    """
-    if bad := [template for template in templates if "{}" not in template]:
-        raise ValueError(f"the prompt {bad[0]!r} has no {{}} for the name of the class")
-    vectors = [embed([template.format(name) for template in templates]).mean(0) for name in names]
-    return F.normalize(torch.stack(vectors), dim=1)
 
 
 def topk_accuracy(sources: Tensor, classes: Tensor, labels: Tensor, ks: Sequence[int] = (1, 5)) -> dict[int, float]:

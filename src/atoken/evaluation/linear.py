@@ -33,7 +33,6 @@ class LinearProjection:
             raise ValueError(f"the linear projection has {len(directions)} directions, fewer than {channels}")
         self.mean, self.directions = mean.float().to(device), directions[:channels].float().to(device)
         self.channels, self.origin, self.name = channels, origin, f"linear projection to {channels}"
-        self._size = (0, 0)
 
     @classmethod
     def fit(cls, patches: Iterable[Tensor], channels: int, origin: str) -> LinearProjection:
@@ -66,16 +65,15 @@ class LinearProjection:
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels [B, 3, H, W] -> [B, rows, columns, channels]; edges are padded by their last row and column."""
-        self._size = (pixels.shape[-2], pixels.shape[-1])
         return (to_patches(pixels) - self.mean) @ self.directions.T
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Pixels in the size that was encoded last."""
+    def decode(self, latents: Tensor, size: tuple[int, int]) -> Tensor:
+        """Pixels [B, 3, H, W] of ``size`` (H, W): what was padded is cut off."""
         patches = latents @ self.directions + self.mean  # [B, R, C, 768]
         batch, rows, columns, _ = patches.shape
         blocks = patches.view(batch, rows, columns, ROWS, COLUMNS, 3).permute(0, 5, 1, 3, 2, 4)
         canvas = blocks.reshape(batch, 3, rows * ROWS, columns * COLUMNS)
-        return canvas[..., : self._size[0], : self._size[1]]
+        return canvas[..., : size[0], : size[1]]
 
     def describe(self) -> dict[str, Any]:
         """Numbers, where the directions are from, and their hash."""

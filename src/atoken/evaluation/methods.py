@@ -118,7 +118,7 @@ class TokenizerMethod(Method):
             part = torch.from_numpy(frames[start : start + step]).to(self.device)
             pixels = part.permute(0, 3, 1, 2).float() / 127.5 - 1
             latents = self.tokenizer.encode(pixels).half()
-            decoded = self.tokenizer.decode(latents.float())
+            decoded = self.tokenizer.decode(latents.float(), (pixels.shape[-2], pixels.shape[-1]))
             if decoded.shape != pixels.shape:
                 raise ValueError(f"{self.name} made {list(decoded.shape)} of {list(pixels.shape)}")
             if not bool(torch.isfinite(decoded).all()):

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ..media.views import DISTANCE, FOV, SIZE
 from ..objectives.ms_ssim import SIGMA, WINDOW
-from .assets import DISTANCE, FOV, HELD_OUT_VIEWS, OFFSET, SIZE
+from .assets import HELD_OUT_VIEWS, OFFSET
 from .psnr import HIGHEST, centre_crop
 
 

@@ -169,17 +169,17 @@ def _measure(plan: Plan, progress: Progress, batch: list[Read]) -> None:
         return
     outcomes = {}
     for method in plan.methods:
-        with _clock(progress, f"method: {method.name}"):
-            try:
+        try:
+            with _clock(progress, f"method: {method.name}"):
                 outcomes[method.name] = method.reconstruct(clips)
-            except (ValueError, OSError) as error:
-                if len(batch) == 1:
-                    with progress.together():
-                        progress.record({"name": batch[0][0].name, "error": f"{method.name}: {error}"})
-                    return
-                for single in batch:
-                    _measure(plan, progress, [single])
+        except (ValueError, OSError) as error:
+            if len(batch) == 1:
+                with progress.together():
+                    progress.record({"name": batch[0][0].name, "error": f"{method.name}: {error}"})
                 return
+            for single in batch:
+                _measure(plan, progress, [single])
+            return
     originals = [pixels_of(clip) for clip in clips]
     seen = {ORIGINALS: originals, **{name: [o.frames for o in results] for name, results in outcomes.items()}}
     scores: dict[str, dict[str, list[float]]] = {method.name: {} for method in plan.methods}
@@ -246,6 +246,9 @@ def _judge(
 
 @contextmanager
 def _clock(progress: Progress, part: str) -> Iterator[None]:
+    """Add the seconds of the block, one that fails too. Blocks do not lie in one another, so no second counts twice."""
     start = time.perf_counter()
-    yield
-    progress.seconds[part] += time.perf_counter() - start
+    try:
+        yield
+    finally:
+        progress.seconds[part] += time.perf_counter() - start

@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..core.errors import reading
+from ..core.text import shortened
+
 
 class Tokenizer(Protocol):
     """What an adapter needs; ``encode`` and ``decode`` see batches of pictures of one size, on the run's device."""
@@ -18,8 +21,8 @@ class Tokenizer(Protocol):
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels fp32 [B, 3, H, W] in [-1, 1], any H and W -> latents [B, ...]."""
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents, rounded to fp16 on the way -> pixels [B, 3, H, W], nominally in [-1, 1]."""
+    def decode(self, latents: Tensor, size: tuple[int, int]) -> Tensor:
+        """Latents, rounded to fp16 on the way -> pixels [B, 3, H, W] of ``size`` (H, W), nominally in [-1, 1]."""
 
     def describe(self) -> dict[str, Any]:
         """Model, weights and settings as JSON-ready values."""
@@ -35,7 +38,6 @@ class KLAutoencoder:
     def __init__(self, module: Any, name: str) -> None:
         self.module, self.name = module.eval(), name
         self.stride = 2 ** (len(module.config.block_out_channels) - 1)
-        self._size = (0, 0)
 
     @classmethod
     def load(cls, folder: str | Path, device: str, dtype: torch.dtype) -> KLAutoencoder:
@@ -51,32 +53,30 @@ class KLAutoencoder:
         folder = Path(folder).absolute()
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} is not a folder of diffusers: it has no config.json")
-        try:
-            config = AutoencoderKL.load_config(folder, local_files_only=True)
-            if (found := config.get("_class_name")) != "AutoencoderKL":
-                raise ValueError(f"{folder} holds a {found} of diffusers, not an AutoencoderKL")
+        with reading(folder):
+            found = AutoencoderKL.load_config(folder, local_files_only=True).get("_class_name")
+        if found != "AutoencoderKL":
+            raise ValueError(f"{folder} holds a {shortened(found)} of diffusers, not an AutoencoderKL")
+        with reading(folder):
             module, loaded = AutoencoderKL.from_pretrained(
                 folder, local_files_only=True, torch_dtype=dtype, low_cpu_mem_usage=False, output_loading_info=True
             )
-        except (OSError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"the AutoencoderKL in {folder} cannot be loaded: {reason}") from None
         if loaded["missing_keys"]:
             raise ValueError(f"the weights in {folder} lack {loaded['missing_keys'][0]}")
         return cls(module.to(device), folder.name)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Latents [B, C, H / stride, W / stride]."""
-        height, width = self._size = (pixels.shape[-2], pixels.shape[-1])
+        height, width = pixels.shape[-2:]
         padding = (0, -width % self.stride, 0, -height % self.stride)
         padded = F.pad(pixels, padding, mode="replicate").to(self.module.dtype)
         latents: Tensor = self.module.encode(padded).latent_dist.mode()
         return latents
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Pixels in the size that was encoded last."""
+    def decode(self, latents: Tensor, size: tuple[int, int]) -> Tensor:
+        """Pixels [B, 3, H, W] of ``size`` (H, W): what was padded is cut off."""
         pixels: Tensor = self.module.decode(latents.to(self.module.dtype)).sample
-        return pixels[..., : self._size[0], : self._size[1]]
+        return pixels[..., : size[0], : size[1]]
 
     def describe(self) -> dict[str, Any]:
         """Class, weights and shape of the latents."""

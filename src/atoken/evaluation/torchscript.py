@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..core.errors import reading
+from ..core.text import shortened
 from ..device import is_short_of_memory
 from ..perceptual.network import file_hash, weight_file
 
@@ -33,10 +35,8 @@ class FeatureScript:
     def __init__(self, path: Path, name: str, call: Call, device: str) -> None:
         self.name, self._call = name, call
         self.weights_hash = file_hash(path)
-        try:
+        with reading(path, "give the TorchScript file itself, downloaded again"):
             self.module = torch.jit.load(str(path), map_location=device).eval()
-        except RuntimeError:
-            raise ValueError(f"{path} is not a TorchScript file") from None
 
     @torch.no_grad()
     def __call__(self, frames: Tensor) -> Tensor | None:
@@ -46,7 +46,7 @@ class FeatureScript:
         except (RuntimeError, torch.jit.Error) as error:
             if is_short_of_memory(error):
                 raise
-            reason = str(error).strip().splitlines()[-1]
+            reason = shortened(str(error).strip().splitlines()[-1])
             raise ValueError(f"{self.name} is not the network that it should be: {reason}") from None
         if features is None:
             return None

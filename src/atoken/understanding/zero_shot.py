@@ -31,9 +31,3 @@ def label_embeddings(tower: TextTower, labels: Sequence[str], templates: Sequenc
 def probabilities(embeddings: Tensor, labels: Tensor, log_scale: float) -> Tensor:
     """Softmax over labels of ``exp(log_scale) * cos``: embeddings [B, D], labels [L, D] of unit length -> [B, L]."""
     return (embeddings @ labels.t() * torch.tensor(log_scale).exp()).softmax(-1)
-
-
-def top_k_accuracy(scores: Tensor, truth: Tensor, k: int) -> float:
-    """Share of the rows of scores [B, L] whose label ``truth`` int64 [B] is among the ``k`` best."""
-    best = scores.topk(min(k, scores.shape[1])).indices
-    return float((best == truth[:, None]).any(1).float().mean())
