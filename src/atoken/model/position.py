@@ -19,8 +19,8 @@ class PositionTable(nn.Module):
     def __init__(self, size: int, width: int) -> None:
         super().__init__()
         self.size = size
-        self.position_embedding = nn.Embedding(size * size, width)
-        nn.init.normal_(self.position_embedding.weight, std=0.02)
+        # nn.Embedding's own start on the device "meta" imports torch._dynamo: a second of every load
+        self.position_embedding = nn.Embedding.from_pretrained(0.02 * torch.randn(size * size, width), freeze=False)
 
     def forward(self, layout: Layout) -> Tensor:
         """Position of every token in the layout's order: fp32 [N, W]."""

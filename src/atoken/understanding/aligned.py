@@ -8,9 +8,10 @@ from .towers import TextTower, text
 
 if TYPE_CHECKING:
     from ..model.tokenizer import AToken
+    from .lazy import LazyModel
 
 
-def tower_of(model: AToken) -> TextTower:
+def tower_of(model: AToken | LazyModel) -> TextTower:
     """The text tower of ``model``. Raises ``ValueError`` for a model that was not trained with texts."""
     name = model.config.text_tower
     if name is None:

@@ -1,20 +1,20 @@
-"""An index of a folder: embeddings in one safetensors file, what they are of in JSON, search by a matrix product."""
+"""An index of a folder: embeddings and what they are of in one file, search by a matrix product."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from ..core.errors import ReadError, reading
 from ..files import atomic_write
-from ..weights.files import read_safetensors
 
-VECTORS, FILES = "vectors.safetensors", "files.json"
+VECTORS = "vectors.safetensors"
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Index:
-    """Unit vectors fp32 [N, D] of N files below a folder, and the weights that made them."""
+    """Unit vectors fp32 [N, D] of N files below a folder, and what made them."""
 
     weights: str
+    """Identity of the model."""
     entries: tuple[Entry, ...]
     vectors: Tensor
+    words: Tensor = field(default_factory=lambda: torch.empty(0))
+    """The best cosine of each of ``chance.WORDS`` with any file, fp32 [M]; empty until a text was looked for."""
 
     def search(self, query: Tensor, count: int) -> list[tuple[Entry, float]]:
         """The ``count`` entries nearest to a unit vector [D], with their cosines, nearest first."""
@@ -43,29 +46,29 @@ class Index:
         return [(self.entries[i], score) for i, score in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
 
     def save(self, folder: Path) -> None:
-        """Write both files, each atomically; an end between the two leaves no index, rather than another's names."""
-        (folder / FILES).unlink(missing_ok=True)
+        """Write one file atomically: who reads meanwhile, or after an interruption, sees the old or the new index.
+
+        The names are JSON in a tensor of bytes: a safetensors header holds no more than 100 MB.
+        """
+        values = {"weights": self.weights, "files": [asdict(entry) for entry in self.entries]}
+        names = torch.frombuffer(bytearray(json.dumps(values).encode()), dtype=torch.uint8)
         with atomic_write(folder / VECTORS) as temporary:
-            temporary.write_bytes(safetensors.torch.save({"vectors": self.vectors.contiguous()}))
-        with atomic_write(folder / FILES) as temporary:
-            values = {"weights": self.weights, "files": [asdict(entry) for entry in self.entries]}
-            temporary.write_text(json.dumps(values, indent=1) + "\n")
+            tensors = {"vectors": self.vectors.contiguous(), "words": self.words, "names": names}
+            temporary.write_bytes(safetensors.torch.save(tensors))
 
     @classmethod
     def load(cls, folder: Path) -> Index | None:
-        """The index in ``folder``, or None where there is none. Raises ``ValueError`` for a damaged one."""
-        if not (folder / VECTORS).is_file() or not (folder / FILES).is_file():
+        """The index in ``folder``, or None where there is none. Raises ``ReadError`` for a damaged one."""
+        path, remedy = folder / VECTORS, f"remove {folder} and search again"
+        if not path.is_file():
             return None
-        vectors = read_safetensors(folder / VECTORS).get("vectors")
-        try:
-            values = json.loads((folder / FILES).read_text())
-            entries = tuple(Entry(**entry) for entry in values["files"])
-            weights = str(values["weights"])
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{folder / FILES} is damaged: remove {folder} and search again") from None
-        if vectors is None or vectors.ndim != 2 or len(vectors) != len(entries):
-            raise ValueError(f"{folder / VECTORS} does not fit {FILES} beside it: remove {folder} and search again")
-        return cls(weights, entries, vectors)
+        with reading(path, remedy):
+            tensors = safetensors.torch.load(path.read_bytes())
+            vectors, values = tensors["vectors"], json.loads(tensors["names"].numpy().tobytes())
+            entries = tuple(Entry(str(e["path"]), int(e["size"]), int(e["modified"])) for e in values["files"])
+            if vectors.ndim != 2 or vectors.dtype != torch.float32 or len(vectors) != len(entries):
+                raise ReadError(f"{path} has other vectors than files: {remedy}")
+            return cls(str(values["weights"]), entries, vectors, tensors["words"])
 
 
 def entry_of(path: Path, root: Path) -> Entry:
@@ -83,6 +86,8 @@ def update(
 ) -> Index:
     """The index of ``paths`` below ``root``: vectors of files with the same path, size and time are kept.
 
+    It is ``known`` itself where nothing has changed.
+
     ``embed`` gives vectors [n, D] of those files of a list that could be read. Nothing is kept of other weights, nor
     of files that are gone.
     """
@@ -97,4 +102,6 @@ def update(
     present = [entry for entry in entries.values() if entry in kept]
     if not present:
         raise ValueError(f"nothing in {root} could be embedded")
+    if known is not None and (known.weights, known.entries) == (weights, tuple(present)):
+        return known
     return Index(weights, tuple(present), torch.stack([kept[entry] for entry in present]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -30,8 +31,10 @@ class TextTower(Protocol):
     """How ``text`` calls it, and how ``ModelConfig.text_tower`` names it."""
     width: int
     """Numbers of an embedding."""
-    weights_hash: str
-    """SHA-256 of the weights."""
+
+    @property
+    def weights_hash(self) -> str:
+        """SHA-256 of the weights."""
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Embeddings of B texts: fp32 [B, width] of unit length, on the CPU."""
@@ -66,9 +69,13 @@ class MiniLM:
         self.tokenizer.enable_truncation(self.longest)
         self.tokenizer.no_padding()
         state = read_safetensors(folder / "model.safetensors")
-        self.weights_hash = fingerprint(state)
         self.model: Bert = Bert(state, heads=12).to(device)
         self.device = device
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """SHA-256 of the weights; counted when first asked for, which a search never does."""
+        return fingerprint({name.replace("/", "."): tensor for name, tensor in self.model.state_dict().items()})
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Tensor:
@@ -102,8 +109,12 @@ class SigLIPText:
         self.model = model.eval().requires_grad_(False).to(device)
         self.name, self.device = source, device
         self.width = int(getattr(model.config, "projection_size", None) or model.config.hidden_size)
-        self.weights_hash = fingerprint(model.state_dict())
         self.longest = int(model.config.max_position_embeddings)
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """SHA-256 of the weights; counted when first asked for."""
+        return fingerprint(self.model.state_dict())
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Tensor:

@@ -59,13 +59,7 @@ def read_model(directory: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     for name in (CONFIG, WEIGHTS):
         if not (directory / name).is_file():
             raise FileNotFoundError(f"{directory} is not a model directory: it has no {name}")
-    try:
-        values: Any = json.loads((directory / CONFIG).read_text())
-        config = ModelConfig.from_dict(values)
-    except RecursionError:
-        raise ValueError(f"{directory / CONFIG}: it is nested too deeply") from None
-    except ValueError as error:
-        raise ValueError(f"{directory / CONFIG}: {error}") from None
+    config = read_config(directory)
     state = read_safetensors(directory / WEIGHTS)
     try:
         state = unpack_int8(state)
@@ -73,6 +67,17 @@ def read_model(directory: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
         raise ValueError(f"{directory / WEIGHTS}: {error}") from None
     check_weights(state, directory / WEIGHTS)
     return config, state
+
+
+def read_config(directory: Path) -> ModelConfig:
+    """Config of a model directory. Raises ``ValueError`` with one sentence."""
+    try:
+        values: Any = json.loads((directory / CONFIG).read_text())
+        return ModelConfig.from_dict(values)
+    except RecursionError:
+        raise ValueError(f"{directory / CONFIG}: it is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{directory / CONFIG}: {error}") from None
 
 
 def check_weights(state: dict[str, Tensor], path: Path) -> None:
