@@ -1,8 +1,11 @@
 """A run counts what it should, stops anywhere, goes on, and says what each number is."""
 
+import errno
 import json
+import os
 import shutil
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -284,6 +287,17 @@ def test_lost_lines_are_said(plan, tmp_path):
     (tmp_path / "out/items.jsonl").write_bytes(b"")
     with refused(tmp_path / "out/items.jsonl", "--overwrite"):
         run(plan, tmp_path / "out")
+
+
+def test_a_full_disk_is_said_with_the_path(tmp_path, monkeypatch):
+    """An open file does not say which one it is when it cannot be written."""
+    progress = Progress(tmp_path / "out", "one")
+    fails = Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    monkeypatch.setattr(progress, "_items", Mock(write=fails, flush=fails))
+    for change in (lambda: progress.record({"name": "a"}), progress.save):
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as caught:
+            change()
+        assert caught.value.filename == str(tmp_path / "out/items.jsonl")
 
 
 def test_equal_pictures_count_as_100_db_and_what_a_method_cannot_do_is_left_out(plan, tmp_path):

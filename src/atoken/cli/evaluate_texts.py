@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ..core.text import clean
 from ..device import find_device
 from ..evaluation.progress import RESULTS, STATE, make_room
 from ..evaluation.readers import read_layout
@@ -20,7 +21,7 @@ from ..evaluation.understand import PROTOCOLS, check_items, measure
 from ..understanding.aligned import tower_of
 from ..weights.load import load
 from . import options, paths
-from .report import clean, say, show_table
+from .report import say, show_table
 
 if TYPE_CHECKING:
     from .evaluate import Settings

@@ -111,7 +111,8 @@ def search(request: Search) -> None:
     for entry, score in found:
         typer.echo(f"{score:.3f}  {clean(root / entry.path)}")
     if tower and not fits(found[0][1], index.words):
-        say(f"note: nothing in {root} fits {shortened(request.query)!r} better than everyday words do")
+        asked = shortened(request.query)
+        say(f"note: nothing in {root} fits {asked!r} better than everyday words do: it may not be there")
     if request.page:
         results = [(root / entry.path, score) for entry, score in found]
         with atomic_write(request.page) as temporary:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib.resources import as_file, files
 from importlib.util import find_spec
 
 import numpy as np
 from torch import Tensor
 
+from ..core.text import escaped
 from ..media.image import read_image
 from ..media.packed import PackedAsset
 from ..media.video import open_video
@@ -91,8 +91,8 @@ def nearest(shown: Sequence[Thing], query: Tensor) -> list[tuple[Thing, float]]:
 
 def _figure(thing: Thing, lines: Sequence[str]) -> str:
     picture = page.embed(thing.picture, quality=80)
-    words = "<br>".join(map(escape, lines))
-    return f"<figure><img src='{picture}' alt='{thing.name}'><figcaption><b>{words}</b></figcaption></figure>"
+    words = "<br>".join(map(escaped, lines))
+    return f"<figure><img src='{picture}' alt='{escaped(thing.name)}'><figcaption><b>{words}</b></figcaption></figure>"
 
 
 def _row(figures: Sequence[str]) -> str:

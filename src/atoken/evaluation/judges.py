@@ -150,15 +150,21 @@ class NetworkFiles:
     inception: Path | None = None
     i3d: Path | None = None
 
+    @property
+    def given(self) -> dict[str, str]:
+        """The metric of each file that is there, by the name of its option."""
+        metrics = {"vgg16": "lpips", "alexnet": "lpips", "inception": "rfid", "i3d": "rfvd"}
+        return {f"--{name}": metric for name, metric in metrics.items() if getattr(self, name)}
+
 
 def build_judges(metrics: Collection[str], files: NetworkFiles, clip: int, device: str) -> list[Judge]:
     """The judges that give ``metrics``.
 
     Raises ``ValueError`` that says where a missing network is to be had, or which file no metric reads.
     """
-    for name, metric in (("vgg16", "lpips"), ("alexnet", "lpips"), ("inception", "rfid"), ("i3d", "rfvd")):
-        if getattr(files, name) and metric not in metrics:
-            raise ValueError(f"--{name} is for {metric}, which is not measured: name it in --metrics")
+    for option, metric in files.given.items():
+        if metric not in metrics:
+            raise ValueError(f"{option} is for {metric}, which is not measured: name it in --metrics")
     if files.vgg16 and files.alexnet:
         raise ValueError("--vgg16 and --alexnet are two networks for one lpips: give one of them")
     judges: list[Judge] = []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
+
+from ..core.text import escaped
 
 WIDTH, HEIGHT = 560, 340
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 14, 46
@@ -24,7 +25,7 @@ def curves(series: Curves, x_label: str, y_label: str) -> str:
         up = (y - low_y) / (high_y - low_y)
         return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
 
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_label)} over {escape(x_label)}">']
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escaped(y_label)} over {escaped(x_label)}">']
     for power in range(math.ceil(low_x), math.floor(high_x) + 1):
         x, _ = place(2.0**power, low_y)
         parts.append(f'<path class="grid" d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
@@ -34,10 +35,10 @@ def curves(series: Curves, x_label: str, y_label: str) -> str:
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>')
+    parts.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escaped(x_label)}</text>')
     parts.append(
         f'<text transform="translate(14 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle">'
-        f"{escape(y_label)}</text>"
+        f"{escaped(y_label)}</text>"
     )
     for index, (name, line) in enumerate(series.items()):
         colour = COLOURS[index % len(COLOURS)]
@@ -45,7 +46,7 @@ def curves(series: Curves, x_label: str, y_label: str) -> str:
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in spots)
         parts.append(f'<g stroke="{colour}" fill="{colour}"><path fill="none" stroke-width="2" d="M{path}"/>')
         for (x, y), (rate, value) in zip(spots, sorted(line), strict=True):
-            title = f"{escape(name)}: {rate:.3g}, {value:.4g}"
+            title = f"{escaped(name)}: {rate:.3g}, {value:.4g}"
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{title}</title></circle>')
         parts.append("</g>")
     return "".join([*parts, "</svg>", legend(list(series))])
@@ -54,7 +55,7 @@ def curves(series: Curves, x_label: str, y_label: str) -> str:
 def legend(names: Sequence[str]) -> str:
     """Names beside their colours."""
     entries = (
-        f'<span><i style="background:{COLOURS[index % len(COLOURS)]}"></i>{escape(name)}</span>'
+        f'<span><i style="background:{COLOURS[index % len(COLOURS)]}"></i>{escaped(name)}</span>'
         for index, name in enumerate(names)
     )
     return f'<p class="legend">{"".join(entries)}</p>'
@@ -64,7 +65,7 @@ def bars(shares: Sequence[tuple[str, float]], unit: str) -> str:
     """Horizontal bars with their values."""
     most = max((value for _, value in shares), default=0) or 1
     rows = (
-        f'<tr><td>{escape(name)}</td><td class="bar"><i style="width:{100 * value / most:.1f}%"></i></td>'
+        f'<tr><td>{escaped(name)}</td><td class="bar"><i style="width:{100 * value / most:.1f}%"></i></td>'
         f"<td class=number>{value:.2f} {unit}</td></tr>"
         for name, value in shares
     )

@@ -59,7 +59,8 @@ class Progress:
 
     def record(self, line: Mapping[str, Any]) -> None:
         """Add a finished item."""
-        self._written += self._items.write(json.dumps(line).encode() + b"\n")
+        with self._naming_items():
+            self._written += self._items.write(json.dumps(line).encode() + b"\n")
         self.done += 1
 
     def vectors(self, metric: str, method: str, features: Tensor) -> None:
@@ -75,7 +76,8 @@ class Progress:
 
     def save(self) -> None:
         """Write the state; a reader sees the old or the new one."""
-        self._items.flush()
+        with self._naming_items():
+            self._items.flush()
         header = {
             "fingerprint": self.fingerprint,
             "done": self.done,
@@ -92,6 +94,14 @@ class Progress:
             temporary.write_bytes(
                 safetensors.torch.save({**tensors, "[null]": torch.zeros(1)}, {"run": json.dumps(header)})
             )
+
+    @contextmanager
+    def _naming_items(self) -> Iterator[None]:
+        """Put the name of the file into errors of writing it, which know none."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.folder / ITEMS)) from error
 
     def close(self) -> None:
         """Save, unless an interruption left the counts half changed, and let go of the file."""

