@@ -18,6 +18,7 @@ def data(picture, tmp_path):
     return tmp_path / "data"
 
 
+@pytest.mark.slow
 def test_table_json_and_report(atoken, tiny, data, tmp_path):
     arguments = ["eval", tiny, "--protocol", "native", "--data", data, *METRICS, "--out", tmp_path / "out"]
     result = atoken(*arguments, "--against", "jpeg,webp", "--rates", "1,4")

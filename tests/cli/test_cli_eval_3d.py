@@ -37,6 +37,7 @@ def toys(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_held_out_views(atoken, solid, toys, tmp_path):
     arguments = ["eval", solid, "--protocol", "paper-3d", "--data", toys, "--out", tmp_path / "out"]
     result = atoken(*arguments, "--kind", "continuous", *METRICS, "--against", "voxels")

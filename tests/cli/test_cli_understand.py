@@ -72,6 +72,7 @@ def test_a_file_finds_its_like_without_words(atoken, aligned, folder, monkeypatc
     assert "blue & co.png" in result.stdout.splitlines()[0]
 
 
+@pytest.mark.slow
 def test_the_page_shows_videos_and_assets_too(atoken, aligned, tmp_path, film):
     pytest.importorskip("trimesh").creation.box((1, 1, 1)).export(tmp_path / "box.glb")
     film.write(tmp_path / "clip.mp4", "mpeg4", film.frames(8))

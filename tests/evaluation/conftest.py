@@ -29,11 +29,16 @@ def tiny():
     return AToken(PRESETS["tiny"]).eval()
 
 
-@pytest.fixture
-def plan(pictures, tiny):
-    """Psnr, ssim and the Lite0 distances of a random model on the pictures in their own size."""
+@pytest.fixture(scope="session")
+def network():
     from atoken.perceptual.lite0 import lite0
 
+    return lite0()
+
+
+@pytest.fixture
+def plan(pictures, tiny, network):
+    """Psnr, ssim and the Lite0 distances of a random model on the pictures in their own size."""
     metrics = ("psnr", "ssim", "lite0-distance", "lite0-frechet")
     return Plan(
         protocol=PROTOCOLS["native"],
@@ -41,7 +46,7 @@ def plan(pictures, tiny):
         items=picture_folder(pictures),
         data="set",
         methods=[ATokenMethod(tiny, "tiny", kind) for kind in ("continuous", "discrete")],
-        judges=[PixelJudge(metrics), Lite0Judge(lite0(), metrics)],
+        judges=[PixelJudge(metrics), Lite0Judge(network, metrics)],
         batch=2,
         device="cpu",
     )

@@ -85,6 +85,7 @@ def test_every_number_carries_its_protocol(plan, tmp_path):
     assert text.count("\n| tiny, ") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["model", "counting"])
 def test_an_interrupted_run_goes_on_to_the_same_numbers(plan, tmp_path, monkeypatch, place):
     whole = summarise(plan, run(plan, tmp_path / "whole"))
@@ -136,6 +137,7 @@ def test_items_that_cannot_be_read_are_said_and_not_counted(plan, pictures, tmp_
     assert "not a JPEG, PNG" in results["failures"][0]["error"]
 
 
+@pytest.mark.slow
 def test_saved_statistics_of_the_originals_are_used_again(plan, tmp_path):
     progress = run(plan, tmp_path / "out")
     whole = summarise(plan, progress)
@@ -191,6 +193,7 @@ def test_videos_frame_by_frame_and_clip_by_clip(tmp_path):
     assert numbers["psnr"]["protocol"]["n"] == 2
 
 
+@pytest.mark.slow
 def test_names_that_are_odd_survive_an_interruption(plan, tiny, tmp_path, monkeypatch):
     first = plan.items[0].path
     for name in ("line\u2028end", "no\udcffutf", "quote\"'<script>"):
