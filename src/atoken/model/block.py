@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .attention import SelfAttention
 from .layout import Spans
-from .memory import LayerMemory
+from .memory import CacheStep, LayerCache
 from .norm import EPS, RMSNorm
 
 
@@ -54,7 +54,9 @@ class Block(nn.Module):
         self.norm2 = RMSNorm(width) if decoder else nn.LayerNorm(width, EPS)
         self.mlp = Mlp(width, mlp_width, bias=not decoder, gelu=gelu)
 
-    def forward(self, x: Tensor, rope: Tensor, spans: Spans, memory: LayerMemory | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, rope: Tensor, spans: Spans, cache: tuple[LayerCache, CacheStep] | None = None
+    ) -> Tensor:
         """x [N, W] in the layout's order, rope complex64 [N, 1, D/2]; returns [N, W]."""
-        x = x + self.attn(self.norm1(x), rope, spans, memory)
+        x = x + self.attn(self.norm1(x), rope, spans, cache)
         return x + self.mlp(self.norm2(x))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,8 +11,8 @@ from torch import Tensor, nn
 from ..config import PATCH_FEATURES, ModelConfig
 from ..tokens import Packed
 from .block import Block
-from .layout import Layout, Spans, tile_of
-from .memory import LayerMemory, TileMemory
+from .layout import Layout, tile_of
+from .memory import LayerCache, TileMemory, TileStep
 from .norm import RMSNorm
 from .position import PositionTable
 
@@ -37,7 +39,7 @@ class Decoder(nn.Module):
         if config.decoder_cache:
             return self._decode_with_memory(packed.feats, packed.coords, features)
         layout = packed.layout(config.decoder_tile, config.head_dim)
-        return layout.scatter(self._decode(layout.gather(packed.feats), layout, layout.spans, features))
+        return layout.scatter(self._decode(layout.gather(packed.feats), layout, features))
 
     def new_memory(self) -> TileMemory:
         """An empty memory, for ``decode_tile`` from the first tile on."""
@@ -47,17 +49,25 @@ class Decoder(nn.Module):
     def decode_tile(self, latents: Tensor, coords: Tensor, steps: Tensor, memory: TileMemory, features: int) -> Tensor:
         """The next time tile of every sample: latents [N, C] at coords int [N, 5], time ``steps`` int64 [N] in it."""
         step = memory.next_tile(coords, steps)
-        inputs = step.layout.gather(latents)
-        return step.layout.scatter(self._decode(inputs, step.layout, step.spans, features, memory.layers))
+        layout = step.layout
+        return layout.scatter(self._decode(layout.gather(latents), layout, features, memory.layers, step))
 
     def _decode(
-        self, latents: Tensor, layout: Layout, spans: Spans, features: int, memories: list[LayerMemory] | None = None
+        self,
+        latents: Tensor,
+        layout: Layout,
+        features: int,
+        caches: Sequence[LayerCache] = (),
+        step: TileStep | None = None,
     ) -> Tensor:
         """Latents [N, C] to patches [N, features], both in the layout's order."""
         x = self.input_layer(latents.to(self.input_layer.weight.dtype))
         x = x + self.pos_embedder(layout).to(x.dtype)
         for index, block in enumerate(self.blocks):
-            x = block(x, layout.rope, spans, memories[index] if memories else None)
+            if step is None:
+                x = block(x, layout.rope, layout.spans)
+            else:
+                x = block(x, layout.rope, step.spans, (caches[index], step))
         return F.linear(self.out_norm(x), self.out_layer.weight[:features])
 
     def _decode_with_memory(self, latents: Tensor, coords: Tensor, features: int) -> Tensor:

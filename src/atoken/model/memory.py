@@ -1,7 +1,8 @@
-"""The decoder's key/value memory over time tiles: each tile also sees the last steps of the one before."""
+"""Keys and values that are kept from one call of a network to the next: of the last steps, or of all tokens so far."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,43 +13,75 @@ from .rope import rope_table
 
 
 @dataclass
-class LayerMemory:
-    """Keys (after QK norm, before the rotary positions) and values that one layer carries to the next tile."""
+class LayerCache:
+    """Keys (after QK norm) and values [M, H, D] that one layer carries from call to call."""
 
-    step: TileStep | None = None
     keys: Tensor | None = None
     values: Tensor | None = None
 
-    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Put the memory in front of each segment of k, v [N, H, D]; returns keys, values and the keys' rotations."""
-        step = self.step
-        assert step is not None
+    def extend(self, k: Tensor, v: Tensor, step: CacheStep) -> tuple[Tensor, Tensor]:
+        """Put what is cached in front of each segment of k, v [N, H, D], and keep what ``step`` says."""
         all_k, all_v = k, v
         if self.keys is not None and self.values is not None:
             all_k = torch.cat([self.keys, k])[step.key_order]
             all_v = torch.cat([self.values, v])[step.key_order]
-        self.keys, self.values = k[step.keep], v[step.keep]
-        return all_k, all_v, step.key_rope
+        self.keys, self.values = (all_k, all_v) if step.keep is None else (k[step.keep], v[step.keep])
+        return all_k, all_v
 
 
 @dataclass(frozen=True)
-class TileStep:
-    """One time tile of every sample that reaches it: its layout, what enters and leaves the memory."""
+class CacheStep:
+    """What one call needs to know of the cache, the same for all layers."""
+
+    spans: Spans
+    """Queries and keys of each segment, cached ones included."""
+    key_order: Tensor
+    """int64 [M + N], order of (cached, new) that puts each segment's cached keys before its new ones."""
+    key_rope: Tensor | None = None
+    """Rotations of all keys, complex64 [M + N, 1, D/2]; None where keys are cached rotated."""
+    keep: Tensor | None = None
+    """int64, the new tokens that the next call will see; None to keep all keys, cached and new."""
+
+
+class KVCache:
+    """All keys and values so far of a causal network, for any number of segments that grow at their own pace.
+
+    ``step = cache.append(lengths)`` announces the new tokens of each segment; then every layer is called with
+    ``(cache.layers[i], step)``, ``step.spans`` and ``causal=True``. The results are those of one call on the whole.
+    """
+
+    def __init__(self, layers: int) -> None:
+        self.layers = [LayerCache() for _ in range(layers)]
+        self.lengths: list[int] = []
+        """Cached tokens of each segment."""
+
+    def append(self, lengths: Sequence[int], device: torch.device | str = "cpu") -> CacheStep:
+        """Enter ``lengths`` new tokens of each segment, which lie packed one segment after the other.
+
+        Raises ``ValueError`` for another number of segments than before, or a segment without a new token.
+        """
+        before = self.lengths or [0] * len(lengths)
+        if len(lengths) != len(before) or min(lengths, default=0) < 1:
+            raise ValueError(f"the cache holds {len(before)} segments, which need 1 or more new tokens each: {lengths}")
+        names = torch.arange(len(lengths))
+        owner = torch.cat([names.repeat_interleave(torch.tensor(part)) for part in (before, list(lengths))])
+        self.lengths = [old + new for old, new in zip(before, lengths, strict=True)]
+        spans = Spans.of(list(lengths), self.lengths, torch.device(device))
+        return CacheStep(spans, owner.argsort(stable=True).to(device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileStep(CacheStep):
+    """One time tile of every sample that reaches it: what enters and leaves the cache, and the tile's layout."""
 
     layout: Layout
-    spans: Spans
-    key_order: Tensor
-    """int64 [memory + N], order of (memory, tile) that puts each segment's memory before its tokens."""
-    key_rope: Tensor
-    keep: Tensor
-    """int64, computation index of the tokens that the next tile will see."""
 
 
 class TileMemory:
     """What the decoder carries from one time tile of ``tile`` latent steps to the next: the last ``cache`` steps."""
 
     def __init__(self, layers: int, tile: int, cache: int, head_dim: int) -> None:
-        self.layers = [LayerMemory() for _ in range(layers)]
+        self.layers = [LayerCache() for _ in range(layers)]
         self.tile, self.cache, self.head_dim = tile, cache, head_dim
         self._kept: tuple[Tensor, Tensor] | None = None
         """Sample int64 [M] and position int64 [M, 4] of the remembered tokens; None before the first tile."""
@@ -79,13 +112,10 @@ class TileMemory:
         keep = (local >= tile - cache).nonzero()[:, 0] if cache else local.new_zeros(0)
         shifted = local[keep] - (tile - cache)
         self._kept = owner[keep], torch.cat([shifted[:, None], positions[keep, 1:]], 1)
-        step = TileStep(
+        return TileStep(
             layout=layout,
             spans=Spans.of(lengths.tolist(), keys.tolist(), coords.device),
             key_order=key_order,
             key_rope=rope_table(key_positions, self.head_dim),
             keep=keep,
         )
-        for layer in self.layers:
-            layer.step = step
-        return step

@@ -6,27 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import attend
+from .attention import CrossAttention
 from .block import Mlp
 from .layout import Spans
 from .norm import EPS
-
-
-class CrossAttention(nn.Module):
-    """Multi-head cross-attention with biases and without positions."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.to_q = nn.Linear(width, width)
-        self.to_kv = nn.Linear(width, 2 * width)
-        self.to_out = nn.Linear(width, width)
-
-    def forward(self, query: Tensor, tokens: Tensor, spans: Spans) -> Tensor:
-        """query [Nq, W], tokens [N, W], packed as ``spans`` says; returns [Nq, W]."""
-        q = self.to_q(query).unflatten(-1, (self.heads, -1))  # [Nq, W] -> [Nq, H, D]
-        k, v = self.to_kv(tokens).view(len(tokens), 2, self.heads, -1).unbind(1)  # [N, 2W] -> 2 x [N, H, D]
-        return self.to_out(attend(q, k, v, spans).flatten(1))
 
 
 class AttentionPooling(nn.Module):

@@ -1,4 +1,4 @@
-"""Rotary positions over the four axes t, x, y, z."""
+"""Rotary positions over any axes; the tokenizer's are t, x, y, z."""
 
 from __future__ import annotations
 
@@ -13,16 +13,26 @@ from .norm import head_size, norm_backward
 BASE = 10000.0
 
 
-def rope_table(positions: Tensor, head_dim: int) -> Tensor:
-    """Rotations of every token: complex64 [N, 1, D/2] from integer positions [N, 4] in the order t, x, y, z.
+def rope_table(positions: Tensor, head_dim: int, *, axial: bool = False) -> Tensor:
+    """Rotations of every token: complex64 [N, 1, D/2] from integer or float positions [N, A] on any A axes.
 
-    Each axis has D/8 frequencies ``BASE ** (-k / D)``. The exponent is over the *full* head dimension, so they span
-    only 1.0 to 0.36 radians a step for D = 72: what the released checkpoints were trained with.
+    The D/2 pairs are shared out over the axes in order; where A does not divide them, the first axes get one more.
+    Pair k of an axis turns by ``BASE ** (-k / D)`` a step. The exponent is over the *full* head dimension, so for
+    four axes and D = 72 they span only 1.0 to 0.36 radians: what the released checkpoints were trained with.
+    ``axial``: over the pairs of the axis instead, ``BASE ** (-k / pairs)``, the usual choice of image and video models.
+    Raises ``ValueError`` for more axes than pairs.
     """
-    k = torch.arange(head_dim // 8, device=positions.device, dtype=torch.float32)
-    frequencies = BASE ** (-k / head_dim)  # [D/8]
-    angles = (positions.float()[:, :, None] * frequencies).flatten(1)  # [N, 4, D/8] -> [N, D/2]
-    return torch.polar(torch.ones_like(angles), angles)[:, None]
+    pairs, axes = head_dim // 2, positions.shape[1]
+    if axes > pairs:
+        raise ValueError(f"{axes} axes need {2 * axes} or more channels a head, not {head_dim}")
+    angles = []
+    for axis in range(axes):
+        own = pairs // axes + (axis < pairs % axes)
+        k = torch.arange(own, device=positions.device, dtype=torch.float32)
+        frequencies = BASE ** (-k / (own if axial else head_dim))
+        angles.append(positions[:, axis : axis + 1].float() * frequencies)  # [N, own]
+    turns = torch.cat(angles, 1)  # [N, D/2]
+    return torch.polar(torch.ones_like(turns), turns)[:, None]
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
