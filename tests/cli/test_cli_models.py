@@ -45,7 +45,7 @@ def test_info_of_a_token_file(atoken, tiny, picture, tmp_path):
     assert told["weights"] == library.load(tiny).weights_hash
     assert (told["tokens"], told["codes"]) == ("6", "[6, 8] uint16")
     assert (told["size"], told["grid"], told["fsq"]) == ("33 x 20", "[1, 2, 3, 1]", json.dumps([[4] * 6] * 8))
-    assert told["version"] == "1"
+    assert (told["version"], told["compute_dtype"]) == ("1", "float32")
     assert told["bytes"].startswith(str(size))
     assert told["bits per pixel"] == f"{8 * size / 660:.3f}"
 
