@@ -202,7 +202,7 @@ def from_mapping(cls: type[Config], values: Mapping[str, Any], where: str) -> Co
         raise ValueError(f"{where}: expected a table of keys, found {type(values).__name__}")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - set(fields), key=str):
-        raise ValueError(f"{where}: unknown key {shortened(unknown[0])!r}; the keys are {', '.join(fields)}")
+        raise ValueError(f"{where}: unknown key {shortened(repr(unknown[0]))}; the keys are {', '.join(fields)}")
     hints = get_type_hints(cls)
     missing, present = dataclasses.MISSING, {}
     for name, field in fields.items():
