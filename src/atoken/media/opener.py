@@ -28,7 +28,7 @@ from PIL import (
 
 from ..core.errors import ReadError, reading
 from . import tags
-from .signatures import announced_size, foreign, picture_format
+from .signatures import announced_size, foreign, is_raw, picture_format
 
 DEFAULT_MAX_PIXELS = 2**26
 """Most pixels read by default (8192 squared): more than a phone's camera stores unless told to."""
@@ -42,7 +42,7 @@ PIXELS_A_BYTE = 2**14
 PictureSource = str | os.PathLike[str] | bytes | IO[bytes]
 
 
-def _optional(kind: str, modules: tuple[str, ...], name: str) -> Callable[..., Image.Image]:
+def _optional(modules: tuple[str, ...], name: str) -> Callable[..., Image.Image]:
     """The class ``name`` of the first module that is installed, imported when it is first called for."""
 
     def opened(stream: IO[bytes], filename: str) -> Image.Image:
@@ -53,9 +53,12 @@ def _optional(kind: str, modules: tuple[str, ...], name: str) -> Callable[..., I
                 continue
             picture: Image.Image = getattr(found, name)(stream, filename)
             return picture
-        raise ReadError(f"{kind} needs another package: pip install 'atoken[pictures]', or convert it to PNG")
+        raise ModuleNotFoundError(name=modules[0])
 
     return opened
+
+
+_DNG_VERSION = 50706
 
 
 class _Tiff(TiffImagePlugin.TiffImageFile):
@@ -84,6 +87,8 @@ class _Tiff(TiffImagePlugin.TiffImageFile):
             raise SyntaxError(f"{len(bits)} samples of {max(bits)} bits, a kind that Pillow does not read") from error
         if white_is_zero:
             self.tag_v2[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = 0
+        if _DNG_VERSION in self.tag_v2:
+            raise SyntaxError("a camera's raw file, of which this is a preview")
         if self.mode in ("LA", "PA") and self._planar_configuration == 2:
             raise SyntaxError("alpha in a plane apart from grey, a kind that Pillow does not read")
 
@@ -96,8 +101,8 @@ FORMATS: dict[str, Any] = {
     "TIFF": _Tiff,
     "BMP": BmpImagePlugin.BmpImageFile,
     "GIF": GifImagePlugin.GifImageFile,
-    "HEIC": _optional("HEIC", ("pi_heif", "pillow_heif"), "HeifImageFile"),
-    "JXL": _optional("JPEG XL", ("pylibjxl.pillow_plugin",), "JxlImageFile"),
+    "HEIC": _optional(("pi_heif", "pillow_heif"), "HeifImageFile"),
+    "JXL": _optional(("pylibjxl.pillow_plugin",), "JxlImageFile"),
 }
 """Each format that is read, and what opens it: (stream, "") -> picture."""
 
@@ -175,8 +180,17 @@ def opened(
         with decoding(picture):
             picture.colours, note = tags.of_file(kind, stream)
             stream.seek(0)
-            picture.image = image = FORMATS[kind](stream, "")
+            try:
+                picture.image = image = FORMATS[kind](stream, "")
+            except ModuleNotFoundError as error:
+                raise ReadError(
+                    f"{name} is {kind}, which needs more packages: pip install 'atoken[pictures]', or convert it to PNG"
+                ) from error
             check_size(image.size, name, max_pixels, length)
+            if kind == "JXL" and image.is_animated:
+                raise ReadError(
+                    f"{name} is an animated JPEG XL, which is not read: export its frames"
+                )
             frames = getattr(image, "n_frames", 1)  # GIF and TIFF move through the file for it: not after decoding
         if kind in ("WEBP", "AVIF"):  # as if Pillow had opened it: it lets go of the decoded bytes then
             image._exclusive_fp = True
@@ -232,6 +246,6 @@ def _format_of(head: bytes, name: object, formats: Collection[str]) -> str:
     if not head:
         raise ReadError(f"{name} is empty (0 bytes): save or download it again")
     kind = picture_format(head)
-    if kind is not None and kind in formats:
+    if kind is not None and kind in formats and not is_raw(name):
         return kind
     raise ReadError(f"{name} {foreign(head, name)}")

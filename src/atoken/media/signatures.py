@@ -33,6 +33,9 @@ def picture_format(head: bytes) -> str | None:
 
 
 _CONVERT = "convert it to PNG"
+_RAW = "is a camera's raw file: develop it to TIFF or JPEG"
+_RAW_SUFFIXES = {".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".sr2", ".srw", ".pef", ".orf", ".rw2", ".raf", ".iiq"}
+_ASSETS = {".splat", ".ksplat", ".spz", ".sog", ".usd", ".usda", ".usdc", ".usdz", ".fbx", ".blend", ".3ds", ".3mf"}
 _FOREIGN: tuple[tuple[bytes, str], ...] = (  # first bytes, what that is and what to do
     (b"%PDF", "is a PDF: export its pages or pictures as PNG"),
     (b"%!PS", f"is PostScript: {_CONVERT} with a program you trust"),
@@ -48,9 +51,9 @@ _FOREIGN: tuple[tuple[bytes, str], ...] = (  # first bytes, what that is and wha
     (b"\xabKTX", f"is a KTX texture: {_CONVERT}"),
     (b"\0\0\x01\0", f"is an icon: {_CONVERT}"),
     (b"qoif", f"is QOI: {_CONVERT}"),
-    (b"FUJIFILMCCD-RAW", "is a camera's raw file: develop it to TIFF or JPEG"),
-    (b"IIRO", "is a camera's raw file: develop it to TIFF or JPEG"),
-    (b"IIU\0", "is a camera's raw file: develop it to TIFF or JPEG"),
+    (b"FUJIFILMCCD-RAW", _RAW),
+    (b"IIRO", _RAW),
+    (b"IIU\0", _RAW),
     (b"gimp xcf", "is a GIMP document: export it as PNG"),
     (b"\x93NUMPY", "is a NumPy array: load it and pass the array, with value_range= unless it is uint8"),
     (b"version https://git-lfs", "is a pointer of Git LFS, not the file: run 'git lfs pull'"),
@@ -60,12 +63,25 @@ _FOREIGN: tuple[tuple[bytes, str], ...] = (  # first bytes, what that is and wha
 )
 
 
+def is_raw(name: object) -> bool:
+    """Whether this is called as cameras call their raw files: many are TIFFs whose first picture is a small preview."""
+    return _suffix(name) in _RAW_SUFFIXES
+
+
+def _suffix(name: object) -> str:
+    return os.path.splitext(str(name))[1].lower()
+
+
 def foreign(head: bytes, name: object) -> str:
     """What a file is that begins with ``head`` and is no picture read here, and what to do: the end of a sentence."""
+    suffix = _suffix(name)
+    if suffix in _ASSETS:
+        return "is a 3D file, not a picture: convert it to .glb, or splats to .ply"
+    if is_raw(name) or b"crx " in brands_of(head):
+        return _RAW
     for start, said in _FOREIGN:
         if head.startswith(start):
             return said
-    suffix = os.path.splitext(str(name))[1].lower()
     if head.startswith(ARCHIVES):
         return "is an archive: unpack it and give the files inside"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
