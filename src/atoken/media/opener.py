@@ -188,9 +188,7 @@ def opened(
                 ) from error
             check_size(image.size, name, max_pixels, length)
             if kind == "JXL" and image.is_animated:
-                raise ReadError(
-                    f"{name} is an animated JPEG XL, which is not read: export its frames"
-                )
+                raise ReadError(f"{name} is an animated JPEG XL, which is not read: export its frames")
             frames = getattr(image, "n_frames", 1)  # GIF and TIFF move through the file for it: not after decoding
         if kind in ("WEBP", "AVIF"):  # as if Pillow had opened it: it lets go of the decoded bytes then
             image._exclusive_fp = True

@@ -22,7 +22,7 @@ from .tags import png_chunks
 KEEP, CLEAR, RESTORE = range(3)
 """What becomes of a part before the next one: it stays, is made transparent, or what was there before comes back."""
 
-_BAND = 2**18
+_BAND = 2**16
 _PNG = b"\x89PNG\r\n\x1a\n"
 _COMMON = {b"PLTE", b"tRNS", b"iCCP", b"cICP", b"sRGB", b"gAMA", b"cHRM", b"sBIT"}
 
@@ -118,6 +118,10 @@ def png_parts(stream: IO[bytes]) -> Iterator[Part]:
             if len(body) < length or check != zlib.crc32(kind + body).to_bytes(4, "big"):
                 break
             data.append(body if kind == b"IDAT" else body[4:])
+    else:
+        if control and data:
+            yield _png_part(header, common, control, data)
+            count += 1
     raise Damaged(f"frame {count} cannot be read", max(declared - count, 0) or None)
 
 

@@ -18,7 +18,7 @@ from .tags import Colours
 
 _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 0x0112, 258, 262  # EXIF and TIFF tags
 _XMP = ("xmp", "XML:com.adobe.xmp")
-_BAND = 2**18
+_BAND = 2**16
 """Pixels of a band, about."""
 
 Box = tuple[int, int, int, int]
