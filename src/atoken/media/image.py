@@ -151,6 +151,8 @@ _WRITERS: dict[str, tuple[str, int, dict[str, Any]]] = {  # suffix: format, larg
     ".tiff": _TIFF,
     ".bmp": ("BMP", 2**31 - 1, {}),
 }
+WRITABLE_SUFFIXES = frozenset(_WRITERS)
+"""Lower-case suffixes of the files `write_image` writes."""
 
 
 def _check_array(array: np.ndarray) -> None:

@@ -93,7 +93,7 @@ def foreign(head: bytes, name: object) -> str:
         return f"is a Netpbm picture: {_CONVERT}"
     if brands_of(head) or head.startswith((b"\x1aE\xdf\xa3", b"OggS", b"FLV\x01")) or head[8:12] == b"AVI ":
         return "looks like a video: give it the suffix of one (.mp4, .mkv, .webm, .avi, ...)"
-    return f"is no JPEG, PNG, WebP, AVIF, TIFF, BMP, GIF, HEIC or JPEG XL: {_CONVERT}, or download it again"
+    return f"is not a JPEG, PNG, WebP, AVIF, TIFF, BMP, GIF, HEIC or JPEG XL: {_CONVERT}, or download it again"
 
 
 def brands_of(head: bytes) -> set[bytes]:
