@@ -1,5 +1,6 @@
 """Animations as browsers show them: what is painted where, and exact times."""
 
+import contextlib
 import io
 import struct
 import zlib
@@ -229,3 +230,28 @@ def test_gif_of_pillow_is_what_it_was(tmp_path):
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=50)
     found = shown(tmp_path / "a.gif", buffer.getvalue())
     assert [int(frame.pixels.mean()) for frame in found] == [10, 90, 200]
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.png"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_file_cut_anywhere_gives_the_frames_before(name, tmp_path):
+    boxes = (0, 0, 8, 8), (2, 2, 6, 6), (0, 0, 2, 2)
+    if name == "a.gif":
+        data = gif([(box, entry, 10, 1, None) for entry, box in enumerate(boxes)])
+    else:
+        data = apng([(box, (*c, 255), (1, 10), KEEP, 0) for box, c in zip(boxes, (RED, GREEN, BLUE), strict=True)])
+    whole = [corners(frame.pixels) for frame in shown(tmp_path / name, data)]
+    counts = set()
+    for length in range(len(data)):
+        (tmp_path / name).write_bytes(data[:length])
+        found = []
+        with contextlib.suppress(ValueError):
+            for frame in open_video(tmp_path / name, allow_partial=True):
+                found.append(corners(frame.pixels))
+        assert found == whole[: len(found)], length
+        counts.add(len(found))
+    assert counts >= {0, 1, 2, 3}
+    (tmp_path / name).write_bytes(data[: len(data) * 3 // 4])
+    if name == "a.gif":
+        assert is_animation(tmp_path / name)
+        assert corners(read_image(tmp_path / name)) == whole[0]

@@ -58,7 +58,7 @@ def probe(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> VideoFacts:
             turned = orientation_of(picture.image, path, []) >= 5
         if turned:
             width, height = height, width
-        notes = tuple(note.removeprefix(f"{path} is ") for note in picture.notes if "frames" not in note)
+        notes = tuple(note.removeprefix(f"{path} is ") for note in picture.notes if "frame" not in note)
         return VideoFacts(picture.kind, picture.kind, width, height, None, declared, picture.image.mode, notes=notes)
 
 

@@ -36,8 +36,8 @@ DEFAULT_MAX_PIXELS = 2**26
 ALWAYS_READ = 2**24
 """Pixels (4096 squared) up to which a picture may be as small a file as it likes."""
 
-PIXELS_A_BYTE = 2**14
-"""Above that, more pixels for each byte of the file are taken for a decompression bomb: blank pages stay below."""
+PIXELS_A_BYTE = 2**12
+"""Above that, more pixels for each byte of the file are taken for a decompression bomb: few but blank pages have them."""
 
 PictureSource = str | os.PathLike[str] | bytes | IO[bytes]
 
@@ -189,14 +189,31 @@ def opened(
             check_size(image.size, name, max_pixels, length)
             if kind == "JXL" and image.is_animated:
                 raise ReadError(f"{name} is an animated JPEG XL, which is not read: export its frames")
-            frames = getattr(image, "n_frames", 1)  # GIF and TIFF move through the file for it: not after decoding
+            frames = (
+                1 if kind == "GIF" else getattr(image, "n_frames", 1)
+            )  # before decoding: a TIFF moves through the file
         if kind in ("WEBP", "AVIF"):  # as if Pillow had opened it: it lets go of the decoded bytes then
             image._exclusive_fp = True
         if note is not None:
             picture.notes.append(f"{name} is {note}")
+        if kind == "GIF":
+            frames = _gif_frames(picture)
         if frames > 1:
             picture.notes.append(f"{name} holds {frames} frames: only the first is read, {frames - 1} left out")
         yield picture
+
+
+def _gif_frames(picture: Opened) -> int:
+    """How many frames Pillow finds, and the picture as before: what lies behind the first may be damaged."""
+    try:
+        with decoding(picture):
+            frames: int = picture.image.n_frames
+    except ReadError:
+        frames = 1
+        picture.notes.append(f"{picture.name} is damaged behind its first frame, which alone is read")
+    with decoding(picture):
+        picture.image.seek(0)
+    return frames
 
 
 def check_size(size: tuple[int, int], name: object, max_pixels: int, length: int | None = None) -> None:
