@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from atoken.media.image import IMAGE_SUFFIXES, read_image, write_image
 
@@ -146,6 +146,21 @@ def test_exif_orientation(orientation):
     assert np.array_equal(read_image(image)[..., 0], upright)
     with_alpha = image.convert("LA")
     assert np.array_equal(read_image(encoded(with_alpha, exif=exif.tobytes()))[..., 0], upright)
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></x>'
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF", "TIFF", "PNG"])
+def test_an_orientation_in_xmp_alone_is_not_applied(kind):
+    image = Image.fromarray(SMOOTH[:16])
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    options = {"TIFF": {"tiffinfo": {700: XMP}}, "PNG": {"pnginfo": text}}.get(kind, {"xmp": XMP})
+    data = encoded(image, kind, **options)
+    with Image.open(io.BytesIO(data)) as opened:
+        assert read_image(opened).shape == (16, 32, 3) or kind == "TIFF"  # which Pillow itself turns
+    assert read_image(data).shape == (16, 32, 3)
 
 
 # Colour

@@ -28,6 +28,7 @@ from PIL import (
 
 from ..core.errors import ReadError, reading
 from . import tags
+from .pillow import XMP
 from .signatures import announced_size, foreign, is_raw, picture_format
 
 DEFAULT_MAX_PIXELS = 2**26
@@ -37,7 +38,7 @@ ALWAYS_READ = 2**24
 """Pixels (4096 squared) up to which a picture may be as small a file as it likes."""
 
 PIXELS_A_BYTE = 2**12
-"""Above that, more pixels for each byte of the file are taken for a decompression bomb: few but blank pages have them."""
+"""Above that, more pixels for a byte of the file are taken for a decompression bomb: only blank pages have them."""
 
 PictureSource = str | os.PathLike[str] | bytes | IO[bytes]
 
@@ -194,6 +195,8 @@ def opened(
             )  # before decoding: a TIFF moves through the file
         if kind in ("WEBP", "AVIF"):  # as if Pillow had opened it: it lets go of the decoded bytes then
             image._exclusive_fp = True
+        for key in XMP:  # Pillow would turn a TIFF by it while decoding
+            image.info.pop(key, None)
         if note is not None:
             picture.notes.append(f"{name} is {note}")
         if kind == "GIF":

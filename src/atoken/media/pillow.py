@@ -17,7 +17,8 @@ from ..core.text import shortened
 from .tags import Colours
 
 _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 0x0112, 258, 262  # EXIF and TIFF tags
-_XMP = ("xmp", "XML:com.adobe.xmp")
+XMP = ("xmp", "XML:com.adobe.xmp")
+"""Keys of ``info`` where Pillow also looks for an orientation, and browsers do not."""
 _BAND = 2**16
 """Pixels of a band, about."""
 
@@ -143,7 +144,7 @@ def _loaded(image: Image.Image) -> Image.Image:
 
 def orientation_of(image: Image.Image, name: object, notes: list[str]) -> int:
     """The EXIF orientation 1...8 still to be applied (Pillow itself turns a TIFF); that of XMP alone does not count."""
-    hidden = {key: image.info.pop(key) for key in _XMP if key in image.info}  # getexif looks there, browsers do not
+    hidden = {key: image.info.pop(key) for key in XMP if key in image.info}
     try:
         value = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # the parser of a broken block raises nearly every class there is
