@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from atoken.media.image import IMAGE_SUFFIXES, read_image, write_image
+from atoken.media.image import IMAGE_SUFFIXES, read_image, read_rgba, write_image
 
 NOISE = np.random.default_rng(0).integers(0, 256, (13, 17, 3), dtype=np.uint8)
 SMOOTH = np.stack([*np.meshgrid(np.arange(0, 128, 4), np.arange(64, 192, 4)), np.full((32, 32), 90)], -1).astype("u1")
@@ -263,7 +263,12 @@ def test_sixteen_bits_are_rounded_to_eight():
     for source in [image, swapped, *files]:
         assert read_image(source)[0, :, 0].tolist() == rounded
     assert read_image(encoded(image, "TIFF", tiffinfo={262: 0}))[0, :, 0].tolist() == [255 - v for v in rounded]
-    assert read_image(png(2, 1, 16, 2, [struct.pack(">6H", *[255] * 3, *[256] * 3)]))[0, :, 0].tolist() == [0, 1]
+    colours = np.repeat(values[0], 3)
+    for kind, extra in ((2, []), (6, [65535])):
+        row = np.concatenate([[*pixel, *extra] for pixel in colours.reshape(-1, 3)]).astype(">u2").tobytes()
+        picture = png(8, 1, 16, kind, [row])
+        assert read_image(picture)[0, :, 0].tolist() == rounded
+        assert read_rgba(picture)[0, :, 2].tolist() == rounded
     tags = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 110), (277, 1), (279, 3)]  # a TIFF of 12 bits
     entries = b"".join(struct.pack("<HHII", tag, 4 if tag == 273 else 3, 1, value) for tag, value in tags)
     tiff = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4)

@@ -62,7 +62,8 @@ def test_every_layout(dtype, compression):
         error = np.abs(read_image(file.getvalue()) - meant(stored, kind))
         if kind == "multiplied alpha":
             error = error[stored[..., 3] > np.iinfo(dtype).max / 4]  # 8 bits say little of colours where hardly any is
-        assert error.max() <= 3, (kind, planar, tile, order)
+        most = 0.501 if kind in ("grey", "RGB") and planar == "contig" else 3
+        assert error.max() <= most, (kind, planar, tile, order)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.int16, np.float32, np.float16])

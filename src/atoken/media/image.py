@@ -40,8 +40,8 @@ def read_image(
     and whatever cannot be used is announced by a warning, and the values are taken as sRGB. CMYK without a profile
     becomes (255 - ink) * (255 - black) / 255. Transparency is blended over `background` on sRGB values.
 
-    Greyscale of 16 (TIFF: also 12) bits is scaled to 8 by rounding. From RGB of 16 bits Pillow keeps the upper byte:
-    v >> 8, up to one level below rounding.
+    Values of 16 (TIFF: also 12) bits are scaled to 8 by rounding; but Pillow keeps the upper byte (v >> 8, up to one
+    level below rounding) of a TIFF in planes or with multiplied alpha, of a PNG of grey and alpha, and in a PIL image.
 
     Animations, multi-page TIFF and MPO: only the first frame is read, and a warning says how many are left out.
 
@@ -77,7 +77,7 @@ def read_image(
         with opened(source, name=name, max_pixels=max_pixels) as picture, decoding(picture):
             notes += picture.notes
             turned = picture.kind in ("HEIC", "JXL")
-            rgb = rgb_of(picture.image, picture.name, notes, background, picture.colours, turned)
+            rgb = rgb_of(picture.image, picture.name, notes, background, picture.colours, turned, picture.low)
     for note in notes:
         warnings.warn(note, stacklevel=2)
     return rgb
@@ -94,7 +94,7 @@ def read_rgba(source: PictureSource, *, name: object = None, max_pixels: int = D
     notes: list[str] = []
     with opened(source, name=name, max_pixels=max_pixels) as picture, decoding(picture):
         notes += picture.notes
-        rgba = rgba_of(picture.image, picture.name, notes, picture.colours)
+        rgba = rgba_of(picture.image, picture.name, notes, picture.colours, picture.low)
     for note in notes:
         warnings.warn(note, stacklevel=2)
     return rgba

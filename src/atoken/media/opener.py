@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -107,6 +108,12 @@ FORMATS: dict[str, Any] = {
 }
 """Each format that is read, and what opens it: (stream, "") -> picture."""
 
+_FOREIGN_ORDER = "B" if sys.byteorder == "little" else "L"
+_OTHER_BYTES = {f"{mode};16B": f"{mode};16L" for mode in ("RGB", "RGBA", "RGBX", "CMYK")}
+_OTHER_BYTES |= {other: packing for packing, other in _OTHER_BYTES.items()}
+_OTHER_BYTES |= {f"{packing[:-1]}N": packing for packing in _OTHER_BYTES if packing[-1] == _FOREIGN_ORDER}
+"""Pillow's names for colours of 16 bits, upper byte first or last (N: as this machine has it), and for the opposite."""
+
 
 @dataclass
 class Opened:
@@ -119,6 +126,8 @@ class Opened:
     """One of ``FORMATS``."""
     colours: tags.Colours | None = None
     """What its values mean where it has no ICC profile, None for sRGB."""
+    low: Any = None
+    """The same picture with the lower bytes of colours of 16 bits, of which ``image`` has the upper ones."""
     notes: list[str] = field(default_factory=list)
     """What is peculiar: colour tags of which nothing can be made, and frames behind the first."""
 
@@ -193,6 +202,7 @@ def opened(
             frames = (
                 1 if kind == "GIF" else getattr(image, "n_frames", 1)
             )  # before decoding: a TIFF moves through the file
+            picture.low = _lower_bytes(kind, image, stream, stack)
         if kind in ("WEBP", "AVIF"):  # as if Pillow had opened it: it lets go of the decoded bytes then
             image._exclusive_fp = True
         for key in XMP:  # Pillow would turn a TIFF by it while decoding
@@ -204,6 +214,27 @@ def opened(
         if frames > 1:
             picture.notes.append(f"{name} holds {frames} frames: only the first is read, {frames - 1} left out")
         yield picture
+
+
+def _lower_bytes(kind: str, image: Any, stream: IO[bytes], stack: ExitStack) -> Any:
+    """A PNG or TIFF of 16-bit colours opened once more, so that Pillow takes the other byte of each; else None.
+
+    Pillow has no modes for them and drops the lower bytes. It knows both orders of bytes, though.
+    """
+    if kind not in ("PNG", "TIFF") or getattr(image, "_planar_configuration", 1) != 1:
+        return None
+    low = None
+    for index, tile in enumerate(image.tile):
+        *rest, options = tile
+        packing, *more = (options,) if isinstance(options, str) else options
+        if packing not in _OTHER_BYTES:
+            return None
+        if low is None:
+            again = io.BytesIO(stream.getvalue()) if isinstance(stream, io.BytesIO) else open(stream.name, "rb")  # noqa: SIM115
+            low = FORMATS[kind](stack.enter_context(again), "")
+        other = _OTHER_BYTES[packing]
+        low.tile[index] = type(tile)(*rest, (other, *more) if more else other)
+    return low
 
 
 def _gif_frames(picture: Opened) -> int:

@@ -32,6 +32,7 @@ def rgb_of(
     background: tuple[int, int, int],
     colours: Colours | None = None,
     turned: bool = False,
+    low: Image.Image | None = None,
 ) -> np.ndarray:
     """Decode a picture: (H, W, 3) uint8 sRGB, upright, transparency blended over ``background`` on sRGB values.
 
@@ -42,16 +43,17 @@ def rgb_of(
         background: sRGB, 0...255.
         colours: What its values mean where no ICC profile says so; None for sRGB.
         turned: The decoder itself applies the orientation, whatever EXIF says.
+        low: The same with the lower bytes of 16-bit colours, where ``image`` has the upper ones.
 
     Raises:
         ReadError: The values are floating-point, signed or of 32 bits, whose range is unknown.
     """
     drawn = _drawn(image)
-    image = _loaded(image)
+    image = _loaded(image, low)
     orientation = 1 if turned else orientation_of(image, name, notes)  # after decoding, for Pillow turns a TIFF by it
     result, stored = upright_canvas(image.size, 3, orientation)
     hidden = True
-    for rows, rgb, alpha in _bands(image, drawn, name, notes, colours):
+    for rows, rgb, alpha in _bands(image, low, drawn, name, notes, colours):
         stored[rows] = rgb if alpha is None else blend(rgb, alpha, background)
         hidden = hidden and alpha is not None and not alpha.any()
     if hidden:
@@ -59,12 +61,18 @@ def rgb_of(
     return result
 
 
-def rgba_of(image: Image.Image, name: object, notes: list[str], colours: Colours | None = None) -> np.ndarray:
+def rgba_of(
+    image: Image.Image,
+    name: object,
+    notes: list[str],
+    colours: Colours | None = None,
+    low: Image.Image | None = None,
+) -> np.ndarray:
     """``rgb_of`` as it is stored, not blended: (H, W, 4) uint8, sRGB and straight alpha."""
     drawn = _drawn(image)
-    image = _loaded(image)
+    image = _loaded(image, low)
     result, _ = upright_canvas(image.size, 4)
-    for rows, rgb, alpha in _bands(image, drawn, name, notes, colours):
+    for rows, rgb, alpha in _bands(image, low, drawn, name, notes, colours):
         result[rows, :, :3] = rgb
         result[rows, :, 3] = 255 if alpha is None else alpha
     return result
@@ -83,7 +91,12 @@ def upright_canvas(size: tuple[int, int], channels: int, orientation: int = 1) -
 
 
 def _bands(
-    image: Image.Image, drawn: Box | None, name: object, notes: list[str], colours: Colours | None
+    image: Image.Image,
+    low: Image.Image | None,
+    drawn: Box | None,
+    name: object,
+    notes: list[str],
+    colours: Colours | None,
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray | None]]:
     """Rows, their (h, W, 3) uint8 sRGB, and their (h, W) uint8 alpha, None where the mode has no transparency."""
     if image.mode in ("F", "I"):
@@ -97,7 +110,8 @@ def _bands(
     step = max(1, _BAND // width)
     for top in range(0, height, step):
         rows = slice(top, min(top + step, height))
-        band = image.crop((0, top, width, rows.stop))
+        box = (0, top, width, rows.stop)
+        band = image.crop(box) if low is None else _rounded(image.crop(box), low.crop(box))
         colour, alpha = _grey_of_integers(band, tags) if image.mode.startswith("I") else _split_alpha(band)
         if to_srgb is None:
             to_srgb, profiled = _conversion(colour.mode, image.info.get("icc_profile"), name, notes)
@@ -124,17 +138,29 @@ def _outside(box: Box, rows: slice, width: int, alpha: np.ndarray | None) -> np.
     return inside if alpha is None else np.minimum(alpha, inside)
 
 
-def _loaded(image: Image.Image) -> Image.Image:
+def _rounded(high: Image.Image, low: Image.Image) -> Image.Image:
+    """Colours of 16 bits, given as upper and lower bytes, rounded to 8: v / 257, where v = 257 high + (low - high)."""
+    upper = np.asarray(high).astype(np.int16)
+    rest = np.asarray(low) - upper
+    values = upper + (rest > 128) - (rest < -128)
+    image = Image.frombytes(high.mode, high.size, values.astype(np.uint8).tobytes())
+    image.info = high.info
+    return image
+
+
+def _loaded(image: Image.Image, low: Image.Image | None = None) -> Image.Image:
     """Decode, and return a picture whose transparent colour is in the units of its pixels."""
     key: Any = image.info.get("transparency")
     tiles = getattr(image, "tile", None)
     packing = tiles[0][3] if image.format == "PNG" and tiles and key is not None else None
     image.load()
+    if low is not None:
+        low.load()
     # Pillow widens 2- and 4-bit grey and narrows 16-bit RGB, but leaves tRNS in the units of the file
     if packing in ("L;2", "L;4"):
         key = key * {"L;2": 85, "L;4": 17}[packing]
     elif packing == "RGB;16B":
-        key = tuple(value >> 8 for value in key)
+        key = tuple(value >> 8 if low is None else (value + 128) // 257 for value in key)
     else:
         return image
     image = image.copy()
