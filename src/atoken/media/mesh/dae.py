@@ -18,7 +18,7 @@ from .source import Source
 def read_dae(source: Source) -> list[Piece]:
     """The triangles of all geometries, flattened with their transforms."""
     try:
-        import collada  # noqa: F401
+        import collada  # type: ignore[import-untyped]  # noqa: F401
         import trimesh
     except ImportError:
         raise ReadError(f"{source.path} needs: pip install 'atoken[mesh]'") from None
@@ -77,7 +77,8 @@ def _piece(source: Source, geometry: Any, matrix: np.ndarray) -> Piece:
     vertices = np.asarray(geometry.vertices, np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
     faces = np.asarray(geometry.faces, np.int64).reshape(-1, 3)
     visual = geometry.visual
-    factor, mips, uv = np.ones(4, np.float32), (), None
+    factor, uv = np.ones(4, np.float32), None
+    mips: tuple[np.ndarray, ...] = ()
     if visual.kind == "texture":
         colour = getattr(visual.material, "baseColorFactor", None)
         if colour is not None:

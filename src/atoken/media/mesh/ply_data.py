@@ -93,9 +93,8 @@ def _header(source: Source) -> tuple[str, list[Element], list[str], int]:
             textures.append(name_of(line.strip()).split(None, 2)[2])
         elif len(words) == 3 and words[0] == "element" and words[2].isdecimal() and len(words[2]) < 19:
             elements.append(Element(words[1].lower(), int(words[2])))
-        elif words and words[0] in ("element", "property"):
-            if not elements or not _add_property(elements[-1], words):
-                raise source.error(f"has a header line that is none of PLY ({name_of(line)[:60]!r}): export it again")
+        elif words and words[0] in ("element", "property") and not (elements and _add_property(elements[-1], words)):
+            raise source.error(f"has a header line that is none of PLY ({name_of(line)[:60]!r}): export it again")
     if order is None:
         raise source.error("is a .ply of an unknown format: export it as ASCII or binary PLY")
     return order, elements, textures, start
@@ -172,7 +171,7 @@ def _rows(
     starts = np.empty(element.count, np.int64)
     counts = {index: np.empty(element.count, np.int64) for index in lists}
     steps = [(index, prop.count, width[prop.kind]) for index, prop in enumerate(element.properties)]
-    raw = data if order is None else memoryview(data)
+    raw = data if order is None else data.tobytes()
     byteorder = "big" if order == ">" else "little"
     for row in range(element.count):
         starts[row] = position
@@ -233,7 +232,7 @@ def _gather(data: np.ndarray, at: Places, kind: str, order: str | None) -> np.nd
         values = data[at] if isinstance(at, np.ndarray) else data[at.start : at.stop : at.step]
         return values if kind[0] == "f" else _integers(values, kind)
     if isinstance(at, range):
-        return np.ndarray((len(at),), order + kind, data, at.start, (at.step,)).astype(kind)  # type: ignore[call-overload]
+        return np.ndarray((len(at),), order + kind, data, at.start, (at.step,)).astype(kind)
     raw = np.stack([data[at + byte] for byte in range(int(kind[1]))], 1)
     return np.ascontiguousarray(raw).view(order + kind)[:, 0].astype(kind)
 

@@ -42,7 +42,7 @@ def read_accessor(container: Container, index: int) -> np.ndarray:
 def as_floats(container: Container, index: int, *, normalized: bool | None = None) -> np.ndarray:
     """Accessor ``index`` as float32 [count, k], or float64 for 32-bit integers.
 
-    Normalized integers become 0 ... 1 or -1 ... 1 (glTF 2.0, section 3.11); ``normalized`` overrides what the file says.
+    Normalized integers become 0 ... 1 or -1 ... 1 (glTF 2.0, section 3.11); ``normalized`` overrides the file.
     """
     values = read_accessor(container, index)
     if normalized is None:

@@ -26,7 +26,7 @@ class Container:
         text, self._binary = _chunks(source) if source.data[:4] == MAGIC else (source.data, None)
         with reading(source.path):
             encoding = json.detect_encoding(text)
-            parsed = json.loads(text.rstrip(b" \0\r\n\t").decode(encoding, "replace"))
+            parsed = json.loads(text.decode(encoding, "replace").rstrip(" \0\r\n\t"))
         self.top = Fields(source, parsed, "")
         version = self.top.fields("asset").text("version", "2.0")
         if not version.startswith("2"):
@@ -37,6 +37,11 @@ class Container:
         for index in range(len(self.top.each("buffers"))):
             if "uri" in self.top.entry("buffers", index):
                 self.buffer(index)  # a missing one is said whether or not something is drawn of it
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file and of its buffers."""
+        return len(self.source.data) + sum(len(buffer) for buffer in self._buffers.values())
 
     def required(self, extension: str) -> bool:
         """Whether the file cannot be read without the extension."""

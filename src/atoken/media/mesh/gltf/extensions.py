@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def check_extensions(top: Fields) -> None:
 def is_installed(name: str) -> bool:
     """Whether what the extension ``name`` needs can be imported."""
     package = EXTENSIONS[name].package
-    return package is None or importlib.util.find_spec(package) is not None
+    return package is None or find_spec(package) is not None
 
 
 def _decoder(fields: Fields, name: str) -> Any:

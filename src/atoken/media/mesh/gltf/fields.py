@@ -31,14 +31,14 @@ class Fields:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
-            return self._wrong(key, value, "a whole number")  # type: ignore[no-any-return]
+            return self._wrong(key, value, "a whole number")
         return value
 
     def number(self, key: str, default: float) -> float:
         """A finite number."""
         value = self.values.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300 or value != value:
-            return self._wrong(key, value, "a number")  # type: ignore[no-any-return]
+            return self._wrong(key, value, "a number")
         return float(value)
 
     def numbers(self, key: str, default: list[float]) -> np.ndarray:
@@ -46,7 +46,7 @@ class Fields:
         values = self.values.get(key, default)
         count = len(default) or None
         if not isinstance(values, list) or (count is not None and len(values) != count):
-            return self._wrong(key, values, f"a list of {count} numbers")  # type: ignore[no-any-return]
+            return self._wrong(key, values, f"a list of {count} numbers")
         for value in values:
             if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
                 self._wrong(key, value, "a number")

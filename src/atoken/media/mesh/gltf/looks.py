@@ -98,7 +98,7 @@ class Looks:
             content = self._container.view(image.whole("bufferView")).tobytes()
         else:
             uri = image.text("uri")
-            if not uri[:5].lower() == "data:" and not uri.lower().endswith(".ktx2"):
+            if uri[:5].lower() != "data:" and not uri.lower().endswith(".ktx2"):
                 return source.texture(uri, alpha=alpha)
             read = self._container.uri(uri, "image")
             if read is None:

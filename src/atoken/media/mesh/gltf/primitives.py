@@ -181,7 +181,7 @@ def _morphed(
 
 def _sets(attributes: Attributes, prefix: str) -> np.ndarray | None:
     """All numbered attributes of one kind side by side, [V, 4k]."""
-    parts = []
+    parts: list[np.ndarray] = []
     while f"{prefix}{len(parts)}" in attributes:
         name = f"{prefix}{len(parts)}"
         parts.append(attributes.whole(name) if prefix == "JOINTS_" else attributes.floats(name))

@@ -17,8 +17,9 @@ from .fields import Fields
 from .looks import Look, Looks
 from .primitives import Shape, read_shape
 
-MOST_TRIANGLES = 2**25
-"""Triangles and points of a whole scene; instances make many of few bytes."""
+FEW, MANY = 2**22, 2**25
+"""Triangles and points that any scene may have, and the most; between them, as many as the file has bytes, for
+instances make many of few bytes."""
 
 
 def read_gltf(source: Source) -> list[Piece]:
@@ -35,6 +36,7 @@ class _Scene:
         self.children = [node.wholes("children") for node in self.nodes]
         self.world = self._matrices()
         self.triangles = 0
+        self.most = min(max(FEW, container.size), MANY)
 
     def error(self, what: str) -> ReadError:
         return self.container.source.error(what)
@@ -95,22 +97,20 @@ class _Scene:
             shape = read_shape(self.container, fields, weights, look.coordinates)
             if shape is None:
                 continue
-            self.triangles += (len(shape.faces) or len(shape.positions)) * len(places)
-            if self.triangles > MOST_TRIANGLES:
-                raise self.error(
-                    f"has more than {MOST_TRIANGLES:,} triangles or points with its instances: simplify it"
-                )
+            self.triangles += max(len(shape.faces), len(shape.positions)) * len(places)
+            if self.triangles > self.most:
+                raise self.error(f"has more than {self.most:,} triangles or points with its instances: simplify it")
             skinned = self._skinned(node, shape)
             if skinned is not None:
                 found.append(self._piece(shape, skinned, look))
             else:
-                found += [self._piece(shape, _moved(shape.positions, place), look) for place in places]
+                found.append(self._piece(_repeated(shape, len(places)), _moved(shape.positions, places), look))
         return found
 
     def _piece(self, shape: Shape, vertices: np.ndarray, look: Look) -> Piece:
         material, uv = look.material, None
         if not len(shape.faces):
-            return Piece(vertices, shape.faces, colours=_of_points(shape, look))
+            return Piece(vertices, shape.faces, colours=_of_points(shape, look, len(vertices)))
         if material.mips and shape.uv is None:
             self.container.source.note("a texture without its texture coordinates is left out")
             material = replace(material, mips=())
@@ -119,11 +119,11 @@ class _Scene:
         colours = None if shape.colours is None else (shape.colours * 255).round().astype(np.uint8)
         return Piece(vertices, shape.faces, uv, colours, [material])
 
-    def _instances(self, node: Fields, world: np.ndarray) -> list[np.ndarray]:
-        """World matrices of a node's mesh: one, or that of each instance."""
+    def _instances(self, node: Fields, world: np.ndarray) -> np.ndarray:
+        """World matrices [n, 4, 4] of a node's mesh: one, or that of each instance."""
         instancing = node.extension(INSTANCING)
         if instancing is None:
-            return [world]
+            return world[None]
         attributes = instancing.fields("attributes")
         parts = {
             name: as_floats(self.container, attributes.whole(name)).astype(np.float64)
@@ -140,7 +140,7 @@ class _Scene:
             parts.get("ROTATION", np.tile([0.0, 0, 0, 1], (count, 1))),
             parts.get("SCALE", np.ones((count, 3))),
         )
-        return list(world @ local)
+        return np.asarray(world @ local)
 
     def _skinned(self, node: Fields, shape: Shape) -> np.ndarray | None:
         """Positions as their joints move them, whatever the node's own transform (glTF 2.0, section 3.7.3.3)."""
@@ -194,16 +194,31 @@ def _composed(translation: np.ndarray, rotation: np.ndarray, scale: np.ndarray) 
     return matrices
 
 
-def _moved(positions: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def _moved(positions: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    """Positions [V, 3] under each of the matrices [n, 4, 4], one behind the other: [n * V, 3]."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return positions @ matrix[:3, :3].T + matrix[:3, 3]
+        moved = positions @ matrices[:, :3, :3].swapaxes(1, 2) + matrices[:, None, :3, 3]
+    return moved.reshape(-1, 3)  # (n, V, 3) to (n * V, 3)
 
 
-def _of_points(shape: Shape, look: Look) -> np.ndarray | None:
-    """Colours uint8 [V, 4] of points, sRGB: vertex colours times the material's factor."""
+def _repeated(shape: Shape, count: int) -> Shape:
+    """``count`` of a shape, one behind the other; its positions stay those of one."""
+    if count == 1:
+        return shape
+    starts = np.arange(count)[:, None, None] * len(shape.positions)
+    return replace(
+        shape,
+        faces=(shape.faces + starts).reshape(-1, 3),
+        uv=None if shape.uv is None else np.tile(shape.uv, (count, 1)),
+        colours=None if shape.colours is None else np.tile(shape.colours, (count, 1)),
+    )
+
+
+def _of_points(shape: Shape, look: Look, count: int) -> np.ndarray | None:
+    """Colours uint8 [count, 4] of points, sRGB: vertex colours times the material's factor."""
     if shape.colours is None and (look.material.factor == 1).all():
         return None
-    tint = np.ones((len(shape.positions), 4)) if shape.colours is None else shape.colours
+    tint = np.ones((count, 4)) if shape.colours is None else shape.colours
     colours = tint * look.material.factor
     colours[:, :3] = to_srgb(colours[:, :3])
     return np.clip(colours * 255, 0, 255).round().astype(np.uint8)
