@@ -133,7 +133,7 @@ def test_points_and_lines(tmp_path):
     with refused("a.glb", "no faces", error=ReadError):
         read_asset(file.save(tmp_path / "a.glb"))
     file.json["meshes"][0]["primitives"].append({**primitive, "mode": 4})
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match=r"a\.glb") as caught:
         asset = read_asset(file.save(tmp_path / "a.glb"))
     check_names(str(caught[0].message), "a.glb", "lines")
     assert area(asset) == pytest.approx(4)
@@ -171,7 +171,7 @@ def test_texture_coordinates_of_integers(tmp_path, dtype):
 )
 def test_wrap_modes(tmp_path, mode, right):
     file = Glb()
-    file.textured(QUARTERS, PLATE_UV + [1, 0])
+    file.textured(QUARTERS, PLATE_UV + np.array([1, 0]))
     file.json["samplers"] = [{"wrapS": mode}]
     file.json["textures"][0]["sampler"] = 0
     asset = read_asset(file.save(tmp_path / "a.glb"))
