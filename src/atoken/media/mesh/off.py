@@ -12,7 +12,8 @@ from .colours import bytes_of
 from .polygons import triangles_of
 from .source import Source, text_of
 
-HEADER = re.compile(rb"(ST)?(C)?(N)?(4)?(n)?OFF\b[ \t]*(BINARY)?", re.IGNORECASE)
+HEADER = re.compile(rb"((?:ST|C|N|4|n)*)(?:OFF|off)\b[ \t]*(BINARY)?")
+"""What each vertex has besides x, y and z, in any order here, and always in one there."""
 
 
 def read_off(source: Source) -> list[Piece]:
@@ -21,16 +22,17 @@ def read_off(source: Source) -> list[Piece]:
     header = HEADER.match(data)
     if header is None and not re.match(rb"\s*(#.*\s*)*\d+\s+\d+", data):
         raise source.error("is damaged or not an .off file (it begins with neither OFF nor counts): download it again")
-    if header is not None and header[5] and header[5] == b"n":
+    has = b"" if header is None else header[1]
+    if b"n" in has:
         raise source.error("is an OFF of n dimensions: export it as OFF of three")
     rest = data if header is None else data[header.end() :]
-    if header is not None and header[6]:
-        vertices, counts, corners, tails = _binary(source, rest.partition(b"\n")[2], header)
+    if header is not None and header[2]:
+        vertices, counts, corners, tails = _binary(source, rest.partition(b"\n")[2], has)
     else:
         vertices, counts, corners, tails = _text(source, rest)
     if len(corners) and not 0 <= corners.min() <= corners.max() < len(vertices):
         raise source.error("has a face that names a vertex that does not exist: export it again")
-    points, colours = _vertices(source, vertices, header)
+    points, colours = _vertices(source, vertices, has)
     places, polygons = triangles_of(counts, corners, points)
     faces = corners[places]
     face_colours = None if colours is not None else _face_colours(source, tails)
@@ -67,10 +69,10 @@ def _text(source: Source, rest: bytes) -> _Parts:
     return vertices, counts, corners, tails
 
 
-def _binary(source: Source, rest: bytes, header: re.Match[bytes]) -> _Parts:
+def _binary(source: Source, rest: bytes, has: bytes) -> _Parts:
     """Big-endian: three counts, vertices, and faces of integers with colours of floats."""
     words = np.frombuffer(rest[: len(rest) // 4 * 4], ">i4")
-    width = 3 + bool(header[4]) + 3 * bool(header[3]) + 4 * bool(header[2]) + 2 * bool(header[1])
+    width = 3 + (b"4" in has) + 3 * (b"N" in has) + 4 * (b"C" in has) + 2 * (b"ST" in has)
     short = source.error("is cut short: it lacks vertices or faces of its counts: download it again")
     if len(words) < 3:
         raise short
@@ -92,11 +94,9 @@ def _binary(source: Source, rest: bytes, header: re.Match[bytes]) -> _Parts:
     return vertices, counts, np.concatenate(corners), tails
 
 
-def _vertices(
-    source: Source, numbers: np.ndarray, header: re.Match[bytes] | None
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _vertices(source: Source, numbers: np.ndarray, has: bytes) -> tuple[np.ndarray, np.ndarray | None]:
     """Points [V, 3], and colours uint8 [V, 4]: x y z [w] [normal] [colour] [texture coordinates]."""
-    texture, colour, normal, four = (bool(header and header[group]) for group in range(1, 5))
+    texture, colour, normal, four = (letters in has for letters in (b"ST", b"C", b"N", b"4"))
     if numbers.shape[1] < 3 + four:
         raise source.error("has no faces and no points" if not len(numbers) else "has vertices of fewer than 3 numbers")
     points = numbers[:, :3] / numbers[:, 3:4] if four else numbers[:, :3]

@@ -58,7 +58,7 @@ def _colours(header: bytes, attribute: np.ndarray) -> np.ndarray | None:
     """Colours uint8 [F, 4] from the attribute of each triangle: five bits a channel and one that says what it is.
 
     Magics writes COLOR= with the colour of the whole into the header, red lowest, and sets the top bit where a triangle
-    has that colour. VisCAM sets the top bit where a triangle has a colour of its own, blue lowest. Other values are none.
+    has that colour. VisCAM sets the top bit where a triangle has its own, blue lowest. Other values are none.
     """
     channels = np.stack([attribute & 31, (attribute >> 5) & 31, (attribute >> 10) & 31], 1)
     top = attribute >= 0x8000
