@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import io
 import subprocess
 import tempfile
 import threading
@@ -24,13 +23,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from atoken import Gaussians
 from atoken.evaluation.asset_methods import VoxelColours, voxel_balls
 from atoken.evaluation.assets import HeldOut
 from atoken.evaluation.psnr import psnr
-from atoken.media.image import write_image
+from atoken.media.image import read_image, write_image
 from atoken.media.packed import read_packed
 from atoken.render.cameras import Cameras, turntable
 from atoken.render.rasterize import render
@@ -128,7 +126,7 @@ def in_browser(gaussians: Gaussians, eye: list[float], modules: Path) -> np.ndar
     if not answer or not answer[0].startswith("data:"):
         raise SystemExit(f"the viewer drew nothing: {answer}")
     data = base64.b64decode(answer[0].split(",", 1)[1])
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    return read_image(data)
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ from rich.progress import track
 from sources import CAPTIONS, EVALUATION, TRAINING, Source
 
 from atoken.files import atomic_write
+from atoken.media.opener import open_picture
 from data import fetch
 
 LONGEST = 128
@@ -90,7 +91,7 @@ def stamps(packages: Path) -> Iterator[Thing]:
         if place.parts[0] == "symbols" or path.stem.endswith("_mirror") or not text.is_file():
             continue
         caption = text.read_text(encoding="utf-8", errors="replace").splitlines()[0].strip().rstrip(".!")
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             picture = cut(image.convert("RGBA"))
         if picture is None or not caption:
             continue

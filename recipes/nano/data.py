@@ -30,7 +30,9 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 from sources import DEMO, EVALUATION, TRAINING, Source, kind_of
 
-Image.MAX_IMAGE_PIXELS = None  # wallpapers of 8K are expected here
+from atoken.media.opener import open_picture
+
+MOST_PIXELS = 2**28  # wallpapers of 8K and more
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 SHORT_SIDES = (160, 1000)
 # How often a scene of each kind is drawn, relative to a photograph.
@@ -129,7 +131,7 @@ def perceptual_hash(grey: Image.Image) -> np.ndarray:
 def measure(scene: Scene) -> Scene:
     """Fill in size, contrast and hashes; an unreadable picture keeps size 0."""
     try:
-        with Image.open(scene.path) as image:
+        with open_picture(scene.path, max_pixels=MOST_PIXELS) as image:
             turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations that swap the sides
             scene.width, scene.height = image.size[::-1] if turned else image.size
             image.draft("RGB", (256, 256))  # JPEG is decoded at a fraction of its size
@@ -175,7 +177,7 @@ def choose(scenes: list[Scene], kept_apart: list[Scene]) -> tuple[list[Scene], C
 
 def load(path: str) -> Image.Image:
     """The upright picture in sRGB, as RGB or RGBA."""
-    with Image.open(path) as image:
+    with open_picture(path, max_pixels=MOST_PIXELS) as image:
         profile = image.info.get("icc_profile")
         transparent = image.has_transparency_data
         upright = ImageOps.exif_transpose(image).convert("RGBA" if transparent else "RGB")
@@ -267,7 +269,7 @@ def write_evaluation(packages: Path, out: Path) -> None:
     manifest = []
     for source in EVALUATION:
         for scene in find_scenes(source, packages):
-            with Image.open(scene.path) as image:
+            with open_picture(scene.path, max_pixels=MOST_PIXELS) as image:
                 if min(image.size) < 200:
                     continue
             data = Path(scene.path).read_bytes()

@@ -5,10 +5,7 @@ import errno
 import io
 import os
 import random
-import re
 import struct
-import threading
-import warnings
 import zlib
 from pathlib import Path
 
@@ -16,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from atoken.core.errors import ReadError
 from atoken.media.image import DEFAULT_MAX_PIXELS, read_image, write_image
-from atoken.media.pillow import pillow_limit
+from refusals import refused
 
 ARRAY = np.random.default_rng(1).integers(0, 256, (12, 10, 3), dtype=np.uint8)
 PICTURE = Image.fromarray(ARRAY)
@@ -36,27 +34,23 @@ def png_header(width: int, height: int) -> bytes:
     return start + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
 
 
-def refused(source, *words: str, **options) -> None:
-    """Reading must raise a plain ValueError of one short sentence with these words."""
-    with pytest.raises(ValueError, match=r"\.$") as caught:
+def unread(source, *named: str, **options) -> None:
+    """Reading must raise a ReadError of one sentence that names these."""
+    with refused(*named, error=ReadError):
         read_image(source, **options)
-    text = str(caught.value)
-    assert type(caught.value) is ValueError
-    assert len(text) < 200 + (len(str(source)) if isinstance(source, Path) else 0)
-    assert all(word in text for word in words), text
 
 
 def test_files_that_are_no_picture(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"")
-    refused(path, str(path), "empty")
-    refused(b"", "the image data is empty")
+    unread(path, str(path), "empty")
+    unread(b"", "the image data", "empty")
+    unread(b"", "sample 7", name="sample 7")
     path.write_text("just some text, long enough to be a header")
-    refused(path, str(path), "not a JPEG, PNG", "convert it to PNG")
-    refused(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "not a JPEG")
-    with path.open() as text, pytest.raises(ValueError, match="binary mode"):
+    unread(path, str(path), "JPEG", "convert it to PNG")
+    with path.open() as text, refused(str(path), "binary mode"):
         read_image(text)
-    with pytest.raises(ValueError, match="source is a ndarray"):
+    with refused("ndarray"):
         read_image(ARRAY)
     with pytest.raises(FileNotFoundError):
         read_image(tmp_path / "missing.png")
@@ -69,7 +63,7 @@ def test_files_that_are_no_picture(tmp_path):
 def test_a_truncated_file_never_gives_other_pixels(kind):
     data = encoded(PICTURE, kind)
     whole = read_image(data)
-    refused(data[: len(data) // 2], "the image data", "truncated")
+    unread(data[: len(data) // 2], "the image data", kind)
     for length in range(0, len(data), 7):
         with contextlib.suppress(ValueError):  # else only bytes behind the pixels were cut off
             assert np.array_equal(read_image(data[:length]), whole)
@@ -94,69 +88,63 @@ def test_random_damage_is_a_value_error_or_nothing(kind, tmp_path):
 def test_an_offset_outside_the_file_is_a_fault_of_the_file(tmp_path):
     path = tmp_path / "a.tif"  # seeking there is EINVAL to the operating system
     path.write_bytes(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 2**63 - 1))
-    refused(path, str(path), "TIFF", "damaged")
+    unread(path, str(path), "TIFF")
 
 
 def test_values_of_unknown_range_are_refused():
-    refused(Image.new("F", (2, 2)), "the image", "floating-point", "value_range=")
-    refused(encoded(Image.new("F", (2, 2)), "TIFF"), "floating-point", "value_range=")
-    refused(Image.new("I", (2, 2), 200), "32-bit", "value_range=")
-    refused(encoded(Image.new("I", (2, 2), 200), "TIFF"), "32-bit", "value_range=")
+    for source in (Image.new("F", (2, 2)), encoded(Image.new("F", (2, 2)), "TIFF")):
+        unread(source, "the image", "floating-point", "value_range=")
+    for source in (Image.new("I", (2, 2), 200), encoded(Image.new("I", (2, 2), 200), "TIFF")):
+        unread(source, "the image", "32-bit", "value_range=")
 
 
 def test_pictures_without_pixels():
-    refused(png_header(0, 5), "no pixels")
-    refused(Image.new("RGB", (0, 5)), "no pixels (0x5)")
+    unread(png_header(0, 5), "the image data")
+    unread(Image.new("RGB", (0, 5)), "0x5")
 
 
 def test_arguments_out_of_range():
-    refused(PICTURE, "background", background=(0, 0, 256))
-    refused(PICTURE, "background", background=(0.5, 0, 0))
-    refused(PICTURE, "max_pixels", max_pixels=0)
+    for options in ({"background": (0, 0, 256)}, {"background": (0.5, 0, 0)}, {"max_pixels": 0}):
+        with refused(*options):
+            read_image(PICTURE, **options)
+
+
+def huge_webp(width: int) -> bytes:
+    return b"RIFF\x20\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + struct.pack("<I", width - 1)[:3] * 2 + b"VP8L\0\0\0\0"
+
+
+def huge_gif(side: int) -> bytes:
+    return b"GIF89a" + struct.pack("<HH", side, side) + b"\0\0\0," + struct.pack("<4H", 0, 0, side, side) + b"\0\2\0;"
 
 
 def test_a_bomb_is_refused_from_its_header():
-    huge_webp = b"RIFF\x20\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + b"\xfe\x3f\0" * 2 + b"VP8L\0\0\0\0"
-    huge_gif = b"GIF89a\xff\xff\xff\xff\0\0\0," + struct.pack("<4H", 0, 0, 65535, 65535) + b"\0\x02\0;"
-    for data, pixels in [(png_header(60_000, 60_000), 60_000**2), (huge_webp, 16_383**2), (huge_gif, 65_535**2)]:
-        refused(data, str(pixels), str(DEFAULT_MAX_PIXELS), "max_pixels", "--max-pixels")
-    refused(PICTURE, "120 pixels", "119", max_pixels=119)
+    for data, pixels in (
+        (png_header(60_000, 60_000), 60_000**2),
+        (huge_webp(16_383), 16_383**2),
+        (huge_gif(65_535), 65_535**2),
+    ):
+        unread(data, pixels, DEFAULT_MAX_PIXELS, "max_pixels", "--max-pixels")
+    unread(PICTURE, "120 pixels", "119", max_pixels=119)
+    unread(encoded(PICTURE), "120 pixels", "119", max_pixels=119)
     assert np.array_equal(read_image(encoded(PICTURE), max_pixels=120), ARRAY)
 
 
-def test_the_limit_is_ours_and_not_that_of_pillow(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    files = [encoded(PICTURE, kind) for kind in KINDS] + [encoded(PICTURE, "TIFF", compression="tiff_lzw")]
-    wide_frame = encoded(PICTURE, "GIF")
-    files.append(wide_frame[:6] + b"\x01\0\x01\0" + wide_frame[10:])  # larger than the screen the header promises
-    faults = []
-
-    def read_all():
-        try:
-            for data in files * 5:
-                assert read_image(data).shape == ARRAY.shape
-        except Exception as error:
-            faults.append(error)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        threads = [threading.Thread(target=read_all) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert not faults
-    assert Image.MAX_IMAGE_PIXELS == 10
+def test_a_few_bytes_do_not_hold_many_pixels_unless_trusted():
+    """4097 squared of one colour is below the limit, and 17 MB of grey are nothing that 100 bytes are believed."""
+    blank = encoded(Image.new("1", (4097, 4097)), "TIFF", compression="group4")  # one bit a row
+    assert len(blank) * 2**12 < 4097**2
+    unread(blank, 4097**2, len(blank), "max_pixels", "--max-pixels")
+    assert read_image(blank, max_pixels=DEFAULT_MAX_PIXELS + 1).shape == (4097, 4097, 3)
 
 
-def test_a_limit_that_the_program_sets_meanwhile_stays(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pillow_limit.at_least(50):
-        assert Image.MAX_IMAGE_PIXELS == 50
-        Image.MAX_IMAGE_PIXELS = None
-    assert Image.MAX_IMAGE_PIXELS is None
-    assert np.array_equal(read_image(encoded(PICTURE, "GIF")).shape, ARRAY.shape)
-    assert Image.MAX_IMAGE_PIXELS is None
+def test_registry_and_limit_of_pillow_are_neither_used_nor_changed(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    monkeypatch.setattr(Image, "OPEN", {})
+    for kind in KINDS:
+        assert read_image(encoded(PICTURE, kind)).shape == ARRAY.shape
+        with contextlib.suppress(ReadError):  # Pillow itself minds the limit in some formats
+            read_image(encoded(PICTURE.resize((40, 30)), kind))
+    assert (Image.MAX_IMAGE_PIXELS, Image.OPEN) == (500, {})
 
 
 def test_a_broken_exif_block_is_announced():
@@ -166,7 +154,7 @@ def test_a_broken_exif_block_is_announced():
 
     picture = PICTURE.copy()
     picture.__class__ = Broken
-    with pytest.warns(UserWarning, match="the image has a broken EXIF block"):
+    with pytest.warns(UserWarning, match="EXIF"):
         assert np.array_equal(read_image(picture), ARRAY)
 
 
@@ -181,16 +169,16 @@ def test_a_broken_exif_block_is_announced():
         ("a.png", np.zeros((4, 4, 4), np.uint8), {}, "(4, 4, 4)"),
         ("a.png", np.zeros((0, 4, 3), np.uint8), {}, "(0, 4, 3)"),
         ("a.png", ARRAY.tolist(), {}, "list"),
-        ("a.gif", ARRAY, {}, "writable format"),
-        ("a", ARRAY, {}, "writable format"),
-        ("a.png", ARRAY, {"quality": 90}, "no meaning for .png"),
+        ("a.gif", ARRAY, {}, "a.gif"),
+        ("a", ARRAY, {}, ".png"),
+        ("a.png", ARRAY, {"quality": 90}, ".png"),
         ("a.jpg", ARRAY, {"quality": 0}, "1..100"),
         ("a.jpg", ARRAY, {"quality": 9.5}, "1..100"),
         ("a.webp", np.zeros((1, 16_384, 3), np.uint8), {}, "16384x1"),
     ],
 )
 def test_what_cannot_be_written_is_refused(tmp_path, name, array, options, words):
-    with pytest.raises(ValueError, match=re.escape(words)):
+    with refused(words):
         write_image(tmp_path / name, array, **options)
     assert list(tmp_path.iterdir()) == []
 
@@ -205,8 +193,8 @@ def test_a_full_disk_leaves_the_old_picture(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space left") as caught:
+    with pytest.raises(OSError) as caught:  # noqa: PT011
         write_image(path, ARRAY[::-1])
-    assert caught.value.filename == str(path)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
     assert list(tmp_path.iterdir()) == [path]
     assert np.array_equal(read_image(path), ARRAY)

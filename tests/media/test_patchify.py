@@ -12,6 +12,7 @@ from atoken.media.patchify import (
     to_pixels,
     to_uint8,
 )
+from refusals import refused
 
 SIZES = [(1, 1), (1, 40), (40, 1), (15, 17), (16, 16), (17, 31), (33, 20), (64, 48)]
 
@@ -89,10 +90,10 @@ HWC = np.zeros((4, 5, 3), np.float32)
     [
         (HWC, {}, "value_range"),
         (HWC, {"value_range": (1, 0)}, "value_range"),
-        (HWC, {"value_range": "01"}, "give two finite numbers"),
-        (HWC, {"value_range": (0, 1, 2)}, "give two finite numbers"),
-        (HWC, {"value_range": (0, float("inf"))}, "give two finite numbers"),
-        (HWC.astype(np.uint8), {"value_range": "01"}, "give two finite numbers"),
+        (HWC, {"value_range": "01"}, "value_range"),
+        (HWC, {"value_range": (0, 1, 2)}, "value_range"),
+        (HWC, {"value_range": (0, float("inf"))}, "value_range"),
+        (HWC.astype(np.uint8), {"value_range": "01"}, "value_range"),
         (np.full((4, 5, 3), np.nan, np.float32), {"value_range": (0, 1)}, "NaN"),
         (np.full((4, 5, 3), np.inf, np.float32), {"value_range": (0, 1)}, "infinite"),
         (HWC + 2, {"value_range": (0, 1)}, "outside"),
@@ -101,10 +102,10 @@ HWC = np.zeros((4, 5, 3), np.float32)
         (HWC.astype(np.uint16), {}, "uint16"),
         (HWC.astype(bool), {}, "bool"),
         (HWC.astype(object), {}, "object"),
-        (HWC[..., 0], {"value_range": (0, 1)}, "[4, 5] is not RGB in HWC order but grey"),
-        (HWC[..., :1], {"value_range": (0, 1)}, "grey: repeat it"),
-        (HWC[..., [0, 1, 2, 2]], {"value_range": (0, 1)}, "has transparency or black ink"),
-        (torch.zeros(5, 4, 4), {"value_range": (0, 1)}, "three channels along one of them"),
+        (HWC[..., 0], {"value_range": (0, 1)}, "[4, 5]"),
+        (HWC[..., :1], {"value_range": (0, 1)}, "grey"),
+        (HWC[..., [0, 1, 2, 2]], {"value_range": (0, 1)}, "transparency"),
+        (torch.zeros(5, 4, 4), {"value_range": (0, 1)}, "three channels"),
         (HWC.transpose(2, 0, 1), {"value_range": (0, 1)}, 'layout="CHW"'),
         (torch.zeros(4, 5, 3), {"value_range": (0, 1)}, 'layout="HWC"'),
         (HWC, {"value_range": (0, 1), "layout": "WHC"}, "'WHC'"),
@@ -114,10 +115,8 @@ HWC = np.zeros((4, 5, 3), np.float32)
     ],
 )
 def test_what_cannot_be_read_is_one_sentence(picture, options, words):
-    with pytest.raises(ValueError, match=r".") as caught:
+    with refused(words):
         to_pixels(picture, **options)
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 16])

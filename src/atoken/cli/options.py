@@ -103,7 +103,7 @@ TokenBudget = Annotated[
 ]
 MaxPixels = Annotated[
     int | None,
-    typer.Option(metavar="N", show_default="178956970", help="Larger pictures are refused: they may be bombs."),
+    typer.Option(metavar="N", show_default="67108864", help="Larger pictures are refused: they may be bombs."),
 ]
 Background = Annotated[str, typer.Option(metavar="R,G,B", help="Colour behind transparent pixels.")]
 Latents = Annotated[

@@ -15,7 +15,7 @@ from ..codec import TOKEN_BUDGET
 from ..codec.assets import read_any
 from ..config import KINDS, PATCH
 from ..evaluation.psnr import psnr
-from ..media.image import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, read_image, write_image
+from ..media.image import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, WRITABLE_SUFFIXES, read_image, write_image
 from ..media.kinds import ASSET_SUFFIXES, VIDEO_SUFFIXES, modality_of
 from ..media.packed import PackedAsset
 from ..media.video import Video, open_video
@@ -33,7 +33,7 @@ from .report import Report, show_table
 
 TOKEN_SUFFIXES = frozenset({".atok"})
 VIEWS_FILE = "transforms.json"
-PICTURE_SUFFIXES = IMAGE_SUFFIXES - {".gif"}
+PICTURE_SUFFIXES = WRITABLE_SUFFIXES
 """Pictures that are written."""
 SOLID_SUFFIXES = MOVIE_SUFFIXES | {SPLAT_SUFFIX, PAGE_SUFFIX}
 """What Gaussians are written as."""

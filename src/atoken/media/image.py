@@ -3,37 +3,25 @@
 Needs Pillow and numpy only. Shapes: H rows, W columns, 3 channels in the order red, green, blue.
 """
 
-import errno
 import io
 import os
-import re
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from typing import IO, Any
 
 import numpy as np
 from PIL import Image
 
+from ..core.errors import reading
 from ..files import atomic_write
-from .kinds import ARCHIVES
-from .pillow import (
-    blend,
-    load_picture,
-    orientation_of,
-    pillow_limit,
-    refuse_unknown_range,
-    rgb_and_alpha,
-    upright,
+from .opener import DEFAULT_MAX_PIXELS as DEFAULT_MAX_PIXELS
+from .opener import PictureSource, check_size, decoding, opened
+from .pillow import rgb_of, rgba_of
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".png", ".apng", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif"}
+    | {".heic", ".heif", ".hif", ".jxl"}  # with the extra ``pictures``
 )
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif"})
 """Lower-case suffixes of the files `read_image` reads; the format itself is recognised by content."""
-
-DEFAULT_MAX_PIXELS = 178_956_970
-"""Most pixels read by default (about 13,377 squared): where Pillow itself refuses, half a gigabyte as RGB."""
-
-_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
 
 ImageSource = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image
 
@@ -41,57 +29,75 @@ ImageSource = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image
 def read_image(
     source: ImageSource,
     *,
+    name: object = None,
     background: tuple[int, int, int] = (255, 255, 255),
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> np.ndarray:
-    """Read one picture as it is meant to be seen.
+    """Read one picture as it is meant to be seen; docs/pictures.md has all that is done.
 
     The EXIF orientation is applied. An embedded ICC profile is converted to sRGB (relative colorimetric, black point
-    compensated); a profile that is broken, or is for another kind of picture, is announced by a warning and the
-    values are taken as sRGB. Other colour tags (PNG gAMA and cHRM, AVIF nclx) are ignored. CMYK without a profile
+    compensated), and so are wide-gamut and gamma tags without one (PNG cICP, gAMA and cHRM, AVIF and HEIC nclx). HDR
+    and whatever cannot be used is announced by a warning, and the values are taken as sRGB. CMYK without a profile
     becomes (255 - ink) * (255 - black) / 255. Transparency is blended over `background` on sRGB values.
 
-    Greyscale of 16 (TIFF: also 12) bits is scaled to 8 by rounding. From RGB of 16 bits Pillow keeps the upper byte:
-    v >> 8, up to one level below rounding.
+    Values of 16 (TIFF: also 12) bits are scaled to 8 by rounding; but Pillow keeps the upper byte (v >> 8, up to one
+    level below rounding) of a TIFF in planes or with multiplied alpha, of a PNG of grey and alpha, and in a PIL image.
 
     Animations, multi-page TIFF and MPO: only the first frame is read, and a warning says how many are left out.
 
     Args:
         source: A path, the bytes of a file, a binary file object (read from its start, left open), or a PIL image
-            (taken at the frame where it stands, without the warning about frames; it is not changed).
+            (taken at the frame where it stands, without the warning about frames and without other colour tags than an
+            ICC profile; it is not changed).
+        name: What messages call it; the path, or "the image data", by default.
         background: sRGB colour behind transparent pixels, three integers in 0..255.
-        max_pixels: Most pixels (width * height) that are decoded; checked on the header. Safe to use from many threads,
-            see `atoken.media.pillow` for what happens to Pillow's own limit.
+        max_pixels: Most pixels (width * height) that are decoded; checked on the header.
 
     Returns:
         (H, W, 3) uint8, sRGB, 0..255, C-contiguous and writable.
 
     Raises:
         FileNotFoundError, IsADirectoryError, PermissionError: From opening the path.
-        ValueError: The picture is empty, truncated, damaged, not an image, larger than `max_pixels`, without pixels
-            or of floating-point or 32-bit values, whose range is unknown; or an argument is out of range.
+        ReadError: A ValueError: the picture is empty, truncated, damaged, not an image, larger than `max_pixels`,
+            without pixels or of values whose range is unknown (floating-point, signed, 32 bits).
+        ValueError: An argument is out of range.
     """
     if len(background) != 3 or any(int(v) != v or not 0 <= v <= 255 for v in background):
-        raise ValueError(f"background is {background!r}: give three integers in 0..255.")
+        raise ValueError(f"background is {background!r}: give three integers in 0..255")
     if max_pixels < 1:
-        raise ValueError(f"max_pixels is {max_pixels}: give a positive number of pixels.")
+        raise ValueError(f"max_pixels is {max_pixels}: give a positive number of pixels")
+
     notes: list[str] = []
-    with ExitStack() as stack:
-        image, name, frames = _open(source, max_pixels, stack)
-        sentence = f"{name} is truncated or damaged: download or export it again."
-        with _faults_of_file(sentence):
-            image = load_picture(image)
-            orientation = orientation_of(image, name, notes)
-        refuse_unknown_range(image, name)
-        with _faults_of_file(sentence):
-            rgb, alpha = rgb_and_alpha(image, name, notes)
-    if frames > 1:
-        notes.append(f"{name} holds {frames} frames: only the first is read, {frames - 1} left out.")
+    if isinstance(source, Image.Image):
+        name = name or getattr(source, "filename", "") or "the image"
+        check_size(source.size, name, max_pixels)
+        with reading(name):
+            rgb = rgb_of(source, name, notes, background)
+    else:
+        with opened(source, name=name, max_pixels=max_pixels) as picture, decoding(picture):
+            notes += picture.notes
+            turned = picture.kind in ("HEIC", "JXL")
+            rgb = rgb_of(picture.image, picture.name, notes, background, picture.colours, turned, picture.low)
     for note in notes:
         warnings.warn(note, stacklevel=2)
-    if alpha is not None:
-        rgb = blend(rgb, alpha, background)
-    return upright(rgb, orientation)
+    return rgb
+
+
+def read_rgba(source: PictureSource, *, name: object = None, max_pixels: int = DEFAULT_MAX_PIXELS) -> np.ndarray:
+    """``read_image`` for textures: colours and alpha as they are stored, neither blended nor turned by EXIF.
+
+    Returns:
+        (H, W, 4) uint8, sRGB with straight alpha, 255 where the picture has none.
+
+    Raises and warns as ``read_image``.
+    """
+    notes: list[str] = []
+    with opened(source, name=name, max_pixels=max_pixels) as picture, decoding(picture):
+        notes += picture.notes
+        rgba = rgba_of(picture.image, picture.name, notes, picture.colours, picture.low)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return rgba
 
 
 def write_image(path: str | os.PathLike[str], array: np.ndarray, *, quality: int | None = None) -> None:
@@ -145,6 +151,8 @@ _WRITERS: dict[str, tuple[str, int, dict[str, Any]]] = {  # suffix: format, larg
     ".tiff": _TIFF,
     ".bmp": ("BMP", 2**31 - 1, {}),
 }
+WRITABLE_SUFFIXES = frozenset(_WRITERS)
+"""Lower-case suffixes of the files `write_image` writes."""
 
 
 def _check_array(array: np.ndarray) -> None:
@@ -155,100 +163,3 @@ def _check_array(array: np.ndarray) -> None:
         raise ValueError(f"array has dtype {array.dtype}: convert it to uint8 with values in 0..255.")
     if array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
         raise ValueError(f"array has shape {array.shape}: give (H, W, 3), RGB, with at least one pixel.")
-
-
-def _open(source: ImageSource, max_pixels: int, stack: ExitStack) -> tuple[Image.Image, str, int]:
-    """Return the picture, not yet decoded, a name for messages and the number of frames."""
-    if isinstance(source, Image.Image):
-        name = str(getattr(source, "filename", "")) or "the image"
-        _admit(source.size, name, max_pixels, stack)
-        return source, name, 1
-
-    stream, name = _stream(source, stack)
-    head = stream.read(16)
-    if not head:
-        raise ValueError(f"{name} is empty (0 bytes): save or download it again.")
-    kind = _format_of(head, name)
-    if kind == "GIF":  # asks Pillow's guard, which warns, while it reads the header
-        stack.enter_context(pillow_limit.at_least(max_pixels))
-    elif kind == "WEBP":  # likewise, but minds only twice the number
-        stack.enter_context(pillow_limit.at_least((max_pixels + 1) // 2))
-    stream.seek(0)
-    sentence = f"{name} begins like {kind} but is truncated, damaged or of an unsupported kind: export it again as PNG."
-    try:
-        with _faults_of_file(sentence):
-            image = Image.OPEN[kind][0](stream, "")
-            frames = getattr(image, "n_frames", 1)  # GIF and TIFF move through the file to count: before load()
-    except ValueError as error:
-        reason = error.__cause__
-        if isinstance(reason, Image.DecompressionBombError):  # its text is the only place that has the number
-            raise _too_large(name, int(re.findall(r"\d+", str(reason))[0]), max_pixels) from reason
-        if isinstance(reason, SyntaxError) and "not identified" in str(reason):
-            raise ValueError(f"{name} has no pixels (width or height is zero): export it again.") from reason
-        raise
-    _admit(image.size, name, max_pixels, stack)
-    return image, name, frames
-
-
-def _stream(source: str | os.PathLike[str] | bytes | IO[bytes], stack: ExitStack) -> tuple[IO[bytes], str]:
-    """Return a seekable binary stream at its start, and a name for messages."""
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return io.BytesIO(source), "the image data"
-    if isinstance(source, (str, os.PathLike)):
-        name = os.fspath(source)
-        file = stack.enter_context(open(source, "rb"))  # noqa: SIM115
-        return (file if file.seekable() else io.BytesIO(file.read())), str(name)
-    if not hasattr(source, "read"):
-        raise ValueError(f"source is a {type(source).__name__}: give a path, bytes, a binary file or a PIL image.")
-    name = source.name if isinstance(getattr(source, "name", None), str) else "the image data"
-    if hasattr(source, "seekable") and source.seekable():
-        source.seek(0)
-    data = source.read()
-    if isinstance(data, str):
-        raise ValueError(f"{name} is opened as text: open it in binary mode ('rb').")
-    return io.BytesIO(data), name
-
-
-def _format_of(head: bytes, name: str) -> str:
-    """Return Pillow's name of the format that begins with the 16 bytes `head`."""
-    if head.startswith(ARCHIVES):
-        raise ValueError(f"{name} is an archive: unpack it and give the files inside")
-    Image.init()
-    for kind in _FORMATS:
-        accept = Image.OPEN[kind][1]
-        accepted = accept is None or accept(head)
-        if isinstance(accepted, str):  # Pillow's reason why it cannot
-            raise ValueError(f"{name} is {kind}, which this Pillow was built without: convert it to PNG.")
-        if accepted:
-            return kind
-    raise ValueError(f"{name} is not a JPEG, PNG, WebP, AVIF, TIFF, BMP or GIF image: convert it to PNG.")
-
-
-def _admit(size: tuple[int, int], name: str, max_pixels: int, stack: ExitStack) -> None:
-    """Raise ValueError unless 1..max_pixels pixels; keep Pillow's own guard from stepping in below that."""
-    width, height = size
-    if width < 1 or height < 1:
-        raise ValueError(f"{name} has no pixels ({width}x{height}): export it again.")
-    if width * height > max_pixels:
-        raise _too_large(name, width * height, max_pixels)
-    stack.enter_context(pillow_limit.at_least(width * height))
-
-
-def _too_large(name: str, pixels: int, max_pixels: int) -> ValueError:
-    return ValueError(
-        f"{name} has {pixels} pixels, more than the limit of {max_pixels}: "
-        "if you trust it, raise max_pixels (--max-pixels)."
-    )
-
-
-@contextmanager
-def _faults_of_file(sentence: str) -> Iterator[None]:
-    """Turn whatever Pillow raises about the content of a file into ValueError(sentence)."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (None, errno.EINVAL):  # EINVAL: a damaged header pointed outside the file
-            raise
-        raise ValueError(sentence) from error
-    except Exception as error:  # decoders raise nearly every class there is
-        raise ValueError(sentence) from error

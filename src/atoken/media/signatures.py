@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import IO
 
 ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!")
@@ -24,7 +25,75 @@ def picture_format(head: bytes) -> str | None:
         return "TIFF"
     if head.startswith((b"GIF87a", b"GIF89a")):
         return "GIF"
+    if brands_of(head) & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}:
+        return "HEIC"
+    if head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")):
+        return "JXL"
     return "BMP" if head.startswith(b"BM") else None
+
+
+_CONVERT = "convert it to PNG"
+_RAW = "is a camera's raw file: develop it to TIFF or JPEG"
+_RAW_SUFFIXES = {".dng", ".nef", ".nrw", ".cr2", ".cr3", ".arw", ".sr2", ".srw", ".pef", ".orf", ".rw2", ".raf", ".iiq"}
+_ASSETS = {".splat", ".ksplat", ".spz", ".sog", ".usd", ".usda", ".usdc", ".usdz", ".fbx", ".blend", ".3ds", ".3mf"}
+_FOREIGN: tuple[tuple[bytes, str], ...] = (  # first bytes, what that is and what to do
+    (b"%PDF", "is a PDF: export its pages or pictures as PNG"),
+    (b"%!PS", f"is PostScript: {_CONVERT} with a program you trust"),
+    (b"\xc5\xd0\xd3\xc6", f"is EPS: {_CONVERT} with a program you trust"),
+    (b"8BPS", "is a Photoshop document: export it as PNG or TIFF"),
+    (b"v/1\x01", "is OpenEXR, whose range is open: convert it to PNG, or pass an array with value_range="),
+    (b"#?RADIANCE", "is Radiance HDR, whose range is open: convert it to PNG, or pass an array with value_range="),
+    (b"#?RGBE", "is Radiance HDR, whose range is open: convert it to PNG, or pass an array with value_range="),
+    (b"\0\0\0\x0cjP  ", f"is JPEG 2000: {_CONVERT}"),
+    (b"\xff\x4f\xff\x51", f"is JPEG 2000: {_CONVERT}"),
+    (b"II\xbc\x01", f"is JPEG XR: {_CONVERT}"),
+    (b"DDS ", f"is a DDS texture: {_CONVERT}"),
+    (b"\xabKTX", f"is a KTX texture: {_CONVERT}"),
+    (b"\0\0\x01\0", f"is an icon: {_CONVERT}"),
+    (b"qoif", f"is QOI: {_CONVERT}"),
+    (b"FUJIFILMCCD-RAW", _RAW),
+    (b"IIRO", _RAW),
+    (b"IIU\0", _RAW),
+    (b"gimp xcf", "is a GIMP document: export it as PNG"),
+    (b"\x93NUMPY", "is a NumPy array: load it and pass the array, with value_range= unless it is uint8"),
+    (b"version https://git-lfs", "is a pointer of Git LFS, not the file: run 'git lfs pull'"),
+    (b"glTF", "is a 3D model: give it the suffix .glb"),
+    (b"ply\n", "is a 3D model: give it the suffix .ply"),
+    (b"ply\r", "is a 3D model: give it the suffix .ply"),
+)
+
+
+def is_raw(name: object) -> bool:
+    """Whether this is called as cameras call their raw files: many are TIFFs whose first picture is a small preview."""
+    return _suffix(name) in _RAW_SUFFIXES
+
+
+def _suffix(name: object) -> str:
+    return os.path.splitext(str(name))[1].lower()
+
+
+def foreign(head: bytes, name: object) -> str:
+    """What a file is that begins with ``head`` and is no picture read here, and what to do: the end of a sentence."""
+    suffix = _suffix(name)
+    if suffix in _ASSETS:
+        return "is a 3D file, not a picture: convert it to .glb, or splats to .ply"
+    if is_raw(name) or b"crx " in brands_of(head):
+        return _RAW
+    for start, said in _FOREIGN:
+        if head.startswith(start):
+            return said
+    if head.startswith(ARCHIVES):
+        return "is an archive: unpack it and give the files inside"
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith(b"<svg") or (suffix == ".svg" and text.startswith(b"<")):
+        return "is SVG, which is drawn, not stored, in pixels: export it as PNG at the size you want"
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "is a web page: download the picture itself"
+    if head[:1] == b"P" and head[1:2] in b"1234567" and head[2:3].isspace():
+        return f"is a Netpbm picture: {_CONVERT}"
+    if brands_of(head) or head.startswith((b"\x1aE\xdf\xa3", b"OggS", b"FLV\x01")) or head[8:12] == b"AVI ":
+        return "looks like a video: give it the suffix of one (.mp4, .mkv, .webm, .avi, ...)"
+    return f"is not a JPEG, PNG, WebP, AVIF, TIFF, BMP, GIF, HEIC or JPEG XL: {_CONVERT}, or download it again"
 
 
 def brands_of(head: bytes) -> set[bytes]:
@@ -55,6 +124,18 @@ def _webp_size(head: bytes) -> tuple[int, int] | None:
         bits = little(head[21:25], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     return None
+
+
+def webp_frames(stream: IO[bytes]) -> int:
+    """How many frames the chunks of a WebP hold; 1 for a still picture."""
+    at, end, count = 12, stream.seek(0, os.SEEK_END), 0
+    while at + 8 <= end:
+        stream.seek(at)
+        head = stream.read(8)
+        count += head[:4] == b"ANMF"
+        length = int.from_bytes(head[4:], "little")
+        at += 8 + length + length % 2
+    return max(count, 1)
 
 
 def _gif_size(stream: IO[bytes]) -> tuple[int, int] | None:

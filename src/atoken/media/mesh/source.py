@@ -12,8 +12,8 @@ from PIL import Image
 from ...core.errors import ReadError
 from ...core.text import shortened
 from ..material import mips_of
-from ..opener import DEFAULT_MAX_PIXELS, check_size, open_picture
-from ..pillow import load_picture, refuse_unknown_range, rgb_and_alpha
+from ..opener import DEFAULT_MAX_PIXELS, check_size, decoding, opened
+from ..pillow import rgba_of
 
 MOST_TEXELS = 2**29
 """Texels of all textures of one asset: 2.9 GB with their halved sizes."""
@@ -103,18 +103,18 @@ class Source:
         3.8.2). Raises ``ReadError`` for another format than those of pictures, above ``max_pixels``, and damage.
         """
         if (key, alpha) not in self._textures:
-            with open_picture(content, name=name, max_pixels=self.max_pixels) as image:
-                self._textures[key, alpha] = self.loaded(image, name, alpha=alpha)
+            with opened(content, name=name, max_pixels=self.max_pixels) as picture, decoding(picture):
+                self._textures[key, alpha] = self.loaded(picture.image, name, alpha=alpha, low=picture.low)
         return self._textures[key, alpha]
 
-    def loaded(self, image: Image.Image, name: str, *, alpha: bool) -> tuple[np.ndarray, ...]:
-        """As ``picture`` for one that ``open_picture`` has let through."""
+    def loaded(
+        self, image: Image.Image, name: str, *, alpha: bool, low: Image.Image | None = None
+    ) -> tuple[np.ndarray, ...]:
+        """As ``picture`` for an open one; ``low`` has the lower bytes of 16-bit colours."""
         self.count(image.size, name)
-        image = load_picture(image)
         image.info.pop("icc_profile", None)
-        refuse_unknown_range(image, name)
-        rgb, opacity = rgb_and_alpha(image, name, self.notes)
-        return mips_of(rgb, opacity if alpha else None)
+        rgba = rgba_of(image, name, self.notes, None, low)
+        return mips_of(rgba[..., :3], rgba[..., 3] if alpha else None)
 
     def count(self, size: tuple[int, int], name: str) -> None:
         """Count a texture of (width, height) that is about to be decoded. Raises ``ReadError`` above the limits."""
