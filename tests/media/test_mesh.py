@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from pathlib import Path
 
@@ -13,10 +12,12 @@ import torch
 from PIL import Image
 
 from atoken import write_image
-from atoken.media import mesh
+from atoken.core.errors import ReadError
+from atoken.media.mesh import asset as mesh_asset
 from atoken.media.mesh import read_asset
-from atoken.media.views import read_views, render_views
-from atoken.render.cameras import hammersley_sphere, orbit
+from atoken.media.views import render_views
+from atoken.render.cameras import orbit
+from refusals import refused
 
 trimesh = pytest.importorskip("trimesh")
 FRONT = orbit(torch.tensor([[0.0, 0, 1]]), fov=40, size=64, distance=3)
@@ -121,7 +122,7 @@ def test_a_fine_texture_is_averaged_and_not_sampled_at_random(tmp_path, textured
     write_image(tmp_path / "paint.png", noise.repeat(3, 2))
     picture = render_views(read_asset(textured), FRONT).colour[0]
     assert picture[28:36, 28:36].std() < 20
-    assert picture[28:36, 28:36].mean() == pytest.approx(127, abs=10)
+    assert picture[28:36, 28:36].mean() == pytest.approx(188, abs=10)  # half of the light
 
 
 def test_a_point_cloud(tmp_path):
@@ -139,7 +140,7 @@ def test_a_point_cloud(tmp_path):
 
 def test_a_point_cloud_without_colours_is_grey_and_said_so(tmp_path):
     trimesh.PointCloud(np.random.default_rng(0).random((500, 3))).export(tmp_path / "bare.ply")
-    with pytest.warns(UserWarning, match="no colours"):
+    with pytest.warns(UserWarning, match=r"bare\.ply"):
         asset = read_asset(tmp_path / "bare.ply")
     assert (asset.colours[:, :3] == 128).all()
 
@@ -147,7 +148,7 @@ def test_a_point_cloud_without_colours_is_grey_and_said_so(tmp_path):
 def test_a_missing_texture_is_warned_about(textured):
     (textured.parent / "paint.png").unlink()
     (textured.parent / "plate.mtl").write_text("newmtl paint\nKd 0 1 0\nmap_Kd paint.png\n")
-    with pytest.warns(UserWarning, match="'paint.png' is missing"):
+    with pytest.warns(UserWarning, match="'paint.png'"):
         asset = read_asset(textured)
     assert tuple(colour_in_the_middle(asset)) == (0, 255, 0)
 
@@ -155,12 +156,12 @@ def test_a_missing_texture_is_warned_about(textured):
 @pytest.mark.parametrize("outside", ["../secret.png", "/etc/hostname"])
 def test_a_reference_outside_the_folder_is_refused(textured, outside):
     (textured.parent / "plate.mtl").write_text(f"newmtl paint\nmap_Kd {outside}\n")
-    with pytest.raises(ValueError, match="outside its folder"):
+    with refused("plate.obj", outside, error=ReadError):
         read_asset(textured)
 
 
 def test_too_many_faces_are_simplified(tmp_path, monkeypatch):
-    monkeypatch.setattr(mesh, "SIMPLIFY_GRID", 32)
+    monkeypatch.setattr(mesh_asset, "SIMPLIFY_GRID", 32)
     trimesh.creation.icosphere(6).export(tmp_path / "ball.stl")
     whole, small = read_asset(tmp_path / "ball.stl"), read_asset(tmp_path / "ball.stl", max_faces=20_000)
     assert len(whole.faces) == 81_920
@@ -175,12 +176,12 @@ def test_too_many_faces_are_simplified(tmp_path, monkeypatch):
 ODD_PLY = b"ply\nformat ascii 1.0\nelement cat 1\nproperty float x\nend_header\n1\n"
 FAULTS = {
     "empty.glb": (b"", "empty"),
-    "text.glb": (b"this is no mesh at all", "damaged or not a .glb"),
-    "cut.glb": (None, "damaged or not a .glb"),
+    "text.glb": (b"this is no mesh at all", "damaged"),
+    "cut.glb": (None, "cut short"),
     "none.obj": (b"v 0 0 0\nv 1 0 0\nv 0 1 0\n", "no faces"),
     "nan.obj": (b"v nan 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n", "NaN"),
-    "point.obj": (b"v 1 1 1\nv 1 1 1\nv 1 1 1\nf 1 2 3\n", "no size"),
-    "odd.ply": (ODD_PLY, "no faces and no points|damaged"),
+    "point.obj": (b"v 1 1 1\nv 1 1 1\nv 1 1 1\nf 1 2 3\n", "size"),
+    "odd.ply": (ODD_PLY, "no faces"),
     "photo.jpg": (b"abc", "not a 3D file"),
 }
 
@@ -191,71 +192,17 @@ def test_what_is_no_asset_is_refused_in_one_sentence(tmp_path, name):
     if content is None:
         content = box().export(file_type="glb")[:-200]
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=sentence) as caught:
+    with refused(name, sentence, error=ReadError):
         read_asset(tmp_path / name)
-    assert name.split(".")[0] in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_an_archive_is_named_as_one(tmp_path):
     with zipfile.ZipFile(tmp_path / "box.glb", "w") as archive:
         archive.writestr("box.obj", "v 0 0 0")
-    with pytest.raises(ValueError, match="archive"):
+    with refused("box.glb", "archive", error=ReadError):
         read_asset(tmp_path / "box.glb")
 
 
 def test_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_asset(tmp_path / "gone.glb")
-
-
-def test_posed_views_come_back(tmp_path):
-    box().export(tmp_path / "box.ply")
-    cameras = hammersley_sphere(4, size=64, distance=2)
-    views = render_views(read_asset(tmp_path / "box.ply"), cameras)
-    frames = []
-    for index in range(4):
-        write_image(tmp_path / f"{index}.png", views.colour[index])
-        depth = np.where(np.isfinite(views.depth[index]), views.depth[index], 0)
-        np.save(tmp_path / f"{index}_depth.npy", depth)
-        c2w = np.linalg.inv(cameras.w2c[index].double().numpy()) @ np.diag([1.0, -1, -1, 1])
-        frames.append(
-            {"file_path": f"{index}.png", "depth_path": f"{index}_depth.npy", "transform_matrix": c2w.tolist()}
-        )
-    (tmp_path / "transforms.json").write_text(json.dumps({"camera_angle_x": np.radians(40), "frames": frames}))
-    again = read_views(tmp_path, size=64)
-    torch.testing.assert_close(again.cameras.w2c, cameras.w2c, atol=1e-5, rtol=0)
-    torch.testing.assert_close(again.cameras.intrinsics, cameras.intrinsics, atol=1e-3, rtol=0)
-    np.testing.assert_array_equal(again.colour, views.colour)
-    np.testing.assert_allclose(again.depth, views.depth)
-
-
-def test_frames_without_their_pictures(tmp_path):
-    write_image(tmp_path / "a.png", np.zeros((16, 16, 3), np.uint8))
-    frame = {"file_path": "a.png", "transform_matrix": np.eye(4).tolist(), "camera_angle_x": 0.7}
-    for fault, key in ((frame, None), (frame, "file_path")):
-        left = {name: value for name, value in fault.items() if name != key}
-        (tmp_path / "transforms.json").write_text(json.dumps({"frames": [left]}))
-        write_image(tmp_path / "a_depth.png", np.zeros((16, 16, 3), np.uint8))
-        with pytest.raises(ValueError, match=r"transforms\.json: a frame lacks"):
-            read_views(tmp_path)
-
-
-def test_a_damaged_list_of_views(tmp_path):
-    (tmp_path / "transforms.json").write_text('{"frames": [{"file_path": "a.png"}]}')
-    with pytest.raises(ValueError, match="not a list of posed frames"):
-        read_views(tmp_path)
-    (tmp_path / "transforms.json").write_text('{"frames": []}')
-    with pytest.raises(ValueError, match="has no frames"):
-        read_views(tmp_path)
-
-
-@pytest.mark.parametrize("key", ["file_path", "depth_path"])
-def test_frames_name_nothing_outside_their_folder(tmp_path, key):
-    inside = tmp_path / "inside"
-    write_image(inside / "a.png", np.zeros((16, 16, 3), np.uint8))
-    write_image(tmp_path / "b.png", np.zeros((16, 16, 3), np.uint8))
-    frame = {"file_path": "a.png", "transform_matrix": np.eye(4).tolist(), "camera_angle_x": 0.7, key: "../b.png"}
-    (inside / "transforms.json").write_text(json.dumps({"frames": [frame]}))
-    with pytest.raises(ValueError, match=r"transforms\.json refers to '\.\./b\.png', outside its folder: refused"):
-        read_views(inside)
