@@ -4,9 +4,19 @@ import errno
 import os
 import secrets
 import shutil
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_begun: deque[Path] = deque(maxlen=256)
+"""Temporary files that this process has begun last; most are gone."""
+
+
+def remove_temporaries() -> None:
+    """Remove the temporary files that are being written: for a process that ends without unwinding."""
+    for temporary in list(_begun):
+        _remove(temporary)
 
 
 @contextmanager
@@ -34,6 +44,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(target)) from error
 
     temporary = target.with_name(f".{os.getpid()}-{secrets.token_hex(8)}{target.suffix}")
+    _begun.append(temporary)
     try:
         yield temporary
         if target.exists():

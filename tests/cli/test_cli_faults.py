@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from atoken import PRESETS, AToken, Tokens, read_image
+from atoken.cli.record import RECORD
 
 
 @pytest.fixture
@@ -22,7 +23,9 @@ def run(atoken, tiny, tmp_path):
 
 
 def everything(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+    return sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir() and path.name != RECORD
+    )
 
 
 def empty(path):

@@ -12,12 +12,15 @@ from PIL import Image
 import atoken as library
 from atoken import Tokens, read_image, write_image
 from atoken.cli.options import FORMATS
+from atoken.cli.record import RECORD
 from atoken.cli.report import bytes_text
 from atoken.evaluation.psnr import psnr
 
 
 def tree(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+    return sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir() and path.name != RECORD
+    )
 
 
 @pytest.mark.parametrize("kind", [None, "continuous", "discrete"])
