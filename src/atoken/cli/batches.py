@@ -69,16 +69,28 @@ def process(task: Task, jobs: Sequence[Job], report: Report, *, budget: int, ove
     Whatever else one of them raises is reported and stops no other.
     """
     task.note = report.note  # type: ignore[method-assign]
-    ordered = sorted(jobs, key=lambda job: task.alone(job.source))
+    alone = {job: task.alone(job.source) for job in jobs}
     try:
         with report.progress(len(jobs)):
-            for batch in _batches(task, ordered, report, budget, overwrite):
+            for batch in _batches(task, [job for job in jobs if not alone[job]], report, budget, overwrite):
                 for (job, item), result in _computed(task, batch, report):
                     with _isolated(job, report, "it"), _writing(job, report), task.recorded(job):
                         task.write(job.target, item, result)
                         report.wrote(job.target, task.count(item))
+            for job in (job for job in jobs if alone[job]):
+                with _isolated(job, report, "one tile of it"):
+                    if not _is_finished(task, job, report, overwrite):
+                        with _writing(job, report), task.recorded(job):
+                            report.wrote(job.target, task.convert(job.source, job.target))
     except _DiskError as error:
         raise error.error from None
+
+
+def _is_finished(task: Task, job: Job, report: Report, overwrite: bool) -> bool:
+    if overwrite or not task.finished(job) or is_outdated(job):
+        return False
+    report.skip()
+    return True
 
 
 def _batches(task: Task, jobs: Sequence[Job], report: Report, budget: int, overwrite: bool) -> Iterator[list[Loaded]]:
@@ -91,12 +103,7 @@ def _batches(task: Task, jobs: Sequence[Job], report: Report, budget: int, overw
     for job in jobs:
         loaded = None
         with _isolated(job, report, "it"):
-            if not overwrite and task.finished(job) and not is_outdated(job):
-                report.skip()
-                continue
-            if task.alone(job.source):
-                _convert(task, job, report)
-            else:
+            if not _is_finished(task, job, report, overwrite):
                 item = task.read(job.source)
                 loaded = item, task.count(item)
         if loaded is None:
@@ -122,12 +129,6 @@ def _computed(task: Task, batch: list[Loaded], report: Report) -> list[tuple[Loa
     with _isolated(job, report, f"its {task.count(item)} tokens at once"):
         return list(zip(batch, task.compute([item]), strict=True))
     return []
-
-
-def _convert(task: Task, job: Job, report: Report) -> None:
-    with _isolated(job, report, "one tile of it"), _writing(job, report), task.recorded(job):
-        tokens = task.convert(job.source, job.target)
-        report.wrote(job.target, tokens)
 
 
 class _DiskError(Exception):
