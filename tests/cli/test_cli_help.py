@@ -1,5 +1,6 @@
 """The command line itself: help without torch, options that cannot be, ends of the process."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -73,7 +74,7 @@ def test_the_defaults_that_help_names_are_those_of_the_library(atoken, command):
     ("arguments", "words"),
     [
         (["--token-budget", "0"], ["--token-budget", "0"]),
-        (["--token-budget", "many"], ["--token-budget", "many"]),
+        (["--token-budget", "many"], ["--token-budget", "integer"]),
         (["--max-pixels", "-1"], ["--max-pixels", "-1"]),
         (["--dtype", "float8"], ["--dtype", "'float8'", "float32", "bfloat16", "float16"]),
         (["--kind", "vague"], ["--kind", "'vague'", "continuous", "discrete"]),
@@ -114,7 +115,7 @@ def test_a_bug_outside_of_any_input_keeps_its_traceback(atoken, monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("atoken.cli.info.read_model", broken)
+    monkeypatch.setattr(importlib.import_module("atoken.cli.info"), "read_model", broken)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         atoken("models")
 
