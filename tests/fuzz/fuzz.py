@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import multiprocessing
 import os
-import re
 import resource
 import shutil
 import sys
@@ -57,20 +56,26 @@ def outcome(kind: str, sound: Files, files: Files, folder: Path) -> str:
     path = folder / next(iter(files))
     try:
         KINDS[kind].read(path)
-    except (ValueError, FileNotFoundError, PermissionError) as error:
-        named = f"{error} {getattr(error, 'filename', '')}"
+    except (ValueError, OSError) as error:
         sentence = str(error).strip()
         if "\n" in sentence or len(sentence) > LONGEST or not sentence:
-            return f"no sentence: {type(error).__name__}: {sentence[:300]!r}"
-        if not any(name in named for name in (str(folder), *files)):
-            return f"names no file: {type(error).__name__}: {sentence}"
+            return f"no sentence: {_place(error)}: {sentence[:300]!r}"
+        if not any(name in sentence for name in (str(folder), *files)):
+            return f"names no file: {_place(error)}: {sentence}"
         return REFUSED
-    except BaseException:
-        return traceback.format_exc(limit=-4)
+    except BaseException as error:
+        return f"raises: {_place(error)}: {str(error)[:300]!r}"
     finally:
         for left in folder.iterdir():
             left.unlink()
     return "changed, and accepted" if KINDS[kind].must_refuse(sound, files) else RESULT
+
+
+def _place(error: BaseException) -> str:
+    """The class of an error, and the last line of this package on its way."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "atoken" in frame.filename]
+    at = f" at {'/'.join(Path(frames[-1].filename).parts[-2:])}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{at}"
 
 
 def work(kind: str, seeds: list[Files], numbers: range, seed: int, connection: Connection) -> None:
@@ -206,7 +211,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{kind:10}{sum(ends):9}{ends[0]:9}{ends[1]:9}{ends[2]:7}{tally.peak:9}{tally.seconds:9.0f}", flush=True)
         alike: dict[str, list[tuple[int, str]]] = {}
         for number, end in tally.failures:
-            alike.setdefault(re.sub(r"0x\w+|\d+|'[^']*'|/\S+", "", end)[-160:], []).append((number, end))
+            alike.setdefault(": ".join(end.split(": ")[:2]), []).append((number, end))
         for (number, end), *more in alike.values():
             place = keep(kind, seeds, number, options.seed, options.keep)
             again = f"again by --seed {options.seed} --case {kind}:{number}"

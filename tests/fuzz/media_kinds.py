@@ -124,7 +124,8 @@ def solid_seeds(folder: Path) -> list[Files]:
         mesh.export(folder / name)
     (folder / "b.ply").write_bytes(trimesh.exchange.ply.export_ply(coloured, encoding="ascii"))
     (folder / "a.obj").write_text(
-        "mtllib a.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nvt 0 0\nvt 1 0\nvt 0 1\nusemtl m\nf 1/1 2/2 3/3\nf 1 3 4\nf 1 4 2\n"
+        "mtllib a.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nvt 0 0\nvt 1 0\nvt 0 1\n"
+        "usemtl m\nf 1/1 2/2 3/3\nf 1 3 4\nf 1 4 2\n"
     )
     (folder / "a.mtl").write_text("newmtl m\nKd 1 0 0\nmap_Kd t.png\n")
     picture.save(folder / "t.png")

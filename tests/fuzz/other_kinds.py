@@ -104,7 +104,7 @@ def read_shard(path: Path) -> object:
     from atoken.training.config import ShardsConfig
     from atoken.training.shards import ShardFeed
 
-    return next(ShardFeed(ShardsConfig(shards=(str(path),)), 64, 0).batches(0))
+    return next(ShardFeed(ShardsConfig(shards=(str(path),), workers=0), 64, 0).batches(0))
 
 
 def recipe_seeds(folder: Path) -> list[Files]:
