@@ -48,11 +48,20 @@ def change_tokens(files: Files, other: Files, rng: Rng) -> Files:
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     if way == 2:
-        header["__metadata__"] = mutate.of_json(header["__metadata__"], rng)
+        facts = mutate.of_json({key: _plain(value) for key, value in header["__metadata__"].items()}, rng)
+        header["__metadata__"] = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
     else:
         header = mutate.of_json(header, rng)
     text = mutate.to_json(header)
     return {name: _sealed(len(text).to_bytes(8, "little") + text + data[8 + length :])}
+
+
+def _plain(value: str) -> object:
+    """The value of a JSON text, and another text as it is."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def _sealed(data: bytes) -> bytes:

@@ -123,9 +123,12 @@ def test_an_interrupted_command_is_seen_and_what_it_leaves(tmp_path, monkeypatch
     def command():
         out = Path(sys.argv[1])
         out.mkdir(exist_ok=True)
-        for name in ("a.json", "b.json"):
-            (out / name).write_text('{"n": 1}')
-            time.sleep(0.2)
+        try:
+            for name in ("a.json", "b.json"):
+                (out / name).write_text('{"n": 1}')
+                time.sleep(0.2)
+        except KeyboardInterrupt:
+            sys.exit(130)
         if sys.argv[2] == "bad":
             (out / f".{os.getpid()}.tmp").write_text("left")
 
