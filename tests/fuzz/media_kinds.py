@@ -20,6 +20,8 @@ from atoken.media.mesh import read_asset
 from atoken.token_file import TokenFile
 
 MOST_PIXELS = 2**24
+MARK = b'"checksum":"'
+"""What stands before the checksum of a token file."""
 DATA = Path(__file__).parents[1] / "data"
 
 
@@ -66,12 +68,11 @@ def _plain(value: str) -> object:
 
 def _sealed(data: bytes) -> bytes:
     """With the checksum of what it holds (docs/tokens.md), where there is a place for one."""
-    for mark in (b'"checksum":"', b'"checksum": "'):
-        at = data.find(mark) + len(mark)
-        if at >= len(mark) and len(data) >= at + 64:
-            blank = data[:at] + b"0" * 64 + data[at + 64 :]
-            return data[:at] + hashlib.sha256(blank).hexdigest().encode() + data[at + 64 :]
-    return data
+    at = data.find(MARK) + len(MARK)
+    if at < len(MARK) or len(data) < at + 64:
+        return data
+    blank = data[:at] + b"0" * 64 + data[at + 64 :]
+    return data[:at] + hashlib.sha256(blank).hexdigest().encode() + data[at + 64 :]
 
 
 def read_tokens(path: Path) -> object:

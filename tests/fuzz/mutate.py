@@ -149,7 +149,7 @@ def _owners(value: Any) -> list[Any]:
 
 def to_json(value: Any) -> bytes:
     """JSON with NaN and infinity as Python writes them; lone surrogates are escaped."""
-    return json.dumps(value).encode()
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def of_files(files: Files, other: Files, rng: Rng) -> Files:
