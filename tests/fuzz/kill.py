@@ -47,6 +47,8 @@ UNCERTAIN = (
     "progress.json",
 )
 """Names of files that hold times of the clock."""
+OWN = ("tensorboard/", "checkpoints/step-")
+"""What each run of training has of its own: logs by time, and a checkpoint of where it was interrupted."""
 
 RECIPE = """
 model: tiny
@@ -170,8 +172,9 @@ def run(arguments: list[str], log: Path) -> int | None:
 
 
 def names(folder: Path) -> set[str]:
-    """All files below a folder."""
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+    """All files below a folder that another run has, too."""
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+    return {name for name in found if not name.startswith(OWN)}
 
 
 def content(path: Path) -> object:
@@ -210,8 +213,8 @@ def halves(out: Path, expected: dict[str, object]) -> list[str]:
     """Files under a final name that are not whole, directly after an interruption."""
     said = []
     for name in sorted(names(out) & set(expected)):
-        if any(part in name for part in UNCERTAIN) or "checkpoints/" in name:
-            continue  # a checkpoint is whole where its folder has its final name, which training itself checks
+        if any(part in name for part in UNCERTAIN):
+            continue
         try:
             content(out / name)
         except Exception as error:
@@ -219,21 +222,19 @@ def halves(out: Path, expected: dict[str, object]) -> list[str]:
     return said
 
 
-def interrupt(arguments: list[str], out: Path, delay: float, number: int, log: Path) -> tuple[bool, list[str]]:
-    """Run a command and end it ``delay`` seconds after it began to write; whether in time, and what is wrong."""
+def interrupt(arguments: list[str], out: Path, delay: float, number: int, log: Path) -> list[str]:
+    """Run a command and end it ``delay`` seconds after it began to write; what is wrong then."""
     process = start(arguments, log)
     if not begins_to_write(process, out):
-        return False, [f"ended with {end_of(process)} and nothing written: {log.read_text()[-300:]}"]
+        return [f"ended with {end_of(process)} and nothing written: {log.read_text()[-300:]}"]
     time.sleep(delay)
     os.kill(process, number)
     code = end_of(process, PROMPT)
     if code is None:
-        return True, [f"did not end within {PROMPT:.0f} s of Ctrl-C"]
-    if code == 0:
-        return False, []
+        return [f"did not end within {PROMPT:.0f} s of Ctrl-C"]
     temporary = [name for name in names(out) if Path(name).name.startswith(".") and Path(name).name != RECORD]
     said = [f"{name} is left by Ctrl-C" for name in temporary] if number == signal.SIGINT else []
-    return True, said + ([] if code in (-number, CODE) else [f"exit code {code}: {log.read_text()[-300:]}"])
+    return said + ([] if code in (0, -number, CODE) else [f"exit code {code}: {log.read_text()[-300:]}"])
 
 
 def campaign(command: str, inputs: Inputs, folder: Path, kills: int, seconds: float, seed: int) -> Counter[str]:
@@ -252,8 +253,8 @@ def campaign(command: str, inputs: Inputs, folder: Path, kills: int, seconds: fl
     while tally["kills"] < kills and time.monotonic() - began < seconds:
         number = (signal.SIGKILL, signal.SIGINT)[tally["kills"] % 2]
         log.write_text("")
-        in_time, wrong = interrupt(COMMANDS[command](inputs, out), out, rng.uniform(0, writing), number, log)
-        tally["kills" if in_time else "too late"] += 1
+        wrong = interrupt(COMMANDS[command](inputs, out), out, rng.uniform(0, writing), number, log)
+        tally["kills" if names(out) != set(expected) else "too late"] += 1
         wrong += halves(out, expected)
         code = run(COMMANDS[command](inputs, out), log)
         wrong += [] if code == 0 else [f"the same command again ends with {code}: {log.read_text()[-300:]}"]

@@ -29,7 +29,7 @@ ENDS = {
 def read(path: Path) -> object:
     data = path.read_bytes()
     if data == b"dies":
-        os.kill(os.getpid(), signal.SIGSEGV)
+        os.kill(os.getpid(), signal.SIGKILL)
     if data == b"hangs":
         time.sleep(60)
     if ENDS[data] is not None:
@@ -57,7 +57,7 @@ def test_every_end_is_told_and_what_dies_or_hangs_stops_nothing(fake):
     assert "names no file" in ends[b"unnamed"]
     assert "no sentence" in ends[b"long"]
     assert "TypeError" in ends[b"strange"]
-    assert "-11" in ends[b"dies"]
+    assert "-9" in ends[b"dies"]
     assert "took over" in ends[b"hangs"]
 
 

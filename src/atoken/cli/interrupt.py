@@ -2,7 +2,7 @@
 
 Python raises ``KeyboardInterrupt`` only between two steps of the main thread, so not before a long operation of torch
 is over. A thread therefore hears of the signal too, gives the main thread time to end by itself, and else ends the
-process.
+process. A command with a handler of its own (training) has as long as it takes, until the second Ctrl-C.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def announce() -> None:
 def _wait_and_end(ours: socket.socket, theirs: socket.socket) -> None:
     while ours.recv(1) != bytes([signal.SIGINT]):
         continue
-    ours.settimeout(GRACE)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # training first ends its step and saves
+        ours.settimeout(GRACE)
     with suppress(TimeoutError):
         while ours.recv(1) != bytes([signal.SIGINT]):
             continue
