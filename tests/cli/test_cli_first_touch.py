@@ -137,3 +137,10 @@ def test_times_are_told_as_people_read_them():
     assert [seconds_text(value) for value in seconds] == [
         *("0.063 s", "5 s", "20 s", "99 s", "5 min", "31 min", "2 h", "80 h", "12 days")
     ]
+
+
+def test_info_says_tokens_and_their_bytes(atoken, picture, tmp_path):
+    for path, tokens in ((picture(tmp_path / "a.png"), 6), (animate(tmp_path / "b.gif", 9), 3)):
+        lines = atoken("info", path).stdout.splitlines()
+        check_names(next(line for line in lines if line.startswith("  tokens ")), tokens)
+        check_names(next(line for line in lines if "bytes as tokens" in line), f"{96 * tokens} bytes", f"{12 * tokens}")
