@@ -142,5 +142,5 @@ def test_times_are_told_as_people_read_them():
 def test_info_says_tokens_and_their_bytes(atoken, picture, tmp_path):
     for path, tokens in ((picture(tmp_path / "a.png"), 6), (animate(tmp_path / "b.gif", 9), 3)):
         lines = atoken("info", path).stdout.splitlines()
-        check_names(next(line for line in lines if line.startswith("  tokens ")), tokens)
+        assert ["tokens", str(tokens)] in [line.split() for line in lines]
         check_names(next(line for line in lines if "bytes as tokens" in line), f"{96 * tokens} bytes", f"{12 * tokens}")
