@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -106,7 +107,7 @@ from atoken import AToken
 from atoken.cli import main
 from atoken.files import atomic_write
 
-encode, calls = AToken.encode, []
+encode, calls, matrix = AToken.encode, [], torch.rand(6000, 6000)
 
 def slow(*arguments, **options):
     calls.append(1)
@@ -115,7 +116,7 @@ def slow(*arguments, **options):
     with atomic_write("out/b.atok") as temporary:
         temporary.write_bytes(b"half")
         print("begun", flush=True)
-        torch.linalg.svd(torch.rand(6000, 6000))  # minutes inside one call
+        torch.linalg.svd(matrix)  # minutes inside one call
 
 AToken.encode = slow
 main()
@@ -130,6 +131,7 @@ def test_ctrl_c_ends_a_long_operation_and_removes_what_is_half_written(tiny, thr
     options = {"cwd": three, "text": True, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, **options, preexec_fn=heed_ctrl_c) as process:
         assert process.stdout.readline() == "begun\n"
+        time.sleep(1.5)  # into the long call
         for _ in range(times):
             process.send_signal(signal.SIGINT)
         try:
