@@ -5,7 +5,7 @@ BIN := .venv/bin
 TORCH := $(shell test "$$(uname)" = Linux && ! command -v nvidia-smi > /dev/null \
 	&& echo --extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: demo test eval clean
+.PHONY: demo test eval fuzz kill clean
 
 demo: .venv/demo
 	$(BIN)/atoken demo --out demo
@@ -40,6 +40,14 @@ data/eval/manifest.json: recipes/nano/sources.py | .venv/eval
 .venv/dev: .venv/torch pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+# Damaged files of every kind into every reader; FULL=1 goes on until all counts are reached. MINUTES bounds the rest.
+fuzz: .venv/dev
+	$(BIN)/python tests/fuzz/fuzz.py $(if $(FULL),--full,--minutes $(or $(MINUTES),5))
+
+# Commands interrupted while they write, and run again; KILLS of each.
+kill: .venv/dev
+	$(BIN)/python tests/fuzz/kill.py --kills $(or $(KILLS),25) --minutes $(or $(MINUTES),5)
 
 clean:
 	rm -rf .venv demo eval

@@ -8,6 +8,7 @@ import shutil
 import socket
 import time
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,15 @@ LOCK_SECONDS = 1.0
 
 _swept: set[tuple[int, int]] = set()
 """Device and inode of folders whose leftovers this process has removed: one look at a folder is enough."""
+
+_begun: deque[Path] = deque(maxlen=256)
+"""Temporary files that this process has begun last; most are gone."""
+
+
+def remove_temporaries() -> None:
+    """Remove the temporary files that are being written: for a process that ends without unwinding."""
+    for temporary in list(_begun):
+        _remove(temporary)
 
 
 @contextmanager
@@ -52,6 +62,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(target)) from error
 
     temporary = target.with_name(f"{_prefix()}{os.getpid()}-{secrets.token_hex(8)}{target.suffix}")
+    _begun.append(temporary)
     with _in_use(target.parent):
         try:
             yield temporary

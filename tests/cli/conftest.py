@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from typer.testing import CliRunner, Result
 
 from atoken import PRESETS, AToken, write_image
 from atoken.cli import app
+
+PROGRESS = re.compile(r"\[\d+/\d+\] |left out: ")
 
 
 def save_tiny(folder: Path, seed: int) -> Path:
@@ -53,10 +56,17 @@ def aligned(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def atoken() -> Callable[..., Result]:
-    """Run a command; an exception that it lets through fails the test with its traceback."""
+    """Run a command; an exception that it lets through fails the test with its traceback.
+
+    The lines about each file (``[1/2] ...``) are taken out of ``stderr``, and are ``result.progress``.
+    """
 
     def run(*arguments: object) -> Result:
-        return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+        lines = result.stderr.splitlines(keepends=True)
+        result.progress = [line for line in lines if PROGRESS.match(line)]
+        result.stderr_bytes = "".join(line for line in lines if not PROGRESS.match(line)).encode()
+        return result
 
     return run
 

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from atoken import PRESETS, bench
 from atoken.bench import CASES, Case, measure, random_model
+from refusals import check_names
 
 
 @pytest.fixture(autouse=True)
@@ -68,13 +69,13 @@ def test_every_preset_has_a_case():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
-    [(("--preset", "huge"), "--preset is 'huge': give one of tiny, nano"), (("--device", "tpu"), "--device is 'tpu'")],
+    ("arguments", "named"),
+    [(("--preset", "huge"), ["--preset", "'huge'", "tiny", "nano"]), (("--device", "tpu"), ["--device", "'tpu'"])],
 )
-def test_options_that_cannot_be(atoken, arguments, words):
+def test_options_that_cannot_be(atoken, arguments, named):
     result = atoken("bench", *arguments)
     assert result.exit_code == 2
-    assert words in result.stderr
+    check_names(result.stderr, *named)
 
 
 def test_a_process_that_dies_is_one_sentence(atoken, here, monkeypatch):
@@ -84,9 +85,7 @@ def test_a_process_that_dies_is_one_sentence(atoken, here, monkeypatch):
     monkeypatch.setattr(bench, "measure", die)
     result = atoken("bench", "--preset", "tiny")
     assert result.exit_code == 2
-    assert result.stderr == (
-        "error: tiny at 64 x 64, 4 at once did not finish: most likely there is not enough memory for it\n"
-    )
+    check_names(result.stderr, "error: tiny", "64 x 64", "memory")
 
 
 def test_operations_are_those_that_torch_counts(monkeypatch):

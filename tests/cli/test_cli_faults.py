@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from atoken import PRESETS, AToken, Tokens, read_image
+from atoken.cli.record import RECORD
 from refusals import check_names
 
 
@@ -23,7 +24,9 @@ def run(atoken, tiny, tmp_path):
 
 
 def everything(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+    return sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir() and path.name != RECORD
+    )
 
 
 def empty(path):
@@ -44,23 +47,15 @@ def dangling(path):
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"),
-    [
-        (empty, "is empty (0 bytes)"),
-        (text_named_png, "is not a JPEG, PNG"),
-        (truncated, "is truncated or damaged"),
-        (dangling, "No such file or directory"),
-    ],
+    ("fault", "named"), [(empty, "empty"), (text_named_png, "PNG"), (truncated, "damaged"), (dangling, "no such file")]
 )
 @pytest.mark.parametrize("command", ["encode", "reconstruct"])
-def test_one_bad_picture_does_not_stop_the_rest(run, picture, tmp_path, command, fault, words):
+def test_one_bad_picture_does_not_stop_the_rest(run, picture, tmp_path, command, fault, named):
     good = [picture(tmp_path / f"in/{name}.png") for name in "ac"]
     fault(tmp_path / "in/b.png")
     result = run(command, tmp_path / "in")
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"error: {tmp_path}/in/b.png")
-    assert words in result.stderr
-    assert result.stderr.count("\n") == 1
+    check_names(result.stderr, f"error: {tmp_path}/in/b.png", named)
     assert "2 written, 1 failed, 12 tokens" in result.stdout
     assert [name[0] for name in everything(tmp_path / "out")] == [path.stem for path in good]
 
@@ -69,34 +64,31 @@ def test_a_bad_picture_alone_is_one_sentence(run, tmp_path):
     empty(tmp_path / "a.png")
     result = run("encode", tmp_path / "a.png")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == f"error: {tmp_path}/a.png is empty (0 bytes): save or download it again.\n"
+    check_names(result.stderr, f"error: {tmp_path}/a.png", "empty", "again")
 
 
 def test_a_bomb(run, picture, tmp_path):
     path = picture(tmp_path / "a.png", 20, 33)
     result = run("encode", path, "--max-pixels", 659)
     assert result.exit_code == 2
-    assert f"{path} has 660 pixels, more than the limit of 659" in result.stderr
-    assert "--max-pixels" in result.stderr
+    check_names(result.stderr, path, "660", "659", "--max-pixels")
     assert run("encode", path, "--max-pixels", 660).exit_code == 0
 
 
 def test_missing_paths(run, picture, tmp_path):
     result = run("encode", tmp_path / "gone.png", picture(tmp_path / "a.png"), tmp_path / "*.webp")
     assert result.exit_code == 2
-    assert result.stderr.splitlines() == [
-        f"error: {tmp_path}/gone.png: no such file or folder",
-        f"error: {tmp_path}/*.webp: no picture, video or 3D file matches",
-    ]
+    first, second = result.stderr.splitlines()
+    check_names(first, f"error: {tmp_path}/gone.png")
+    check_names(second, f"error: {tmp_path}/*.webp", "picture, video or 3D file")
     assert everything(tmp_path / "out") == ["a.atok"]
 
 
 def test_no_input_at_all_is_one_sentence(run, tmp_path):
     result = run("encode", tmp_path / "gone.png", tmp_path / "*.webp")
     assert (result.exit_code, result.stdout) == (2, "")
-    gone = f"{tmp_path}/gone.png: no such file or folder"
-    assert result.stderr == f"error: {gone}; {tmp_path}/*.webp: no picture, video or 3D file matches\n"
-    assert run("decode", tmp_path).stderr == f"error: {tmp_path}: no token file in this folder\n"
+    check_names(result.stderr, f"error: {tmp_path}/gone.png", f"{tmp_path}/*.webp")
+    check_names(run("decode", tmp_path).stderr, f"error: {tmp_path}", "token file")
     assert not (tmp_path / "out").exists()
 
 
@@ -109,7 +101,7 @@ def test_two_pictures_of_one_stem(atoken, tiny, run, picture, tmp_path, command,
     result = run(command, tmp_path / "in")
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
-    assert line.startswith(f"error: {tmp_path}/in/a.bmp is empty")
+    check_names(line, f"error: {tmp_path}/in/a.bmp", "empty")
     assert result.stdout.splitlines()[-1].startswith("3 written, 1 failed")
     assert everything(tmp_path / "out") == [f"a.png{ending}", f"a.webp{ending}", f"b{ending}"]
     if command == "encode":
@@ -124,7 +116,7 @@ def test_inputs_are_never_replaced(atoken, tiny, picture, tmp_path):
     before = path.read_bytes()
     result = atoken("reconstruct", path, "--model", tiny, "--out", path, "--overwrite")
     assert result.exit_code == 2
-    assert result.stderr == f"error: {path}: its result {path} is itself an input; give another --out\n"
+    check_names(result.stderr, f"error: {path}", "--out")
     assert path.read_bytes() == before
 
 
@@ -137,8 +129,7 @@ def test_a_token_file_with_any_byte_changed(run, picture, tmp_path):
         (tmp_path / "bad.atok").write_bytes(bad)
         result = run("decode", tmp_path / "bad.atok")
         assert result.exit_code == 2, at
-        assert result.stderr.startswith(f"error: {tmp_path}/bad.atok: ")
-        assert result.stderr.count("\n") == 1
+        check_names(result.stderr, f"error: {tmp_path}/bad.atok")
     assert everything(tmp_path / "out") == ["a.atok"]
 
 
@@ -147,10 +138,9 @@ def test_token_files_that_are_none(run, picture, tmp_path):
         (tmp_path / f"{name}.atok").write_bytes(data)
     result = run("decode", tmp_path)
     assert result.exit_code == 2
-    assert result.stderr.splitlines() == [
-        f"error: {tmp_path}/empty.atok: the file is empty",
-        f"error: {tmp_path}/text.atok: not a token file",
-    ]
+    first, second = result.stderr.splitlines()
+    check_names(first, f"error: {tmp_path}/empty.atok", "empty")
+    check_names(second, f"error: {tmp_path}/text.atok", "token file")
 
 
 def test_tokens_of_another_model_fail_alone(atoken, tiny, other, picture, tmp_path):
@@ -160,7 +150,7 @@ def test_tokens_of_another_model_fail_alone(atoken, tiny, other, picture, tmp_pa
     result = atoken("decode", tmp_path / "tokens", "--model", tiny, "--out", tmp_path / "back")
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
-    assert line.startswith(f"error: {tmp_path}/tokens/b.atok: the tokens were made by 'tiny' with weights ")
+    check_names(line, f"error: {tmp_path}/tokens/b.atok", "'tiny'", "weights")
     assert everything(tmp_path / "back") == ["a.png", "c.png"]
 
 
@@ -168,8 +158,7 @@ def test_a_kind_that_the_model_does_not_have(atoken, picture, tmp_path):
     AToken(replace(PRESETS["tiny"], kinds=("continuous",))).save_pretrained(tmp_path / "model")
     result = atoken("encode", picture(tmp_path / "a.png"), "--kind", "discrete", "--model", tmp_path / "model")
     assert result.exit_code == 2
-    assert result.stderr.startswith("error: --kind is 'discrete': the weights of")
-    assert "continuous tokens" in result.stderr
+    check_names(result.stderr, "error: --kind", "'discrete'", "continuous", tmp_path / "model")
 
 
 @pytest.mark.parametrize("below", ["", "deep/er"])
@@ -178,7 +167,7 @@ def test_an_output_below_a_file(atoken, tiny, picture, tmp_path, monkeypatch, be
     (tmp_path / "file").write_text("mine")
     result = atoken("encode", picture(tmp_path / "a.png"), "--model", tiny, "--out", tmp_path / "file" / below)
     assert result.exit_code == 2
-    assert result.stderr == f"error: {tmp_path}/file: is not a folder, so nothing can be written there\n"
+    check_names(result.stderr, f"error: {tmp_path}/file", "folder")
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -188,8 +177,7 @@ def test_an_output_on_a_system_that_takes_none(atoken, tiny, picture, tmp_path):
         picture(tmp_path / f"in/{name}.png")
     result = atoken("encode", tmp_path / "in", "--model", tiny, "--out", "/proc/tokens")
     assert result.exit_code == 2
-    assert result.stderr.startswith("error: /proc")
-    assert result.stderr.count("\n") == 1
+    check_names(result.stderr, "error: /proc")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT])
@@ -211,10 +199,7 @@ def test_a_disk_that_takes_no_more_ends_the_command(run, picture, tmp_path, monk
     assert result.exit_code == 2
     assert len(calls) == 2, "the first failure of the disk is the last attempt"
     name = "b.atok" if command == "encode" else "b.reconstructed.png"
-    assert result.stderr == (
-        f"error: {tmp_path}/out/{name}: {os.strerror(number)}; "
-        "stopped with 1 written, and running the same command again continues\n"
-    )
+    check_names(result.stderr, f"error: {tmp_path}/out/{name}", os.strerror(number), "1 written", "again")
     assert everything(tmp_path / "out") == [name.replace("b.", "a.", 1)], "no part of a file, no temporary one"
     monkeypatch.undo()
     assert run(command, tmp_path / "in").exit_code == 0
@@ -227,7 +212,7 @@ def test_a_picture_too_large_for_its_format(run, picture, tmp_path, monkeypatch)
     monkeypatch.setattr("atoken.media.image._WRITERS", {".webp": ("WEBP", 30, {"lossless": True})})
     result = run("reconstruct", tmp_path / "in", "--format", "webp")
     assert result.exit_code == 2
-    assert "WEBP holds at most 30 pixels a side" in result.stderr
+    check_names(result.stderr, "large.bmp", "WEBP", "30")
     assert everything(tmp_path / "out") == ["small.reconstructed.webp"]
 
 
@@ -237,7 +222,7 @@ def test_a_cut_checkpoint_as_the_model(atoken, tiny, picture, tmp_path):
     cut.write_bytes(data[: len(data) // 2])
     result = atoken("encode", picture(tmp_path / "a.png"), "--model", cut)
     assert result.exit_code == 2
-    check_names(result.stderr, cut)
+    check_names(result.stderr, f"error: {cut}")
 
 
 def test_a_name_of_many_dots_keeps_them(run, picture, tmp_path):

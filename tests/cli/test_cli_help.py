@@ -1,5 +1,6 @@
 """The command line itself: help without torch, options that cannot be, ends of the process."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from atoken.cli import options
 from atoken.codec import TOKEN_BUDGET
 from atoken.config import KINDS
 from atoken.media.image import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES
+from refusals import check_names
 
 COMMANDS = ["encode", "decode", "reconstruct", "info", "models", "convert", "train", "data", "eval", "bench", "demo"]
 MAIN = "import sys; from atoken.cli import main; main()"
@@ -71,18 +73,18 @@ def test_the_defaults_that_help_names_are_those_of_the_library(atoken, command):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--token-budget", "0"], ["--token-budget is 0"]),
+        (["--token-budget", "0"], ["--token-budget", "0"]),
         (["--token-budget", "many"], ["--token-budget", "integer"]),
-        (["--max-pixels", "-1"], ["--max-pixels is -1"]),
-        (["--dtype", "float8"], ["--dtype is 'float8'", "float32, bfloat16, float16"]),
-        (["--kind", "vague"], ["--kind is 'vague'", "continuous, discrete"]),
-        (["--background", "white"], ["--background is 'white'", "0..255"]),
-        (["--background", "0,0,256"], ["--background is '0,0,256'"]),
-        (["--device", "cuda:99"], ["--device is 'cuda:99'", "--device cpu"]),
-        (["--device", "toaster"], ["--device is 'toaster'"]),
-        (["--device", "cuda:"], ["--device is 'cuda:'"]),
+        (["--max-pixels", "-1"], ["--max-pixels", "-1"]),
+        (["--dtype", "float8"], ["--dtype", "'float8'", "float32", "bfloat16", "float16"]),
+        (["--kind", "vague"], ["--kind", "'vague'", "continuous", "discrete"]),
+        (["--background", "white"], ["--background", "'white'", "255"]),
+        (["--background", "0,0,256"], ["--background", "'0,0,256'"]),
+        (["--device", "cuda:99"], ["--device", "'cuda:99'", "--device cpu"]),
+        (["--device", "toaster"], ["--device", "'toaster'"]),
+        (["--device", "cuda:"], ["--device", "'cuda:'"]),
         (["--speed", "9"], ["--speed", "encode --help"]),
-        (["--model", "nobody"], ["no model at 'nobody'"]),
+        (["--model", "nobody"], ["'nobody'"]),
     ],
 )
 def test_options_that_cannot_be_are_one_sentence(atoken, tiny, picture, tmp_path, arguments, words):
@@ -90,9 +92,7 @@ def test_options_that_cannot_be_are_one_sentence(atoken, tiny, picture, tmp_path
     model = [] if "--model" in arguments else ["--model", tiny]
     result = atoken("encode", path, *model, "--out", tmp_path / "out", *arguments)
     assert result.exit_code == 2
-    assert result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1
-    assert all(word in result.stderr for word in words), result.stderr
+    check_names(result.stderr, "error: ", *words)
     assert not (tmp_path / "out").exists()
 
 
@@ -101,34 +101,34 @@ def test_cuda_without_cuda(atoken, tiny, picture, tmp_path, monkeypatch):
     for command in (["encode", picture(tmp_path / "a.png"), "--model", tiny], ["train", "x.yaml", "--out", "runs"]):
         result = atoken(*command, "--device", "cuda")
         assert result.exit_code == 2
-        assert result.stderr == "error: --device is 'cuda', and PyTorch finds no such device here: try --device cpu\n"
+        check_names(result.stderr, "error: --device", "'cuda'", "--device cpu")
 
 
 def test_a_missing_argument_and_an_unknown_command(atoken):
     for arguments, word in ((["encode"], "INPUTS"), (["embroider"], "embroider"), (["convert", "a.pt"], "--out")):
         result = atoken(*arguments)
         assert result.exit_code == 2
-        assert word in result.stderr
-        assert result.stderr.count("\n") == 1
+        check_names(result.stderr, word)
 
 
-def test_a_bug_keeps_its_traceback(atoken, tiny, picture, tmp_path, monkeypatch):
+def test_a_bug_outside_of_any_input_keeps_its_traceback(atoken, monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("atoken.model.tokenizer.AToken.encode", broken)
+    monkeypatch.setattr(importlib.import_module("atoken.cli.info"), "read_model", broken)
     with pytest.raises(ZeroDivisionError, match="a bug"):
-        atoken("encode", picture(tmp_path / "a.png"), "--model", tiny)
+        atoken("models")
 
 
 def test_exit_codes_of_the_process(tiny, picture, tmp_path):
     path = picture(tmp_path / "a.png")
     done = process("encode", path, "--model", tiny, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    check_names(done.stderr, "[1/1]", "a.atok", "6 tokens")
     assert (tmp_path / "a.atok").is_file()
     done = process("encode", tmp_path / "b.png", "--model", tiny, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: {tmp_path / 'b.png'}: no such file or folder\n"
+    check_names(done.stderr, "error: ", tmp_path / "b.png")
 
 
 def test_a_reader_that_goes_away_sees_no_traceback():
@@ -160,8 +160,8 @@ def test_a_bar_on_a_terminal(tiny, picture, tmp_path):
         shown = terminal.read(100_000).decode()
     assert "2/2" in shown
     assert "1 failed" in shown
-    assert f"error: {tmp_path}/in/b.png is empty" in shown
-    assert done.stdout.startswith("1 written, 1 failed, 6 tokens")
+    assert f"error: {tmp_path}/in/b.png" in shown
+    check_names(done.stdout, "1 written", "1 failed", "6 tokens")
 
 
 def test_ctrl_c_says_that_one_can_go_on(atoken, tiny, picture, tmp_path, monkeypatch):
@@ -176,7 +176,7 @@ def test_ctrl_c_says_that_one_can_go_on(atoken, tiny, picture, tmp_path, monkeyp
     finally:
         signal.signal(signal.SIGINT, before)
     assert result.exit_code == 130
-    assert result.stderr == "interrupted: running the same command again continues\n"
+    check_names(result.stderr, "interrupted", "again")
 
 
 def test_models_lists_every_preset(atoken):

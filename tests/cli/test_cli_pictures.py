@@ -12,12 +12,16 @@ from PIL import Image
 import atoken as library
 from atoken import Tokens, read_image, write_image
 from atoken.cli.options import FORMATS
+from atoken.cli.record import RECORD
 from atoken.cli.report import bytes_text
 from atoken.evaluation.psnr import psnr
+from refusals import check_names
 
 
 def tree(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+    return sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir() and path.name != RECORD
+    )
 
 
 @pytest.mark.parametrize("kind", [None, "continuous", "discrete"])
@@ -98,20 +102,20 @@ def test_out_and_format_must_agree(atoken, tiny, picture, tmp_path):
     path = picture(tmp_path / "a.png")
     result = atoken("reconstruct", path, "--model", tiny, "--out", tmp_path / "x.webp", "--format", "png")
     assert result.exit_code == 2
-    assert result.stderr == f"error: --out {tmp_path}/x.webp and --format png name different formats\n"
+    check_names(result.stderr, f"error: --out {tmp_path}/x.webp", "--format png")
     assert tree(tmp_path) == ["a.png"]
 
 
 @pytest.mark.parametrize(
     ("command", "out", "fitting"),
     [
-        ("encode", "x2.png", ".atok: give"),
-        ("encode", "x2.mp4", ".atok: give"),
-        ("decode", "same.gif", ".avif or .bmp or .jfif"),
-        ("decode", "same.mp4", ".png or .tif"),
-        ("decode", "same.ply", ".png or .tif"),
-        ("reconstruct", "x.gif", ".png or .tif"),
-        ("reconstruct", "x.atok", ".png or .tif"),
+        ("encode", "x2.png", [".atok"]),
+        ("encode", "x2.mp4", [".atok"]),
+        ("decode", "same.gif", [".avif", ".bmp", ".jfif"]),
+        ("decode", "same.mp4", [".png", ".tif"]),
+        ("decode", "same.ply", [".png", ".tif"]),
+        ("reconstruct", "x.gif", [".png", ".tif"]),
+        ("reconstruct", "x.atok", [".png", ".tif"]),
     ],
 )
 def test_an_out_that_does_not_fit_is_refused_before_any_work(
@@ -125,8 +129,7 @@ def test_an_out_that_does_not_fit_is_refused_before_any_work(
     monkeypatch.setattr("atoken.cli.pictures.load", None)
     result = atoken(command, path, "--model", tiny, "--out", tmp_path / out)
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"error: --out {tmp_path / out}: what comes of {path} ends in ")
-    assert fitting in result.stderr
+    check_names(result.stderr, f"error: --out {tmp_path / out}", path, *fitting)
     assert tree(tmp_path) == before
     assert not (tmp_path / out).exists()
 
@@ -148,7 +151,7 @@ def test_latents_are_stored_in_two_bytes_unless_told_otherwise(atoken, tiny, pic
         assert sizes[1] - sizes[0] == 200 * 48 * 2
     else:
         assert sizes[0] == sizes[1]
-    assert "--latents is 'int8': give one of float16, float32" in atoken("encode", path, "--latents", "int8").stderr
+    check_names(atoken("encode", path, "--latents", "int8").stderr, "--latents", "'int8'", "float16", "float32")
 
 
 def test_every_format(atoken, tiny, picture, tmp_path):
@@ -157,7 +160,7 @@ def test_every_format(atoken, tiny, picture, tmp_path):
         result = atoken("reconstruct", path, "--model", tiny, "--out", tmp_path / "out", "--format", name)
         assert result.exit_code == 0, result.output
         assert read_image(tmp_path / "out" / f"a.reconstructed.{name}").shape == (20, 33, 3)
-    assert "--format is 'gif'" in atoken("decode", path, "--format", "gif").stderr
+    check_names(atoken("decode", path, "--format", "gif").stderr, "--format", "'gif'")
 
 
 def test_background_shows_through(atoken, tiny, tmp_path):
@@ -244,7 +247,7 @@ def test_out_of_memory_is_a_failure_of_that_picture_alone(atoken, tiny, picture,
     big, little = picture(tmp_path / "big.png"), picture(tmp_path / "little.png", 16, 16)
     result = atoken("encode", big, little, "--model", tiny, "--out", tmp_path / "out")
     assert result.exit_code == 2
-    assert result.stderr == f"error: {big}: not enough memory for its 6 tokens at once\n"
+    check_names(result.stderr, f"error: {big}", "memory", "6 tokens")
     assert tree(tmp_path / "out") == ["little.atok"]
 
 
@@ -254,9 +257,8 @@ def test_warnings_of_the_library_are_lines(atoken, tiny, tmp_path):
         frames[0].save(tmp_path / f"{name}.tif", save_all=True, append_images=frames[1:])
     result = atoken("encode", tmp_path, "--model", tiny, "--out", tmp_path / "out")
     assert result.exit_code == 0
-    assert result.stderr.splitlines() == [
-        f"warning: {tmp_path}/{name}.tif holds 3 frames: only the first is read, 2 left out." for name in ("a", "b")
-    ]
+    for line, name in zip(result.stderr.splitlines(), ("a", "b"), strict=True):
+        check_names(line, f"warning: {tmp_path}/{name}.tif", "3 frames", "2 left out")
 
 
 def test_names_with_markup_and_control_characters(atoken, tiny, picture, tmp_path):
@@ -265,8 +267,7 @@ def test_names_with_markup_and_control_characters(atoken, tiny, picture, tmp_pat
     result = atoken("encode", path, picture(tmp_path / "[bold].png"), "--model", tiny, "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert tree(tmp_path / "out") == ["[bold].atok"]
-    assert result.stderr.startswith(f"error: {tmp_path}/[red]\\x1b[31m\\n.png is not a JPEG")
-    assert result.stderr.count("\n") == 1
+    check_names(result.stderr, f"error: {tmp_path}/[red]\\x1b[31m\\n.png")
 
 
 def test_bytes_are_told_as_people_read_them():

@@ -1,10 +1,15 @@
 """Going on where an earlier run stopped."""
 
+import json
 import os
 
 import pytest
+from PIL import Image
 
 from atoken import Tokens
+from atoken.cli.record import RECORD
+from atoken.token_file import open_tokens
+from refusals import check_names
 
 
 @pytest.fixture
@@ -17,7 +22,7 @@ def encoded(atoken, tiny, picture, tmp_path):
 
 
 def state(folder):
-    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.name != RECORD}
 
 
 def test_finished_results_are_skipped(atoken, tiny, picture, encoded):
@@ -37,7 +42,7 @@ def test_a_result_that_is_older_than_its_source_is_made_again(atoken, tiny, pict
     arguments = [command, source, "--model", tiny, "--out", encoded / "result"]
     assert atoken(*arguments).exit_code == 0
     before = state(encoded / "result")
-    changed = sorted(source.iterdir())[0]
+    changed = sorted(path for path in source.iterdir() if path.name != RECORD)[0]
     now = max(before.values()) + 1
     os.utime(changed, ns=(now, now))
     result = atoken(*arguments)
@@ -54,7 +59,7 @@ def test_outdated_tokens_of_another_model_are_not_replaced(atoken, tiny, other, 
     before = (encoded / "out/a.atok").read_bytes()
     result = atoken("encode", encoded / "in/a.png", "--model", other, "--out", encoded / "out")
     assert result.exit_code == 2
-    assert result.stderr.endswith("--overwrite replaces it\n")
+    check_names(result.stderr, encoded / "out/a.atok", "--overwrite")
     assert (encoded / "out/a.atok").read_bytes() == before
 
 
@@ -88,8 +93,8 @@ def test_tokens_of_another_model_are_no_finished_result(atoken, tiny, other, enc
     result = atoken(*arguments)
     assert result.exit_code == 2
     first, second = result.stderr.splitlines()
-    assert first.startswith(f"error: {encoded}/in/a.png: {encoded}/out/a.atok holds continuous tokens of 'tiny'")
-    assert second.endswith("--overwrite replaces it")
+    check_names(first, f"error: {encoded}/in/a.png", f"{encoded}/out/a.atok", "continuous", "'tiny'")
+    check_names(second, "--overwrite")
     assert (encoded / "out/a.atok").read_bytes() == before
     assert atoken(*arguments, "--overwrite").exit_code == 0
     assert (encoded / "out/a.atok").read_bytes() != before
@@ -99,8 +104,7 @@ def test_tokens_of_another_kind_are_no_finished_result(atoken, tiny, encoded):
     arguments = ["encode", encoded / "in/a.png", "--model", tiny, "--out", encoded / "out", "--kind", "discrete"]
     result = atoken(*arguments)
     assert result.exit_code == 2
-    assert "holds continuous tokens" in result.stderr
-    assert "not discrete ones" in result.stderr
+    check_names(result.stderr, "continuous", "discrete", "--overwrite")
     assert atoken(*arguments, "--overwrite").exit_code == 0
     assert Tokens.load(encoded / "out/a.atok").kind == "discrete"
 
@@ -114,13 +118,12 @@ def test_a_damaged_result_is_not_finished(atoken, tiny, encoded):
     result = atoken(*arguments)
     assert result.exit_code == 2
     first, second = result.stderr.splitlines()
-    assert f"{encoded}/out/a.atok" in first
-    assert first.endswith("damaged; --overwrite writes it again")
-    assert f"{encoded}/out/b.atok" in second
+    check_names(first, f"{encoded}/out/a.atok", "damaged", "--overwrite")
+    check_names(second, f"{encoded}/out/b.atok")
     result = atoken(*arguments, "--overwrite")
     assert len(Tokens.load(encoded / "out/a.atok")) == 6
     assert result.exit_code == 2
-    assert f"error: {encoded}/in/b.png: cannot write {encoded}/out/b.atok: Is a folder" in result.stderr
+    check_names(result.stderr, f"error: {encoded}/in/b.png", f"{encoded}/out/b.atok", "folder")
 
 
 def test_after_an_interruption_only_the_rest_is_done(atoken, tiny, picture, tmp_path, monkeypatch):
@@ -142,3 +145,86 @@ def test_after_an_interruption_only_the_rest_is_done(atoken, tiny, picture, tmp_
     result = atoken(*arguments)
     assert result.exit_code == 0
     assert result.stdout.startswith("2 written, 2 skipped")
+
+
+def clip(path, shade=0):
+    """A GIF of four frames."""
+    frames = [Image.new("RGB", (16, 16), (shade, 40 * i, 0)) for i in range(4)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
+    return path
+
+
+@pytest.mark.parametrize("command", ["encode", "reconstruct"])
+@pytest.mark.parametrize(
+    ("kind", "options", "named"),
+    [
+        ("png", ["--background", "0,0,0"], ["--background 255,255,255", "--background 0,0,0"]),
+        ("png", ["--max-side", "16"], ["no --max-side", "--max-side 16"]),
+        ("png", ["--dtype", "bfloat16"], ["--dtype float32", "--dtype bfloat16"]),
+        ("gif", ["--fps", "5"], ["no --fps", "--fps 5.0"]),
+        ("gif", ["--size", "32"], ["--size 32"]),
+        ("gif", ["--start", "0.2"], ["--start 0.2"]),
+    ],
+)
+def test_a_result_made_with_other_options_is_no_finished_one(
+    atoken, tiny, picture, tmp_path, command, kind, options, named
+):
+    source = clip(tmp_path / "a.gif") if kind == "gif" else picture(tmp_path / "a.png")
+    format_ = ["--video-format", "gif"] if command == "reconstruct" else []
+    arguments = [command, source, "--model", tiny, "--out", tmp_path / "out", *format_]
+    assert atoken(*arguments).exit_code == 0
+    before = state(tmp_path / "out")
+    result = atoken(*arguments, *options)
+    assert result.exit_code == 2
+    check_names(result.stderr, source, *named, "--overwrite")
+    assert state(tmp_path / "out") == before
+    assert atoken(*arguments, *options, "--overwrite").exit_code == 0
+    assert atoken(*arguments, *options).stdout.startswith("0 written, 1 skipped")
+    assert atoken(*arguments).exit_code == 2
+
+
+def test_options_of_other_kinds_and_those_that_change_no_result_do_not_count(atoken, tiny, picture, tmp_path):
+    clip(tmp_path / "in/b.gif")
+    picture(tmp_path / "in/a.png")
+    arguments = ["encode", tmp_path / "in", "--model", tiny, "--out", tmp_path / "out"]
+    assert atoken(*arguments).exit_code == 0
+    result = atoken(*arguments, "--fps", "5", "--token-budget", 7, "--background", "255, 255,255")
+    (line,) = result.stderr.splitlines()
+    check_names(line, "b.gif", "--fps")
+    assert result.stdout.startswith("0 written, 1 skipped")
+
+
+def test_reconstructions_and_pictures_of_another_model_or_precision(atoken, tiny, other, encoded):
+    arguments = ["reconstruct", encoded / "in/a.png", "--out", encoded / "back"]
+    assert atoken(*arguments, "--model", tiny).exit_code == 0
+    check_names(atoken(*arguments, "--model", other).stderr, "--model", "--overwrite")
+    check_names(atoken(*arguments, "--model", tiny, "--kind", "discrete").stderr, "--kind discrete", "--overwrite")
+    decode = ["decode", encoded / "out", "--model", tiny, "--out", encoded / "back"]
+    assert atoken(*decode).exit_code == 0
+    assert atoken(*decode, "--dtype", "bfloat16").exit_code == 2
+
+
+def test_a_result_without_a_record_is_kept_and_one_that_was_being_replaced_is_made_again(atoken, tiny, encoded):
+    record, arguments = encoded / "out" / RECORD, ["encode", encoded / "in", "--model", tiny, "--out", encoded / "out"]
+    lines = record.read_text().splitlines()
+    record.write_text("\n".join(["torn {", "[]", "{}", *(line for line in lines if '"a.atok"' in line)]) + "\n")
+    assert atoken(*arguments).stdout.startswith("0 written, 2 skipped")
+    with record.open("a") as file:
+        file.write(json.dumps({"result": "a.atok", "options": None}) + "\n")
+    assert atoken(*arguments, "--latents", "float32").stdout.startswith("1 written, 1 skipped")
+    assert Tokens.load(encoded / "out/a.atok").values.dtype.itemsize == 4
+
+
+def test_files_of_finished_results_are_closed(atoken, tiny, other, tmp_path, monkeypatch):
+    source, opened = clip(tmp_path / "a.gif"), []
+    assert atoken("encode", source, "--model", tiny, "--out", tmp_path / "out").exit_code == 0
+
+    def noted(path):
+        opened.append(open_tokens(path))
+        return opened[-1]
+
+    monkeypatch.setattr("atoken.cli.pictures.open_tokens", noted)
+    for model in (tiny, other):
+        atoken("encode", source, "--model", model, "--out", tmp_path / "out")
+    assert [tokens._file.closed for tokens in opened] == [True, True]

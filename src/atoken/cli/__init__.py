@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from . import options
+from . import interrupt, options
 from .report import say, sentence
 
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
@@ -40,8 +40,8 @@ class Commands(TyperGroup):
             say(f"error: {sentence(error)}")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            say("interrupted: running the same command again continues")
-            raise typer.Exit(130) from None
+            interrupt.announce()
+            raise typer.Exit(interrupt.CODE) from None
 
 
 def _show_warning(
@@ -73,6 +73,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no failure
+    interrupt.watch()
     app(prog_name="atoken")
 
 
@@ -100,6 +101,7 @@ def encode(
     dtype: options.Dtype = "float32",
     token_budget: options.TokenBudget = None,
     max_pixels: options.MaxPixels = None,
+    max_side: options.MaxSide = None,
     background: options.Background = "255,255,255",
     fps: options.Fps = None,
     size: options.Size = None,
@@ -122,6 +124,7 @@ def encode(
         *(model, out, device, dtype, token_budget, overwrite, kind, max_pixels, background, resampling),
         views=ViewOptions(views, view_size, fov, patches),
         latents=latents,
+        max_side=max_side,
     )
     run(Encode, inputs, settings)
 
@@ -129,7 +132,7 @@ def encode(
 @app.command()
 def decode(
     inputs: options.TokenFiles,
-    model: options.Model = "nano",
+    model: options.DecodeModel = None,
     out: options.Out = Path("."),
     image_format: options.Format = None,
     video_format: options.VideoFormat = None,
@@ -164,6 +167,7 @@ def reconstruct(
     dtype: options.Dtype = "float32",
     token_budget: options.TokenBudget = None,
     max_pixels: options.MaxPixels = None,
+    max_side: options.MaxSide = None,
     background: options.Background = "255,255,255",
     fps: options.Fps = None,
     size: options.Size = None,
@@ -191,6 +195,7 @@ def reconstruct(
         video_format=video_format,
         lossless=lossless,
         keep_audio=keep_audio,
+        max_side=max_side,
     )
     run(Reconstruct, inputs, settings)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from ..device import is_short_of_memory
 from .paths import Job, is_outdated
 from .report import Report, sentence
 
-_OF_ONE_FILE = {errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.ELOOP, errno.ENAMETOOLONG, errno.EILSEQ}
-"""Errors of writing that say something about one name; all others (full, read-only, forbidden) end the command."""
+_OF_ALL_FILES = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    *(errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ESTALE),
+}
+"""Errors of writing that every further file would meet too: the disk is full, forbidden or gone."""
 
 Loaded = tuple[Job, Any]
 
@@ -21,9 +25,18 @@ Loaded = tuple[Job, Any]
 class Task(ABC):
     """What is done with each file. Methods raise ``ValueError`` or ``OSError`` for a file that does not work."""
 
-    def finished(self, target: Path) -> bool:
+    def note(self, path: Path, how_far: str) -> None:
+        """Say how far the work on a file is; ``process`` puts the report's in this place."""
+        return
+
+    def finished(self, job: Job) -> bool:
         """Whether the result is there already."""
-        return target.exists()
+        return job.target.exists()
+
+    @contextmanager
+    def recorded(self, job: Job) -> Iterator[None]:
+        """Note how the result was made that the block writes."""
+        yield
 
     def alone(self, path: Path) -> bool:
         """Whether a file goes through ``convert`` by itself, because it may be longer than memory."""
@@ -51,11 +64,33 @@ class Task(ABC):
 
 
 def process(task: Task, jobs: Sequence[Job], report: Report, *, budget: int, overwrite: bool) -> None:
-    """Do all ``jobs``; only an ``OSError`` that every further file would meet too is raised."""
-    with report.progress(len(jobs)):
-        for batch in _batches(task, jobs, report, budget, overwrite):
-            for (job, item), result in _computed(task, batch, report):
-                _write(task, job, item, result, report)
+    """Do all ``jobs``, those that go alone last; only an ``OSError`` that every further file would meet too is raised.
+
+    Whatever else one of them raises is reported and stops no other.
+    """
+    task.note = report.note  # type: ignore[method-assign]
+    alone = {job: task.alone(job.source) for job in jobs}
+    try:
+        with report.progress(len(jobs)):
+            for batch in _batches(task, [job for job in jobs if not alone[job]], report, budget, overwrite):
+                for (job, item), result in _computed(task, batch, report):
+                    with _isolated(job, report, "it"), _writing(job, report), task.recorded(job):
+                        task.write(job.target, item, result)
+                        report.wrote(job.target, task.count(item))
+            for job in (job for job in jobs if alone[job]):
+                with _isolated(job, report, "one tile of it"):
+                    if not _is_finished(task, job, report, overwrite):
+                        with _writing(job, report), task.recorded(job):
+                            report.wrote(job.target, task.convert(job.source, job.target))
+    except _DiskError as error:
+        raise error.error from None
+
+
+def _is_finished(task: Task, job: Job, report: Report, overwrite: bool) -> bool:
+    if overwrite or not task.finished(job) or is_outdated(job):
+        return False
+    report.skip()
+    return True
 
 
 def _batches(task: Task, jobs: Sequence[Job], report: Report, budget: int, overwrite: bool) -> Iterator[list[Loaded]]:
@@ -66,18 +101,14 @@ def _batches(task: Task, jobs: Sequence[Job], report: Report, budget: int, overw
     batch: list[Loaded] = []
     used = 0
     for job in jobs:
-        try:
-            if not overwrite and task.finished(job.target) and not is_outdated(job):
-                report.skip()
-                continue
-            if task.alone(job.source):
-                _convert(task, job, report)
-                continue
-            item = task.read(job.source)
-            count = task.count(item)
-        except (ValueError, OSError) as error:
-            report.fail(sentence(error, job.source))
+        loaded = None
+        with _isolated(job, report, "it"):
+            if not _is_finished(task, job, report, overwrite):
+                item = task.read(job.source)
+                loaded = item, task.count(item)
+        if loaded is None:
             continue
+        item, count = loaded
         if batch and used + count > budget:
             yield batch
             batch.clear()
@@ -90,53 +121,54 @@ def _batches(task: Task, jobs: Sequence[Job], report: Report, budget: int, overw
 
 def _computed(task: Task, batch: list[Loaded], report: Report) -> list[tuple[Loaded, Any]]:
     """The batch with its results; where a batch fails, each of its files has a try alone."""
-    try:
-        return list(zip(batch, task.compute([item for _, item in batch]), strict=True))
-    except (ValueError, MemoryError, RuntimeError) as error:
-        short_of_memory = is_short_of_memory(error)
-        if not (isinstance(error, ValueError) or short_of_memory):
-            raise
-        if len(batch) == 1:
-            job, item = batch[0]
-            memory = f"{job.source}: not enough memory for its {task.count(item)} tokens at once"
-            report.fail(memory if short_of_memory else sentence(error, job.source))
-            return []
-    return [pair for loaded in batch for pair in _computed(task, [loaded], report)]
+    if len(batch) > 1:
+        with suppress(Exception):  # each of them alone says what it was, once the memory of the batch is free
+            return list(zip(batch, task.compute([item for _, item in batch]), strict=True))
+        return [pair for loaded in batch for pair in _computed(task, [loaded], report)]
+    job, item = batch[0]
+    with _isolated(job, report, f"its {task.count(item)} tokens at once"):
+        return list(zip(batch, task.compute([item]), strict=True))
+    return []
 
 
-def _convert(task: Task, job: Job, report: Report) -> None:
+class _DiskError(Exception):
+    """Carries the ``OSError`` that ends the command."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@contextmanager
+def _isolated(job: Job, report: Report, needed: str) -> Iterator[None]:
+    """Whatever the block raises is a failure of this one input, but for what ``_writing`` let through.
+
+    The only place besides ``core.errors.reading`` that takes every class of exception: what nobody thought of is
+    reported as a fault of ours, and the other files go on. ``needed`` is what memory did not suffice for.
+    """
     try:
-        tokens = task.convert(job.source, job.target)
-    except ValueError as error:
-        report.fail(sentence(error, job.source))
-    except (MemoryError, RuntimeError) as error:
-        if not is_short_of_memory(error):
-            raise
-        report.fail(f"{job.source}: not enough memory for one tile of it")
-    except OSError as error:
-        if error.filename == str(job.source):
-            report.fail(sentence(error, job.source))
+        yield
+    except (_DiskError, BrokenPipeError):  # the reader of stderr has gone
+        raise
+    except (ValueError, OSError) as error:
+        report.fail(job.source, sentence(error, job.source))
+    except Exception as error:
+        if is_short_of_memory(error):
+            report.fail(job.source, f"{job.source}: not enough memory for {needed}")
         else:
-            _fail_to_write(job, report, error)
-    else:
-        report.wrote(job.target, tokens)
+            report.fault(job.source, error)
 
 
-def _write(task: Task, job: Job, item: Any, result: Any, report: Report) -> None:
+@contextmanager
+def _writing(job: Job, report: Report) -> Iterator[None]:
+    """Tell errors of writing the result that every further file would meet too from those about one name."""
     try:
-        task.write(job.target, item, result)
-    except ValueError as error:
-        report.fail(sentence(error, job.source))
+        yield
     except OSError as error:
-        _fail_to_write(job, report, error)
-    else:
-        report.wrote(job.target, task.count(item))
-
-
-def _fail_to_write(job: Job, report: Report, error: OSError) -> None:
-    """Keep an error about one name; raise one that every further file would meet too."""
-    if error.errno in _OF_ONE_FILE:
-        report.fail(f"{job.source}: cannot write {sentence(error)}")
-        return
-    written = f"stopped with {report.written} written, and running the same command again continues"
-    raise OSError(error.errno, f"{error.strerror or error}; {written}", str(error.filename or job.target)) from error
+        if isinstance(error, BrokenPipeError) or error.filename == str(job.source):
+            raise
+        if error.errno not in _OF_ALL_FILES:
+            raise ValueError(f"{job.source}: cannot write {sentence(error, job.target)}") from error
+        written = f"stopped with {report.written} written, and running the same command again continues"
+        reason = f"{error.strerror or error}; {written}"
+        raise _DiskError(OSError(error.errno, reason, str(error.filename or job.target))) from error

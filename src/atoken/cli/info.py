@@ -106,8 +106,18 @@ def _video_facts(path: Path) -> Facts:
         "frames": facts.frames or "not said",
         "sound": facts.audio or "none",
         "tokens for 4 frames": rows * columns,
+        **_as_tokens(None if facts.frames is None else -(-facts.frames // PATCH[0]) * rows * columns),
         "bytes": _bytes(path),
     }
+
+
+def _as_tokens(count: int | None) -> Facts:
+    """So many tokens, and their bytes in files of the shipped models."""
+    if count is None:
+        return {"tokens": "not said"}
+    nano = PRESETS["nano"]
+    latents, codes = 2 * nano.latent_channels * count, 3 * len(nano.fsq_levels) * count // 2
+    return {"tokens": count, "bytes as tokens": f"{bytes_text(latents)} as latents, {bytes_text(codes)} as codes"}
 
 
 def _span(times: list[float]) -> Facts:
@@ -116,6 +126,7 @@ def _span(times: list[float]) -> Facts:
 
 def _picture_facts(path: Path) -> Facts:
     height, width, _ = read_image(path).shape
+    tokens = -(-height // PATCH[1]) * -(-width // PATCH[2])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # read_image has said what there is to say
         with Image.open(path) as image:
@@ -124,7 +135,7 @@ def _picture_facts(path: Path) -> Facts:
         "what": "picture",
         "stored as": stored,
         "size": f"{width} x {height}",
-        "tokens": -(-height // PATCH[1]) * -(-width // PATCH[2]),
+        **_as_tokens(tokens),
         "bytes": _bytes(path),
         "bits per pixel": _rate(path, height * width),
     }

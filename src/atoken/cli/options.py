@@ -37,6 +37,13 @@ TokenFiles = Annotated[
 Model = Annotated[
     str, typer.Option(help="Name of a shipped model, a model folder, a released checkpoint, or owner/name on the hub.")
 ]
+DecodeModel = Annotated[
+    str | None,
+    typer.Option(
+        show_default="the shipped model that the tokens name",
+        help="Name of a shipped model, a model folder, a released checkpoint, or owner/name on the hub.",
+    ),
+]
 Kind = Annotated[
     str | None,
     typer.Option(metavar="continuous|discrete", show_default="what the model was trained for", help="Kind of tokens."),
@@ -105,6 +112,10 @@ MaxPixels = Annotated[
     int | None,
     typer.Option(metavar="N", show_default="67108864", help="Larger pictures are refused: they may be bombs."),
 ]
+MaxSide = Annotated[
+    int | None,
+    typer.Option(metavar="N", show_default="as in the file", help="Pictures: shrink the longer side to N."),
+]
 Background = Annotated[str, typer.Option(metavar="R,G,B", help="Colour behind transparent pixels.")]
 Latents = Annotated[
     str,
@@ -114,7 +125,8 @@ Overwrite = Annotated[
     bool,
     typer.Option(
         "--overwrite",
-        help="Write again what is already there. Without it results are kept, unless they are older than their source.",
+        help="Write again what is already there. Without it results are kept, unless they are older than their source; "
+        "those made with other options are refused.",
     ),
 ]
 

@@ -29,24 +29,41 @@ class Job:
     target: Path
 
 
-def expand(inputs: Sequence[str], wanted: Callable[[Path], bool], what: str) -> tuple[list[Source], list[str]]:
+def expand(
+    inputs: Sequence[str],
+    wanted: Callable[[Path], bool],
+    what: str,
+    left_out: Counter[str] | None = None,
+    belonging: Callable[[Path], Collection[Path]] | None = None,
+) -> tuple[list[Source], list[str]]:
     """Files that ``inputs`` name, sorted and each once, and one sentence for each input that names none.
 
     A file is taken as it is. Folders are searched to the bottom and patterns (``*``, ``?``, ``[...]``, ``**``) are
     matched, for files that ``wanted`` accepts; names with a leading dot are left out. Links to folders are followed,
     each folder being read once, so that a loop of links ends. ``what`` is the word for such a file.
+
+    ``left_out`` counts the files of the folders that are not wanted, by ending. ``belonging`` says which files are
+    parts of a wanted one, such as the pictures of posed views: in a folder they are no inputs of their own.
     """
     found: dict[Path, Source] = {}
+    named: set[Path] = set()
+    unwanted: dict[Path, str] = {}
     problems: list[str] = []
 
     def add(path: Path, below: Path) -> None:
-        found.setdefault(Path(os.path.realpath(path.parent), path.name), Source(path, below))
+        found.setdefault(_place(path), Source(path, below))
+
+    def is_input(path: Path) -> bool:
+        if wanted(path):
+            return True
+        unwanted[_place(path)] = path.suffix.lower() or "without an ending"
+        return False
 
     for text in inputs:
         path = Path(text)
         before = len(problems)
         if text and path.is_dir():  # an empty name is no name, though Path makes the current folder of it
-            matches = [(p, p.relative_to(path)) for p in _walk(path, None, problems) if wanted(p)]
+            matches = [(p, p.relative_to(path)) for p in _walk(path, None, problems) if is_input(p)]
             complaint = f"{text}: no {what} in this folder"
         elif not os.path.lexists(path) and _MAGIC & set(text):
             root, pattern = _split(path)
@@ -56,11 +73,20 @@ def expand(inputs: Sequence[str], wanted: Callable[[Path], bool], what: str) -> 
             complaint = f"{text}: no {what} matches"
         else:
             matches = [(path, Path(path.name))] if text and path.exists() else []
+            named.update(_place(path) for path, _ in matches)
             complaint = f"{text or repr(text)}: no such file or folder"
         for match in matches:
             add(*match)
         if not matches and len(problems) == before:
             problems.append(complaint)
+    if belonging is not None:
+        for source in list(found.values()):
+            for part in map(_place, belonging(source.path)):
+                if part not in named:
+                    found.pop(part, None)
+                    unwanted.pop(part, None)
+    if left_out is not None:
+        left_out.update(ending for place, ending in unwanted.items() if place not in found)
     return sorted(found.values(), key=lambda source: source.path), problems
 
 
@@ -132,6 +158,11 @@ def _targets(sources: Sequence[Source], name: Callable[[Source, bool], Path]) ->
         if longer == targets:
             return targets
         targets = longer
+
+
+def _place(path: Path) -> Path:
+    """A path that is the same for all names of a folder; a link to a file stays a name of its own."""
+    return Path(os.path.realpath(path.parent), path.name)
 
 
 def _key(target: Path) -> str:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ..atok import read_modality
 from ..codec import TOKEN_BUDGET
 from ..codec.assets import read_any
+from ..codec.videos import frame_count
 from ..config import KINDS, PATCH
 from ..evaluation.psnr import psnr
 from ..media.image import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, WRITABLE_SUFFIXES, read_image, write_image
@@ -24,12 +29,13 @@ from ..model.tokenizer import AToken
 from ..render.gaussians import Gaussians
 from ..token_file import TokenFile, open_tokens
 from ..tokens import Tokens
-from ..weights.load import load
-from . import options, paths, videos
+from ..weights.load import list_models, load
+from . import forecast, options, paths, videos
 from .assets import PAGE_SUFFIX, SPLAT_SUFFIX, count_voxels, write_comparison, write_gaussians
 from .batches import Task, process
 from .options import MOVIE_SUFFIXES
-from .report import Report, show_table
+from .record import Record
+from .report import Report, bytes_text, say, seconds_text, show_table
 
 TOKEN_SUFFIXES = frozenset({".atok"})
 VIEWS_FILE = "transforms.json"
@@ -59,7 +65,8 @@ NOTHING = Resampling()
 class Settings:
     """The options as they were typed. Raises ``ValueError`` for a value that cannot be."""
 
-    model: str
+    model: str | None
+    """None where each token file is decoded by the shipped model that it names."""
     out: Path
     device: str | None
     dtype: str
@@ -75,6 +82,7 @@ class Settings:
     lossless: bool = False
     keep_audio: bool = False
     latents: str = "float16"
+    max_side: int | None = None
 
     def __post_init__(self) -> None:
         options.check_choice("--kind", self.kind, KINDS)
@@ -84,13 +92,25 @@ class Settings:
         options.check_choice("--latents", self.latents, options.LATENTS)
         options.check_positive("--token-budget", self.token_budget)
         options.check_positive("--max-pixels", self.max_pixels)
+        options.check_positive("--max-side", self.max_side)
         options.parse_background(self.background)
         options.check_device(self.device)
 
     def read_picture(self, path: Path) -> np.ndarray:
-        """A picture file as uint8 HWC."""
+        """A picture file as uint8 HWC, its longer side at most ``max_side``."""
         background = options.parse_background(self.background)
-        return read_image(path, background=background, max_pixels=self.max_pixels or DEFAULT_MAX_PIXELS)
+        picture = read_image(path, background=background, max_pixels=self.max_pixels or DEFAULT_MAX_PIXELS)
+        height, width = self.picture_size(*picture.shape[:2])
+        if (height, width) == picture.shape[:2]:
+            return picture
+        return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
+
+    def picture_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of a picture after ``max_side``."""
+        longer = max(height, width)
+        if self.max_side is None or longer <= self.max_side:
+            return height, width
+        return max(round(height * self.max_side / longer), 1), max(round(width * self.max_side / longer), 1)
 
     def open_video(self, path: Path) -> Video:
         """A video file or animation, resampled as the options say."""
@@ -106,6 +126,18 @@ class Settings:
         """Tokens as they are written."""
         return tokens.half() if self.latents == "float16" else tokens
 
+    def of_reading(self, modality: str) -> dict[str, str]:
+        """The options that change what is read from a source of that modality, as they are typed."""
+        if modality == "3d":
+            typed = {"size": "view-size", "choice": "patches"}
+            return {f"--{typed.get(name, name)}": str(value) for name, value in vars(self.views).items()}
+        found: dict[str, object] = {"--background": ",".join(map(str, options.parse_background(self.background)))}
+        if modality == "video":
+            found |= {f"--{name.replace('_', '-')}": value for name, value in vars(self.resampling).items()}
+        else:
+            found["--max-side"] = self.max_side
+        return {name: str(value) for name, value in found.items() if value not in (None, False)}
+
 
 class Command(Task):
     """A task with a model, and its place on the command line."""
@@ -113,15 +145,28 @@ class Command(Task):
     what: str
     """Word for an input."""
 
-    def __init__(self, settings: Settings, model: AToken) -> None:
-        self.settings, self.model = settings, model
-        self.kind = settings.kind or model.config.kinds[0]
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self.budget = settings.token_budget or TOKEN_BUDGET
-        if self.kind not in model.config.kinds:
-            known = " and ".join(model.config.kinds)
-            raise ValueError(
-                f"--kind is {self.kind!r}: the weights of {settings.model!r} were trained for {known} tokens"
-            )
+        self.record = Record()
+
+    def load(self, name: str) -> AToken:
+        """The model of that name, on the device and in the precision of the options."""
+        return load(name, device=self.settings.device, dtype=options.parse_dtype(self.settings.dtype))
+
+    def made_with(self, source: Path) -> dict[str, str]:
+        """The options that change the result of a source."""
+        return {"--dtype": self.settings.dtype}
+
+    def finished(self, job: paths.Job) -> bool:
+        """Whether the result is there; ``ValueError`` where it was made with other options."""
+        return job.target.exists() and self.record.check(job.target, self.made_with(job.source))
+
+    @contextmanager
+    def recorded(self, job: paths.Job) -> Iterator[None]:
+        """Note the options that the result was made with, which the block writes."""
+        with self.record.writing(job.target, self.made_with(job.source)):
+            yield
 
     @classmethod
     @abstractmethod
@@ -138,6 +183,33 @@ class Command(Task):
     def suffixes(cls, path: Path) -> frozenset[str]:
         """Those that the name of a file's result may have."""
 
+    def extent(self, path: Path) -> forecast.Extent | None:
+        """What an input takes, going by its header; None where only reading it tells."""
+        return None
+
+    def speed(self) -> forecast.Speed:
+        """How fast this machine does it."""
+        raise NotImplementedError
+
+    def token_bytes(self) -> int:
+        """Bytes of a token in the results; 0 where they are no token files."""
+        return 0
+
+    def say_what_comes(self, files: Sequence[Path]) -> None:
+        """Say what work on ``files`` takes where it is long."""
+        work = forecast.estimate(files, self.extent, self.speed)
+        if work is None or work.seconds < forecast.LONG:
+            return
+        size = f" ({bytes_text(work.tokens * self.token_bytes())})" if self.token_bytes() else ""
+        more = f", and {work.unknown} files whose tokens only reading them tells" if work.unknown else ""
+        say(
+            f"{len(files)} to do: about {work.tokens:,} tokens{size} in about {seconds_text(work.seconds)}, as "
+            f"measured on this machine{more}{self.remedy}"
+        )
+
+    remedy = ""
+    """What makes long work shorter."""
+
     def conclude(self) -> None:
         """Print what there is to say beyond the summary."""
         return
@@ -147,6 +219,22 @@ class Encode(Command):
     """Pictures to token files."""
 
     what = "picture, video or 3D file"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        assert settings.model is not None
+        self.model = self.load(settings.model)
+        self.kind = settings.kind or self.model.config.kinds[0]
+        if self.kind not in self.model.config.kinds:
+            known = " and ".join(self.model.config.kinds)
+            raise ValueError(
+                f"--kind is {self.kind!r}: the weights of {settings.model!r} were trained for {known} tokens"
+            )
+
+    def made_with(self, source: Path) -> dict[str, str]:
+        """The options that change the tokens of a source, but for the model and the kind, which the file names."""
+        latents = {"--latents": self.settings.latents} if self.kind == "continuous" else {}
+        return super().made_with(source) | self.settings.of_reading(modality_of(source)) | latents
 
     @classmethod
     def wants(cls, path: Path) -> bool:
@@ -164,31 +252,65 @@ class Encode(Command):
         """Those that the name of a file's result may have."""
         return TOKEN_SUFFIXES
 
+    remedy = "; --max-side and --size make pictures and videos smaller"
+
+    def extent(self, path: Path) -> forecast.Extent | None:
+        """Tokens of a picture or a video."""
+        modality = modality_of(path)
+        if modality == "3d":
+            return None
+        if modality == "video":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # said when it is read
+                return forecast.video_extent(self.settings.open_video(path), self.model.config)
+        return forecast.picture_extent(path, self.settings.picture_size)
+
+    def speed(self) -> forecast.Speed:
+        """Of the encoder."""
+        return forecast.measure_speed(self.model, encode=True, decode=False)
+
+    def token_bytes(self) -> int:
+        """Two or four for each latent, one and a half for each code."""
+        config = self.model.config
+        if self.kind == "discrete":
+            return 3 * len(config.fsq_levels) // 2
+        return config.latent_channels * (2 if self.settings.latents == "float16" else 4)
+
     def alone(self, path: Path) -> bool:
         """Whether the file is a video or an animation."""
         return modality_of(path) == "video"
 
     def convert(self, source: Path, target: Path) -> int:
         """A video to its token file."""
-        return videos.encode(self.model, self.settings.open_video(source), self.kind, target, self.settings.stored)
+        frames, video = 0, self.settings.open_video(source)
+        expected = forecast.expected_frames(video)
 
-    def finished(self, target: Path) -> bool:
-        """Whether the result is there; ``ValueError`` where the file that is there is another's."""
+        def stored(tile: Tokens) -> Tokens:
+            nonlocal frames
+            frames += frame_count(tile)
+            self.note(source, f"{frames} of {expected or '?'} frames")
+            return self.settings.stored(tile)
+
+        return videos.encode(self.model, video, self.kind, target, stored)
+
+    def finished(self, job: paths.Job) -> bool:
+        """Whether the result is there; ``ValueError`` where the file is another's or made with other options."""
+        target = job.target
         if not target.exists():
             return False
         try:
             tokens = open_tokens(target)
         except ValueError as error:
             raise ValueError(f"{error}; --overwrite writes it again") from None
+        if isinstance(tokens, TokenFile):
+            tokens.close()
         if (tokens.weights, tokens.kind) != (self.model.weights_hash, self.kind):
             raise ValueError(
                 f"{target} holds {tokens.kind} tokens of {tokens.model!r} with weights {tokens.weights[:12]}, not "
                 f"{self.kind} ones of {self.model.config.name!r} with weights {self.model.weights_hash[:12]}; "
                 "--overwrite replaces it"
             )
-        if isinstance(tokens, TokenFile):
-            tokens.close()
-        return True
+        return super().finished(job)
 
     def read(self, path: Path) -> np.ndarray | Views | PackedAsset:
         """The picture, uint8 HWC, or the views of a 3D asset."""
@@ -216,6 +338,28 @@ class Decode(Command):
 
     what = "token file"
 
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.models: dict[str, AToken] = {}
+        if settings.model is not None:
+            self.models[""] = self.load(settings.model)
+
+    def model_of(self, name: str, path: Path | None = None) -> AToken:
+        """The model of the options, or the shipped one that a token file names. Raises ``ValueError`` without one."""
+        key = name if self.settings.model is None else ""
+        if key not in self.models:
+            if name not in list_models():
+                shipped = ", ".join(list_models())
+                where = f"{path}: " if path else ""
+                raise ValueError(f"{where}made by {name!r}, which does not ship (those are {shipped}): give --model")
+            self.models[key] = self.load(name)
+        return self.models[key]
+
+    def made_with(self, source: Path) -> dict[str, str]:
+        """The options that change what tokens give."""
+        lossless = {"--lossless": "True"} if self.settings.lossless and read_modality(source) == "video" else {}
+        return super().made_with(source) | lossless
+
     @classmethod
     def wants(cls, path: Path) -> bool:
         """Whether a file in a folder is an input."""
@@ -238,7 +382,9 @@ class Decode(Command):
 
     def convert(self, source: Path, target: Path) -> int:
         """The tokens of a video to a video file."""
-        return videos.decode(self.model, source, target, self.settings.lossless)
+        with TokenFile(source) as tokens:
+            model = self.model_of(tokens.model, source)
+        return videos.decode(model, source, target, self.settings.lossless, self.note)
 
     def read(self, path: Path) -> Tokens:
         """The tokens."""
@@ -250,8 +396,12 @@ class Decode(Command):
 
     def compute(self, items: Sequence[Tokens]) -> Sequence[np.ndarray | Gaussians]:
         """The pictures, uint8 HWC, or Gaussians."""
-        results: list[np.ndarray | Gaussians] = self.model.decode(items, token_budget=self.budget)
-        return results
+        results: dict[int, np.ndarray | Gaussians] = {}
+        for name in dict.fromkeys(item.model for item in items):
+            of_it = [index for index, item in enumerate(items) if item.model == name]
+            made = self.model_of(name).decode([items[index] for index in of_it], token_budget=self.budget)
+            results.update(zip(of_it, made, strict=True))
+        return [results[index] for index in range(len(items))]
 
     def write(self, target: Path, item: Tokens, result: np.ndarray | Gaussians) -> None:
         """Write the picture, or the splat file with views beside it."""
@@ -264,9 +414,18 @@ class Decode(Command):
 class Reconstruct(Encode):
     """Pictures to pictures, by way of tokens."""
 
-    def __init__(self, settings: Settings, model: AToken) -> None:
-        super().__init__(settings, model)
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         self.rows: list[tuple[str, str, int, float]] = []
+
+    def made_with(self, source: Path) -> dict[str, str]:
+        """The options that change the result of a source; it is no token file, so the model is one of them."""
+        made = {"--model": f"{self.model.config.name} ({self.model.weights_hash[:12]})", "--kind": self.kind}
+        if modality_of(source) == "video":
+            chosen = {"--lossless": self.settings.lossless, "--keep-audio": self.settings.keep_audio}
+            made |= {name: "True" for name, value in chosen.items() if value}
+        reading = self.settings.of_reading(modality_of(source))
+        return {"--dtype": self.settings.dtype} | reading | made
 
     @classmethod
     def wants(cls, path: Path) -> bool:
@@ -288,14 +447,24 @@ class Reconstruct(Encode):
         """A video to a video by way of tokens, and its row of the table."""
         settings = self.settings
         video = settings.open_video(source)
-        made = videos.reconstruct(self.model, video, self.kind, target, settings.lossless, settings.keep_audio)
+        made = videos.reconstruct(
+            self.model, video, self.kind, target, settings.lossless, settings.keep_audio, self.note
+        )
         height, width = video.frame_size
         self.rows.append((str(target), f"{made.frames} x {width}x{height}", made.tokens, made.psnr))
         return made.tokens
 
-    def finished(self, target: Path) -> bool:
-        """Whether the result is there."""
-        return target.exists()
+    def finished(self, job: paths.Job) -> bool:
+        """Whether the result is there; ``ValueError`` where it was made with other options."""
+        return Command.finished(self, job)
+
+    def speed(self) -> forecast.Speed:
+        """Of encoder and decoder."""
+        return forecast.measure_speed(self.model, encode=True, decode=True)
+
+    def token_bytes(self) -> int:
+        """None are written."""
+        return 0
 
     def compute(self, items: Sequence[np.ndarray | Views | PackedAsset]) -> Sequence[Any]:
         """The reconstructions: uint8 HWC, or Gaussians."""
@@ -322,16 +491,13 @@ class Reconstruct(Encode):
 
 
 def run(command: type[Command], inputs: Sequence[str], settings: Settings) -> None:
-    """Find the inputs, do the work, and report. Raises ``typer.Exit(2)`` where an input failed."""
+    """Find the inputs, do the work, and report. Raises ``typer.Exit`` of 2 where an input failed, 1 where we did."""
     report = Report()
-    sources, report.failures = paths.expand(inputs, command.wants, command.what)
+    left_out: Counter[str] = Counter()
+    sources, report.failures = paths.expand(inputs, command.wants, command.what, left_out)
     if not sources:
         raise ValueError("; ".join(report.failures))
-    modalities = {modality_of(source.path) for source in sources}
-    if (settings.resampling != NOTHING or settings.keep_audio) and "video" not in modalities:
-        raise ValueError("--fps, --size, --start, --end, --allow-partial and --keep-audio are for videos: none is here")
-    if settings.views != DEFAULT and "3d" not in modalities:
-        raise ValueError("--views, --view-size, --fov and --patches are for 3D files: none is here")
+    _check_options(settings, {modality_of(source.path) for source in sources})
     single = paths.names_result(inputs, settings.out, KNOWN_SUFFIXES, command.suffixes)
     if single and settings.image_format and settings.out.suffix.lower() != f".{settings.image_format}":
         raise ValueError(f"--out {settings.out} and --format {settings.image_format} name different formats")
@@ -344,10 +510,23 @@ def run(command: type[Command], inputs: Sequence[str], settings: Settings) -> No
 
     jobs, problems = paths.plan(sources, target)
     report.failures += problems
-    if settings.overwrite or not all(job.target.exists() and not paths.is_outdated(job) for job in jobs):
+    waiting = [job for job in jobs if settings.overwrite or not job.target.exists() or paths.is_outdated(job)]
+    if waiting:
         paths.check_folder(settings.out.parent if single else settings.out)
-    model = load(settings.model, device=settings.device, dtype=options.parse_dtype(settings.dtype))
-    task = command(settings, model)
+    if left_out:
+        say(f"left out: {', '.join(f'{count} {ending}' for ending, count in sorted(left_out.items()))}")
+    task = command(settings)
+    task.say_what_comes([job.source for job in waiting])
     process(task, jobs, report, budget=task.budget, overwrite=settings.overwrite)
     task.conclude()
     report.close(settings.out)
+
+
+def _check_options(settings: Settings, modalities: set[str]) -> None:
+    """Raise ``ValueError`` for options of a kind of input that is not there."""
+    if (settings.resampling != NOTHING or settings.keep_audio) and "video" not in modalities:
+        raise ValueError("--fps, --size, --start, --end, --allow-partial and --keep-audio are for videos: none is here")
+    if settings.views != DEFAULT and "3d" not in modalities:
+        raise ValueError("--views, --view-size, --fov and --patches are for 3D files: none is here")
+    if settings.max_side is not None and "image" not in modalities:
+        raise ValueError("--max-side is for pictures: none is here (--size is for videos)")

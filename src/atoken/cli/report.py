@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+import traceback
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from ..core.text import clean, shortened
+
 STDERR = Console(stderr=True)
-
-
-def clean(text: object) -> str:
-    """``text`` as one line that any terminal can show: file names may hold line ends and escape sequences."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+ROOM = 40
+"""Characters beside the bar."""
+DEBUG = "ATOKEN_DEBUG"
+"""Environment variable that asks for the tracebacks of internal errors."""
 
 
 def say(text: str) -> None:
@@ -55,6 +60,14 @@ def bytes_text(count: int) -> str:
     return f"{value:.3g} {unit}" if value < 100 else f"{value:.0f} {unit}"
 
 
+def seconds_text(seconds: float) -> str:
+    """A time as people read it."""
+    for unit, scale, below in (("s", 1, 100), ("min", 60, 100), ("h", 3600, 100)):
+        if seconds < below * scale:
+            return f"{seconds / scale:.2g} {unit}" if seconds < 10 * scale else f"{seconds / scale:.0f} {unit}"
+    return f"{seconds / 86400:.0f} days"
+
+
 @dataclass
 class Report:
     """What became of each input."""
@@ -64,30 +77,54 @@ class Report:
     tokens: int = 0
     bytes: int = 0
     failures: list[str] = field(default_factory=list)
-    changed: Callable[[], None] = lambda: None
-    """Called after each input."""
+    faults: int = 0
+    """How many of the failures are faults of this program."""
+
+    def __post_init__(self) -> None:
+        self._bar: Progress | None = None
+        self._total = self._before = 0
+        self._since = time.monotonic()
 
     def wrote(self, path: Path, tokens: int) -> None:
         """Count a finished output."""
+        size = path.stat().st_size
         self.written += 1
         self.tokens += tokens
-        self.bytes += path.stat().st_size
-        self.changed()
+        self.bytes += size
+        seconds = time.monotonic() - self._since
+        self._show(path, f"{tokens} tokens, {bytes_text(size)}, {seconds_text(seconds)}", done=True)
 
     def skip(self) -> None:
         """Count an output that was there before."""
         self.skipped += 1
-        self.changed()
+        self._show(None, "", done=True)
 
-    def fail(self, text: str) -> None:
+    def fail(self, path: Path, reason: str) -> None:
         """Keep the sentence about an input that did not work."""
-        self.failures.append(text)
-        self.changed()
+        self.failures.append(reason)
+        self._show(path, "failed", done=True)
+
+    def fault(self, path: Path, error: Exception) -> None:
+        """Keep the sentence about an input at which this program failed; the traceback is shown where DEBUG is set."""
+        if os.environ.get(DEBUG):
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                say(line)
+        what = f"{type(error).__name__}: {shortened(error)}".rstrip(": ")
+        self.faults += 1
+        self.fail(
+            path,
+            f"{path}: internal error ({what}), a fault of atoken and not of this file: please report it with the file "
+            f"and the traceback that {DEBUG}=1 shows",
+        )
+
+    def note(self, path: Path, how_far: str) -> None:
+        """How far the work on an input is: beside the bar, or a line where stderr is not a terminal."""
+        self._show(path, how_far, done=False)
 
     @contextmanager
     def progress(self, total: int) -> Iterator[None]:
-        """Show a bar on stderr while the block counts ``total`` inputs; none where stderr is not a terminal."""
-        before = len(self.failures)
+        """Show a bar on stderr while the block counts ``total`` inputs; a line for each where it is not a terminal."""
+        self._before, self._total = len(self.failures), total
         columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
         with Progress(
             *columns,
@@ -97,24 +134,36 @@ class Report:
             redirect_stderr=False,
             disable=not sys.stderr.isatty(),
         ) as bar:
-            task = bar.add_task("", total=total)
+            bar.add_task("", total=total)
+            self._bar, self._since = bar, time.monotonic()
+            try:
+                yield
+            finally:
+                self._bar = None
 
-            def show() -> None:
-                failed = len(self.failures) - before
-                done = self.written + self.skipped + failed
-                bar.update(task, completed=done, description=f"{failed} failed" if failed else "")
-
-            self.changed = show
-            yield
+    def _show(self, path: Path | None, text: str, done: bool) -> None:
+        if self._bar is None:
+            return
+        failed = len(self.failures) - self._before
+        count = self.written + self.skipped + failed
+        if not self._bar.disable:
+            parts = [f"{failed} failed"] if failed else []
+            if path is not None and not done:
+                parts.append(shortened(f"{path.name}: {text}", ROOM))
+            self._bar.update(self._bar.task_ids[0], completed=count, description=escape(", ".join(parts)))
+        elif path is not None:
+            say(f"[{count}/{self._total}] {path}: {text}")
+        if done:
+            self._since = time.monotonic()
 
     def close(self, where: Path) -> None:
-        """Print the summary, then the failures. Raises ``typer.Exit(2)`` where there are any."""
+        """Print the summary, then the failures. Raises ``typer.Exit(2)`` where there are any, 1 for a fault of ours."""
         if self.written or self.skipped:
             typer.echo(clean(self._summary(where)))
         for failure in self.failures:
             say(f"error: {failure}")
         if self.failures:
-            raise typer.Exit(2)
+            raise typer.Exit(1 if self.faults else 2)
 
     def _summary(self, where: Path) -> str:
         parts = [f"{self.written} written"]

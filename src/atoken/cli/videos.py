@@ -27,6 +27,10 @@ from .report import say
 FRAMES_AHEAD = 8
 
 
+def _unsaid(path: Path, how_far: str) -> None:
+    """Where nobody wants to know how far the work is."""
+
+
 @dataclass(frozen=True)
 class Reconstruction:
     """What became of a video."""
@@ -47,22 +51,33 @@ def encode(model: AToken, video: Video, kind: str, target: Path, stored: Callabl
     return writer.tokens
 
 
-def decode(model: AToken, source: Path, target: Path, lossless: bool) -> int:
-    """Write the video of a token file; returns the number of tokens."""
+def decode(
+    model: AToken, source: Path, target: Path, lossless: bool, note: Callable[[Path, str], None] = _unsaid
+) -> int:
+    """Write the video of a token file; returns the number of tokens. ``note`` is told of each tile."""
     with TokenFile(source) as tokens:
         assert tokens.times is not None
         fps = steady_rate(tokens.times.numpy())
         decoded = ahead(model.decode_stream(tokens), 1)
         with closing(decoded) as clips, VideoWriter(target, fps=fps, lossless=lossless) as writer:
+            done = 0
             for clip in clips:
                 writer.write_all(clip)
+                done += sum(1 for _ in clip)
+                note(source, f"{done} of {len(tokens.times)} frames")
         return tokens.tokens
 
 
 def reconstruct(
-    model: AToken, video: Video, kind: str, target: Path, lossless: bool, keep_audio: bool
+    model: AToken,
+    video: Video,
+    kind: str,
+    target: Path,
+    lossless: bool,
+    keep_audio: bool,
+    note: Callable[[Path, str], None] = _unsaid,
 ) -> Reconstruction:
-    """Write what the tokens of a video give back, and compare the two frame by frame."""
+    """Write what the tokens of a video give back, and compare the two frame by frame; ``note`` is told of each tile."""
     sound = Soundtrack(video.path) if keep_audio and video.facts.audio else None
     if not sound:
         _mention_sound(video, "; --keep-audio copies it")
@@ -87,6 +102,7 @@ def reconstruct(
             for frame in clip:
                 scores.append(psnr(frame.pixels, originals.popleft()))
                 writer.write(frame)
+            note(video.path, f"{len(scores)} frames")
     return Reconstruction(len(scores), sum(counts), float(np.mean(scores)))
 
 

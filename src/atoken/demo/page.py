@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..core.text import escaped
 from ..files import atomic_write
 
 
@@ -31,9 +31,9 @@ def write_page(path: Path, sections: Sequence[Section], footer: str) -> None:
     """Fill the template page.html and write it atomically. Raises ``OSError``."""
     html = files(__package__).joinpath("page.html").read_text("utf-8")
     parts = [
-        f"<section><h2>{escape(s.title)}</h2><p class='lead'>{escape(s.text)}</p>{s.body}</section>" for s in sections
+        f"<section><h2>{escaped(s.title)}</h2><p class='lead'>{escaped(s.text)}</p>{s.body}</section>" for s in sections
     ]
-    html = html.replace("<!-- sections -->", "\n".join(parts)).replace("<!-- footer -->", escape(footer))
+    html = html.replace("<!-- sections -->", "\n".join(parts)).replace("<!-- footer -->", escaped(footer))
     with atomic_write(path) as temporary:
         temporary.write_text(html, "utf-8")
 
@@ -49,8 +49,8 @@ def embed(picture: np.ndarray, *, quality: int | None = None) -> str:
 def views(figures: Sequence[tuple[str, str]], size: tuple[int, int]) -> str:
     """Pictures of one ``size`` (height, width) side by side, given as (caption, data URI): they zoom together."""
     panes = "".join(
-        f"<figure><div class='pane' tabindex='0' role='button' aria-label='{escape(caption)}: zoom'>"
-        f"<img src='{uri}' alt='{escape(caption)}' draggable='false'></div><figcaption>{escape(caption)}</figcaption>"
+        f"<figure><div class='pane' tabindex='0' role='button' aria-label='{escaped(caption)}: zoom'>"
+        f"<img src='{uri}' alt='{escaped(caption)}' draggable='false'></div><figcaption>{escaped(caption)}</figcaption>"
         "</figure>"
         for caption, uri in figures
     )
@@ -59,14 +59,14 @@ def views(figures: Sequence[tuple[str, str]], size: tuple[int, int]) -> str:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table whose first column is words and whose other columns are numbers."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
+    head = "".join(f"<th>{escaped(name)}</th>" for name in header)
+    body = "".join(f"<tr>{''.join(f'<td>{escaped(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> str:
     """A row of numbers, each with what it means, given as (number, meaning)."""
-    cells = "".join(f"<div><b>{escape(number)}</b><span>{escape(meaning)}</span></div>" for number, meaning in pairs)
+    cells = "".join(f"<div><b>{escaped(number)}</b><span>{escaped(meaning)}</span></div>" for number, meaning in pairs)
     return f"<div class='facts'>{cells}</div>"
 
 
@@ -85,8 +85,8 @@ def explorer(picture: str, mosaic: str, reconstruction: str, grid: tuple[int, in
         ("the picture again", reconstruction, "from the tokens alone"),
     ]
     figures = "<span class='arrow' aria-hidden='true'>→</span>".join(
-        f"<figure><div class='cells'><img src='{uri}' alt='{escape(name)}' draggable='false'><i></i></div>"
-        f"<figcaption><b>{escape(name)}</b> {escape(note)}</figcaption></figure>"
+        f"<figure><div class='cells'><img src='{uri}' alt='{escaped(name)}' draggable='false'><i></i></div>"
+        f"<figcaption><b>{escaped(name)}</b> {escaped(note)}</figcaption></figure>"
         for name, uri, note in panes
     )
     return (

@@ -1,0 +1,139 @@
+"""What a command is in for: tokens, bytes and a time measured on this machine, said before long work begins."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from ..config import PATCH, ModelConfig
+from ..core.errors import reading
+from ..media.video import Video
+from ..model.tokenizer import AToken
+
+LONG = 20.0
+"""Seconds from which on work is long enough to be announced."""
+FEW_TOKENS = 16384
+"""Nothing is measured for work of fewer tokens."""
+LOOKED_AT = 256
+"""Files whose size is read; the others are taken to be like them."""
+_SIDE, _SQUARE = 512, 4096
+"""What is measured: a picture of that side in pixels, and one attention over that many tokens."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Tokens of a file, and how many of them attend to each other."""
+
+    tokens: int
+    segment: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds for each token, and for each pair of tokens that attend to each other."""
+
+    token: float
+    pair: float
+
+    def seconds(self, extent: Extent) -> float:
+        """How long a file takes."""
+        return extent.tokens * (self.token + self.pair * extent.segment)
+
+
+@dataclass(frozen=True)
+class Work:
+    """All files together; ``unknown`` of them tell their size only once they are read."""
+
+    tokens: int
+    seconds: float
+    unknown: int
+
+
+def picture_extent(path: Path, size: Callable[[int, int], tuple[int, int]]) -> Extent:
+    """Of a picture, from its header; ``size`` is what becomes of its height and width. Raises as Pillow does."""
+    with Image.open(path) as image:
+        height, width = size(image.height, image.width)
+    tokens = -(-height // PATCH[1]) * -(-width // PATCH[2])
+    return Extent(tokens, tokens)
+
+
+def video_extent(video: Video, config: ModelConfig) -> Extent | None:
+    """Of a video, from what its header says; None where that is no number of frames."""
+    frames = expected_frames(video)
+    if not frames:
+        return None
+    height, width = video.frame_size
+    tokens = -(-height // PATCH[1]) * -(-width // PATCH[2])
+    steps = -(-frames // PATCH[0])
+    return Extent(steps * tokens, min(steps, config.encoder_tile) * tokens)
+
+
+def expected_frames(video: Video) -> int | None:
+    """Frames that a video is read as, going by its header."""
+    facts = video.facts
+    if not facts.frames or not facts.fps:
+        return facts.frames if (video.fps, video.start, video.end) == (None, None, None) else None
+    seconds = min(video.end or math.inf, facts.frames / facts.fps) - (video.start or 0)
+    return max(round(seconds * (video.fps or facts.fps)), 1)
+
+
+def measure_speed(model: AToken, *, encode: bool, decode: bool) -> Speed:
+    """Time a small picture, and one attention, in the model's precision and on its device."""
+
+    def seconds(work: Callable[[], object]) -> float:
+        work()
+        _wait(model.device)
+        start = time.perf_counter()
+        work()
+        _wait(model.device)
+        return time.perf_counter() - start
+
+    picture = np.random.default_rng(0).integers(0, 256, (_SIDE, _SIDE, 3), dtype=np.uint8)
+    tokens, config = model.encode(picture), model.config
+    whole = (seconds(lambda: model.encode(picture)) if encode else 0.0) + (
+        seconds(lambda: model.decode(tokens)) if decode else 0.0
+    )
+    heads = torch.randn(1, config.heads, _SQUARE, config.head_dim, device=model.device, dtype=model.proj.weight.dtype)
+    with torch.no_grad():
+        attention = seconds(lambda: F.scaled_dot_product_attention(heads, heads, heads))
+    blocks = (config.encoder_depth if encode else 0) + (config.decoder_depth if decode else 0)
+    pair = blocks * attention / _SQUARE**2
+    count = len(tokens)
+    return Speed(max(whole / count - pair * count, 0.1 * whole / count), pair)
+
+
+def estimate(files: Sequence[Path], extent: Callable[[Path], Extent | None], speed: Callable[[], Speed]) -> Work | None:
+    """What all ``files`` take together; None where that is too little to be measured.
+
+    ``extent`` may raise anything: such a file is left to the reader, which says what is wrong with it.
+    """
+    looked_at = files[:: -(-len(files) // LOOKED_AT)] if files else files
+    known: list[Extent] = []
+    unknown = 0
+    for path in looked_at:
+        with suppress(ValueError, OSError), reading(path):
+            found = extent(path)
+            if found is None:
+                unknown += 1
+            else:
+                known.append(found)
+    share = len(files) / max(len(looked_at), 1)
+    tokens = round(share * sum(item.tokens for item in known))
+    if tokens < FEW_TOKENS:
+        return None
+    measured = speed()
+    return Work(tokens, share * sum(map(measured.seconds, known)), round(share * unknown))
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
