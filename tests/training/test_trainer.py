@@ -66,7 +66,7 @@ def test_what_a_record_holds(config, tmp_path):
         *("step", "rate", "norm", "skipped", "tokens_per_s", "peak_share"),
         *(f"image-reconstruction/{term}" for term in ("l1", "log_mse", "kl")),
     }
-    assert 0 < record["peak_share"] < 1
+    assert record["peak_share"] > 0
     assert record["image-reconstruction/kl"] < 1e-5  # weighted
 
 
