@@ -306,7 +306,7 @@ class LogConfig:
     every: int = 50
     checkpoint_every: int = 500
     keep: int = 2
-    """Checkpoints that stay."""
+    """Checkpoints that stay, 2 or more: where the newest is damaged, the run goes on from the one before."""
     pictures: int = 6
     """Reconstructions shown with each checkpoint."""
     eval_path: str | None = None
@@ -316,10 +316,12 @@ class LogConfig:
     """Project on Weights & Biases, for those who have it."""
 
     def __post_init__(self) -> None:
-        if min(self.every, self.checkpoint_every, self.keep) < 1 or self.pictures < 0:
+        if min(self.every, self.checkpoint_every) < 1 or self.pictures < 0:
             raise ValueError(
-                "train config: every, checkpoint_every and keep of the log must be positive, and pictures not negative"
+                "train config: every and checkpoint_every of the log must be positive, and pictures not negative"
             )
+        if self.keep < 2:
+            raise ValueError(f"train config: keep of the log is {self.keep}: 2 or more checkpoints must stay")
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", stop_after: int |
     an uninterrupted one does. Under ``torchrun`` this is one rank of many.
     """
     keep_freed_memory()
-    last = min(config.steps, stop_after or config.steps)
+    last = config.steps if stop_after is None else min(config.steps, stop_after)
     with missed(), joined(device) as ranks, StopSignal() as stop, Logbook(out, config.log, ranks) as book:
         return _run(config, out, last, ranks, stop, book)
 
@@ -48,22 +48,28 @@ def _run(config: TrainConfig, out: Path, last: int, ranks: Ranks, stop: StopSign
     if config.parallel.graphs and ranks.world > 1:
         raise ValueError(f"train config: graphs are for one rank, not {ranks.world}")
     torch.manual_seed(config.seed)
-    feeds = {task.task: build_feed(task, config.seed, ranks) for task in config.tasks}
-    model = start_model(config, next(iter(feeds.values()))).to(ranks.device)
-    learner = Learner(model, build_tasks(config, ranks.device, model.config)).to(ranks.device)
+    with ranks.together():
+        feeds = {task.task: build_feed(task, config.seed, ranks) for task in config.tasks}
+        model = start_model(config, next(iter(feeds.values()))).to(ranks.device)
+        learner = Learner(model, build_tasks(config, ranks.device, model.config)).to(ranks.device)
     parallel = spread(learner, config.parallel, ranks)
     parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     optimizers = build_optimizers(learner, config.optimizer, fused=model.device.type == "cuda" and ranks.world == 1)
     average = Average(learner, config.optimizer.ema)
     checkpoints = Checkpoints(out / "checkpoints", config.log.keep, ranks, model.config)
     progress = checkpoints.load(learner, average, optimizers) or Progress(cursors=[{}] * ranks.world)
+    with ranks.together():
+        book.rewind(progress.step or -1)  # what is shown before the first step comes again, too
     cursors = progress.cursors[ranks.rank] if len(progress.cursors) == ranks.world else progress.cursors[0]
-    feeds = {task.task: build_feed(task, config.seed, ranks, cursors.get(task.task)) for task in config.tasks}
+    with ranks.together():
+        feeds = {task.task: build_feed(task, config.seed, ranks, cursors.get(task.task)) for task in config.tasks}
     progress.cursors = [dict(cursors) for _ in range(ranks.world)]
     pictures = Pictures(config.log, learner, average, book)
     meter = Meter(model.config, ranks, config.parallel.autocast)
 
     pinned = model.device.type == "cuda"
+    if not progress.step:
+        pictures.show(0)
     graphs = Graphs(learner, config.loss, config.parallel.autocast) if config.parallel.graphs and pinned else None
     with ReadAhead(step_batches(config, feeds, progress.step, last, pinned)) as steps:
         for batches in steps:
@@ -89,16 +95,16 @@ def _run(config: TrainConfig, out: Path, last: int, ranks: Ranks, stop: StopSign
             progress.step += 1
 
             ended = progress.step == last or ranks.any(stop.wanted)
-            if progress.skipped > config.optimizer.most_skipped:
-                raise ValueError(
+            if progress.skipped > config.optimizer.most_skipped:  # all ranks see one norm
+                raise ranks.same(
                     f"{progress.skipped} steps had no finite gradient, the last of them step {progress.step}: "
                     "lower the learning rate and start again from an earlier checkpoint"
                 )
             if progress.step % config.log.every == 0 or ended:
                 book.record(progress.step, {"rate": share, "norm": norm, "skipped": progress.skipped, **meter.read()})
             if progress.step % config.log.checkpoint_every == 0 or ended:
+                pictures.show(progress.step)  # first: a continued run keeps the log up to its checkpoint
                 checkpoints.save(progress, learner, average, optimizers)
-                pictures.show(progress.step)
                 meter.restart()
             if ended:
                 break
