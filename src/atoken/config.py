@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -187,6 +189,11 @@ def from_mapping(cls: type[Config], values: Mapping[str, Any], where: str) -> Co
     return cls(**present)
 
 
+_QUOTED = reprlib.Repr()
+"""Values of any size and depth in a sentence."""
+_QUOTED.maxstring = _QUOTED.maxother = 80
+
+
 def _checked(value: Any, hint: Any, where: str) -> Any:
     """``value`` as the type ``hint``: lists become tuples, whole numbers become floats, nothing else is converted."""
     origin, args = get_origin(hint), get_args(hint)
@@ -201,10 +208,11 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     elif isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return from_mapping(hint, value, where)
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        with suppress(OverflowError):  # an integer of hundreds of digits
+            return float(value)
     elif isinstance(hint, type) and type(value) is hint:
         return value
-    raise ValueError(f"{where}: expected {getattr(hint, '__name__', hint)}, found {value!r}")
+    raise ValueError(f"{where}: expected {getattr(hint, '__name__', hint)}, found {_QUOTED.repr(value)}")
 
 
 PRESETS: dict[str, ModelConfig] = {

@@ -9,8 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from atoken import PRESETS, AToken, Packed
 from atoken.tokens import dense_coords
 from atoken.training.config import AssetsConfig, TaskConfig, read_config
-from atoken.training.flops import training_flops
-from atoken.training.plan import H100_PEAK, STATE_BYTES, plan
+from atoken.training.flops import H100_PEAK, training_flops
+from atoken.training.plan import STATE_BYTES, plan
 
 
 def test_flops_are_those_that_pytorch_counts():

@@ -64,10 +64,10 @@ def test_what_a_record_holds(config, tmp_path):
     train(replace(config, steps=4), tmp_path / "run")
     record = records(tmp_path / "run")[0]
     assert set(record) == {
-        *("step", "rate", "norm", "skipped", "tokens_per_s", "peak_share"),
+        *("step", "rate", "norm", "skipped", "tokens_per_s", "mfu"),
         *(f"image-reconstruction/{term}" for term in ("l1", "log_mse", "kl")),
     }
-    assert record["peak_share"] > 0
+    assert record["mfu"] > 0
     assert record["image-reconstruction/kl"] < 1e-5  # weighted
 
 

@@ -10,8 +10,12 @@ AXES = ("texts", "both")
 
 
 def similarity(images: Tensor, texts: Tensor, log_scale: Tensor | float) -> Tensor:
-    """``exp(log_scale) * cos`` of unit vectors images [B, D] and texts [T, D]: [B, T]."""
-    return images @ texts.t() * torch.as_tensor(log_scale, device=images.device).exp()
+    """``exp(log_scale) * cos`` of unit vectors images [B, D] and texts [T, D]: fp32 [B, T], inside autocast, too.
+
+    bf16 products would be wrong by 0.2 at the released scale of 127, and so would be the gradients of small losses.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        return images.float() @ texts.float().t() * torch.as_tensor(log_scale, device=images.device).float().exp()
 
 
 def distillation(teacher: Tensor, student: Tensor, *, temperature: float = TEMPERATURE, axis: str = "texts") -> Tensor:
@@ -27,10 +31,11 @@ def distillation(teacher: Tensor, student: Tensor, *, temperature: float = TEMPE
     if axis not in AXES:
         raise ValueError(f"the softmax runs over {' or '.join(AXES)}, not {axis!r}")
     teacher = teacher.detach() / temperature
-    loss = _divergence(teacher, student / temperature)
-    if axis == "texts":
-        return loss
-    return (loss + _divergence(teacher.t(), student.t() / temperature)) / 2
+    with torch.autocast(student.device.type, enabled=False):
+        loss = _divergence(teacher.float(), student.float() / temperature)
+        if axis == "texts":
+            return loss
+        return (loss + _divergence(teacher.float().t(), student.float().t() / temperature)) / 2
 
 
 def _divergence(teacher: Tensor, student: Tensor) -> Tensor:

@@ -51,8 +51,11 @@ def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """sha256 of files in ``folder`` by name."""
     found = {}
     for name in names:
+        digest = hashlib.sha256()
         with (folder / name).open("rb") as file:
-            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            while part := file.read(1 << 20):
+                digest.update(part)
+        found[name] = digest.hexdigest()
     return found
 
 
