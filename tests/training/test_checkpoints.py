@@ -208,7 +208,7 @@ def test_a_checkpoint_goes_on_though_a_key_of_models_is_newer(run):
 
 
 def test_checkpoints_are_ordered_as_numbers(run):
-    config, out = run
+    _, out = run
     last = out / "checkpoints/step-0000002"
     for number in (9_999_999, 10_000_000):
         (out / f"checkpoints/step-{number}").mkdir()

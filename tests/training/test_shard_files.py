@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.refusals import check_names, refused
 
 from atoken.core.errors import ReadError
 from atoken.training import readers, tar_samples
@@ -19,7 +20,6 @@ from atoken.training.feeds import build_feed
 from atoken.training.readers import caption_of, draw_box, picture_sample, read_sample
 from atoken.training.shards import find_shards
 from atoken.training.tar_samples import samples
-from tests.refusals import refused
 
 pytest.importorskip("webdataset")
 INPUTS = Path(__file__).parents[1] / "data/inputs/train"
@@ -132,7 +132,7 @@ def test_a_shard_that_ends_early_is_one_sentence(tmp_path):
         try:
             found = list(samples(str(path)))
         except ReadError as error:
-            assert "a.tar" in str(error)
+            check_names(str(error), "a.tar")
         else:  # tar has no other end than zeros or the file's
             assert all(sample["txt"] in (b"one" * 1000, b"two" * 1000) for sample in found)
 

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.refusals import check_names, refused
 
 from atoken import write_image
 from atoken.tokens import dense_coords
+from atoken.training import pack_data
 from atoken.training.batch import Sample, fill, pack
 from atoken.training.config import ShardsConfig, TaskConfig
 from atoken.training.pack_data import pack_folder
 from atoken.training.readers import draw_scale, picture_sample, read_sample
 from atoken.training.shards import Cursor, ShardFeed, find_shards, stream
 from atoken.training.trainer import train
-
-from tests.refusals import check_names, refused
 
 from .conftest import terms
 
@@ -51,7 +51,7 @@ def test_a_folder_becomes_shards(pictures, tmp_path, atoken):
     assert result.exit_code == 0, result.output
     index = json.loads((tmp_path / "out/index.json").read_text())
     assert sum(index.values()) == 12
-    assert result.stdout == f"12 samples, 12 with captions, {len(index)} shards in {tmp_path}/out\n"
+    check_names(result.stdout, "12 samples", f"{len(index)} shards", tmp_path / "out")
     names = {}
     for shard in sorted((tmp_path / "out").glob("*.tar")):
         with tarfile.open(shard) as tar:
@@ -60,10 +60,65 @@ def test_a_folder_becomes_shards(pictures, tmp_path, atoken):
     assert names["a/2.txt"] == b"number 2\n"
     assert names["a/2.png"] == (pictures / "a/2.png").read_bytes()
     again = atoken("data", "pack", pictures, "--out", tmp_path / "out")
-    assert (again.exit_code, again.stderr) == (2, f"error: {tmp_path}/out holds shards already: give another --out\n")
+    assert again.exit_code == 2
+    check_names(again.stderr, tmp_path / "out", "--out")
     empty = atoken("data", "pack", tmp_path / "out", "--out", tmp_path / "other")
     assert empty.exit_code == 2
     assert not (tmp_path / "other").exists()
+
+
+def packed(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_packing_continues_after_a_kill_to_the_same_bytes(pictures, tmp_path, monkeypatch):
+    pack_folder(pictures, tmp_path / "whole", shard_size=30_000)
+    whole = packed(tmp_path / "whole")
+    assert len(whole) > 3
+    add, added = pack_data._add, []
+
+    def killed(tar, name, data):
+        added.append(name)
+        if len(added) == 15:
+            raise KeyboardInterrupt
+        add(tar, name, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pack_data, "_add", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pack_folder(pictures, tmp_path / "out", shard_size=30_000)
+    begun = [name for name in packed(tmp_path / "out") if name.endswith(".tar")]
+    assert 0 < len(begun) < len(whole) - 1
+    with refused(tmp_path / "out", "--out"):  # not those of this command
+        pack_folder(pictures, tmp_path / "out", shard_size=40_000)
+    os.utime(tmp_path / "out" / begun[0], (1, 1))
+    result = pack_folder(pictures, tmp_path / "out", shard_size=30_000)
+    assert packed(tmp_path / "out") == whole
+    assert (result.samples, result.captions) == (12, 12)
+    assert (tmp_path / "out" / begun[0]).stat().st_mtime == 1  # not written again
+
+
+def test_other_files_do_not_continue_a_packing(pictures, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(type(tmp_path), "unlink", lambda *_, **__: None)
+        pack_folder(pictures, tmp_path / "out")
+    (pictures / "a/0.txt").write_text("another caption")
+    with refused(tmp_path / "out", "--out"):
+        pack_folder(pictures, tmp_path / "out")
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 12])
+def test_a_number_of_shards_may_be_asked_for(pictures, tmp_path, atoken, count):
+    result = atoken("data", "pack", pictures, "--out", tmp_path / "out", "--shards", count)
+    assert result.exit_code == 0, result.output
+    index = json.loads((tmp_path / "out/index.json").read_text())
+    assert (len(index), sum(index.values())) == (count, 12)
+    assert max(index.values()) <= 12 / count + 2
+
+
+def test_more_shards_than_files_are_refused(pictures, tmp_path):
+    with refused("12", "13"):
+        pack_folder(pictures, tmp_path / "out", shards=13)
 
 
 def shard_feed(config, tokens, seed=0, task="image-reconstruction", **place):

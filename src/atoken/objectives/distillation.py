@@ -15,7 +15,12 @@ def similarity(images: Tensor, texts: Tensor, log_scale: Tensor | float) -> Tens
     bf16 products would be wrong by 0.2 at the released scale of 127, and so would be the gradients of small losses.
     """
     with torch.autocast(images.device.type, enabled=False):
-        return images.float() @ texts.float().t() * torch.as_tensor(log_scale, device=images.device).float().exp()
+        return at_least_fp32(images) @ at_least_fp32(texts).t() * torch.as_tensor(log_scale, device=images.device).exp()
+
+
+def at_least_fp32(x: Tensor) -> Tensor:
+    """``x``, in fp32 where it has fewer bits."""
+    return x.float() if x.element_size() < 4 else x
 
 
 def distillation(teacher: Tensor, student: Tensor, *, temperature: float = TEMPERATURE, axis: str = "texts") -> Tensor:
@@ -30,12 +35,11 @@ def distillation(teacher: Tensor, student: Tensor, *, temperature: float = TEMPE
         raise ValueError(f"scores need one shape [B, T], not {list(teacher.shape)} and {list(student.shape)}")
     if axis not in AXES:
         raise ValueError(f"the softmax runs over {' or '.join(AXES)}, not {axis!r}")
-    teacher = teacher.detach() / temperature
-    with torch.autocast(student.device.type, enabled=False):
-        loss = _divergence(teacher.float(), student.float() / temperature)
-        if axis == "texts":
-            return loss
-        return (loss + _divergence(teacher.float().t(), student.float().t() / temperature)) / 2
+    teacher, student = at_least_fp32(teacher.detach()) / temperature, at_least_fp32(student) / temperature
+    loss = _divergence(teacher, student)
+    if axis == "texts":
+        return loss
+    return (loss + _divergence(teacher.t(), student.t())) / 2
 
 
 def _divergence(teacher: Tensor, student: Tensor) -> Tensor:

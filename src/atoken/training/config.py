@@ -333,8 +333,11 @@ class TrainConfig:
 
     model: str
     """Preset."""
-    steps: int
     tasks: tuple[TaskConfig, ...]
+    steps: int = 0
+    minutes: float = 0.0
+    """In place of ``steps``: as many as take so long on the machine that begins the run, evaluation and checkpoints not
+    counted (training/timing.py)."""
     blocks: tuple[int, int] | None = None
     """Of the encoder and of the decoder; None: the preset's. Those that ``init_from`` has not add nothing at first."""
     gaussians: GaussianConfig | None = None
@@ -388,11 +391,20 @@ class TrainConfig:
                 "train config: shards have pictures and clips of ever other sizes, each of which would be a graph of "
                 "its own: leave graphs out, or take crops or clips"
             )
-        if self.steps < 1 or self.ranks < 1 or self.seed < 0:
-            raise ValueError("train config: steps and ranks must be positive, and seed not negative")
+        if self.ranks < 1 or self.seed < 0:
+            raise ValueError("train config: ranks must be positive, and seed not negative")
+        if (
+            min(self.steps, self.minutes) < 0
+            or not math.isfinite(self.minutes)
+            or bool(self.steps) == bool(self.minutes)
+        ):
+            raise ValueError("train config: give either steps or minutes, as a positive number")
         down = self.optimizer.decay if self.optimizer.schedule == "linear" else 0
-        if self.optimizer.warmup + down > self.steps:
-            raise ValueError("train config: warmup and decay together are longer than the run")
+        if self.steps and self.optimizer.warmup + down > self.steps:
+            raise ValueError(
+                f"train config: warmup and decay together, {self.optimizer.warmup + down} steps, are longer than the run "
+                f"of {self.steps}"
+            )
 
     @property
     def model_config(self) -> ModelConfig:
@@ -448,8 +460,8 @@ def read_config(path: Path, *, allow_commands: bool = False) -> TrainConfig:
         for task in config.tasks:
             if commands := [name for name in (task.shards.shards if task.shards else ()) if is_command(name)]:
                 raise ReadError(
-                    f"{path}: shards {shortened(commands[0])!r} of {task.task} would run a program: where you trust the "
-                    "recipe, say --allow-commands"
+                    f"{path}: shards {shortened(commands[0])!r} of {task.task} would run a program: where you trust "
+                    "the recipe, say --allow-commands"
                 )
     return config
 

@@ -46,7 +46,8 @@ def training_flops(
 
     Matrix products of the network alone, two operations for each multiplication; backward counts twice forward, and
     ``recompute`` adds the blocks' forward once more to what must be done. The Gaussian head, renderings, perceptual
-    networks, text towers and optimizers are left out, so that MFU is a lower bound. ``decode`` is False for tasks that stop at the pooled embedding.
+    networks, text towers and optimizers are left out, so that MFU is a lower bound. ``decode`` is False for tasks that
+    stop at the pooled embedding.
     """
     width, hidden = config.width, config.mlp_width
     tokens = squares = 0.0

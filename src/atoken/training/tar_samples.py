@@ -80,7 +80,7 @@ def _files(shard: str) -> Iterator[tuple[str, bytes]]:
                 data = file.read() if file is not None else b""
                 if len(data) < entry.size:
                     raise ReadError(f"{shard} ends within {entry.name[:80]!r}: make or download it again")
-                tar.members = []  # which tarfile would keep
+                tar.members = []  # type: ignore[attr-defined]  # which tarfile would keep
             yield entry.name, data
 
 
@@ -101,7 +101,7 @@ def _opened(shard: str, stack: ExitStack) -> tuple[tarfile.TarFile, int]:
     elif shard.startswith(SCHEMES):
         file, limit = stack.enter_context(urlopen(shard, timeout=PATIENCE)), LARGEST
     else:
-        file, limit = stack.enter_context(open(shard, "rb")), min(LARGEST, Path(shard).stat().st_size)
+        file, limit = stack.enter_context(Path(shard).open("rb")), min(LARGEST, Path(shard).stat().st_size)
         if shard.lower().endswith(GZIPPED):
             limit = min(LARGEST, RATIO * limit + SLACK)
     if shard.lower().endswith(GZIPPED):

@@ -10,11 +10,8 @@ import torch
 
 from ..config import ModelConfig
 from ..model.tokenizer import AToken
-from ..objectives.total import weighted
-from .batch import Batch
 from .checkpoints import Checkpoints, Progress
 from .config import TrainConfig
-from .curriculum import Draw
 from .distributed import Ranks, accumulating, joined, spread
 from .feeds import ReadAhead, build_feed, step_batches
 from .graphs import Graphs
@@ -23,10 +20,12 @@ from .learner import Learner
 from .logbook import Logbook
 from .meter import Meter
 from .optimizer import Average, build_optimizers, rate, set_rates
+from .passes import passes
 from .pictures import Pictures
 from .signals import StopSignal
 from .start import finished, start_model
 from .tasks import build_tasks
+from .timing import with_steps
 from .workers import missed
 
 
@@ -39,8 +38,10 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", stop_after: int |
     an uninterrupted one does. Under ``torchrun`` this is one rank of many.
     """
     keep_freed_memory()
-    last = config.steps if stop_after is None else min(config.steps, stop_after)
     with missed(), joined(device) as ranks, StopSignal() as stop, Logbook(out, config.log, ranks) as book:
+        with ranks.together():
+            config = with_steps(config, out, ranks)
+        last = config.steps if stop_after is None else min(config.steps, stop_after)
         return _run(config, out, last, ranks, stop, book)
 
 
@@ -79,7 +80,7 @@ def _run(config: TrainConfig, out: Path, last: int, ranks: Ranks, stop: StopSign
                 terms = graphs.step(draw.task, batch) if graphs and len(batches) == 1 else None
                 if terms is None:
                     with accumulating(parallel, last=batch is batches[-1][1]):
-                        terms = _passes(parallel, draw, batch, config, model.device.type)
+                        terms = passes(parallel, draw.task, draw.share, batch, config, model.device.type)
                 progress.cursors[ranks.rank][draw.task] = batch.cursor
                 meter.add(draw.task, terms, draw.share, batch)
 
@@ -115,17 +116,6 @@ def _run(config: TrainConfig, out: Path, last: int, ranks: Ranks, stop: StopSign
         state = {name: _whole(tensor) for name, tensor in model.state_dict().items()}
         ended_as = _with_learnt_logits(model.config, learner)
     return finished(ended_as, state, out / "model") if ranks.first else None
-
-
-def _passes(
-    parallel: torch.nn.Module, draw: Draw, batch: Batch, config: TrainConfig, device: str
-) -> dict[str, torch.Tensor]:
-    """Weighted terms of a batch, without their graph, and the gradients of their sum in the parameters."""
-    with torch.autocast(device, torch.bfloat16, enabled=config.parallel.autocast):
-        terms = weighted(parallel(draw.task, batch), config.loss)
-        total = torch.stack(list(terms.values())).sum() * draw.share
-        total.backward()
-    return {name: term.detach() for name, term in terms.items()}
 
 
 def _with_learnt_logits(config: ModelConfig, learner: Learner) -> ModelConfig:
