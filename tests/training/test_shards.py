@@ -200,8 +200,11 @@ def test_unreadable_samples_are_left_out_and_named(pictures, tmp_path, caplog, w
     assert set(seen) <= {f"number {number}" for number in range(12) if number not in (0, 2, 4)}
     if not workers:
         messages = sorted({record.message for record in caplog.records})
-        for name, message in zip(("a/0", "a/2", "a/4.txt"), messages, strict=True):
-            check_names(message, "shard-000000.tar", name)
+        assert len(messages) == 3
+        for name in ("a/0", "a/2", "a/4.txt"):
+            assert any(name in message for message in messages)
+        for message in messages:
+            check_names(message, "shard-000000.tar")
 
 
 @pytest.mark.parametrize("workers", [0, 1])

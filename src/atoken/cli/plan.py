@@ -57,13 +57,13 @@ def show_plan(
             )
         )
     if len(rows) > 1:
-        rows.append(("all", *[""] * 7, f"{total:,.1f}", "", ""))
+        rows.append(("all", "", "", "", "", "", "", "", f"{total:,.1f}", "", ""))
     show_table(HEAD, rows)
     if data:
         show_table(("stage", "task", "first batch"), data, ("task", "first batch"))
     assumed = (
-        f"GPU-hours: H100 at {utilisation:.0%} of 989 TFLOP/s; state and activations are of one rank; a step here is of "
-        f"one rank on {device}, timed without evaluation and checkpoints"
+        f"GPU-hours: H100 at {utilisation:.0%} of 989 TFLOP/s; state and activations are of one rank; a step here is "
+        f"that of one rank on {device}, timed without evaluation and checkpoints"
     )
     show_table(("assumed",), [(assumed,)])
     if missing:

@@ -402,8 +402,8 @@ class TrainConfig:
         down = self.optimizer.decay if self.optimizer.schedule == "linear" else 0
         if self.steps and self.optimizer.warmup + down > self.steps:
             raise ValueError(
-                f"train config: warmup and decay together, {self.optimizer.warmup + down} steps, are longer than the run "
-                f"of {self.steps}"
+                f"train config: warmup and decay together, {self.optimizer.warmup + down} steps, are longer than the "
+                f"run of {self.steps}"
             )
 
     @property

@@ -101,7 +101,9 @@ def _opened(shard: str, stack: ExitStack) -> tuple[tarfile.TarFile, int]:
     elif shard.startswith(SCHEMES):
         file, limit = stack.enter_context(urlopen(shard, timeout=PATIENCE)), LARGEST
     else:
-        file, limit = stack.enter_context(Path(shard).open("rb")), min(LARGEST, Path(shard).stat().st_size)
+        file = Path(shard).open("rb")  # noqa: SIM115 (the stack closes it)
+        stack.enter_context(file)
+        limit = min(LARGEST, Path(shard).stat().st_size)
         if shard.lower().endswith(GZIPPED):
             limit = min(LARGEST, RATIO * limit + SLACK)
     if shard.lower().endswith(GZIPPED):
