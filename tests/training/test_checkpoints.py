@@ -115,6 +115,8 @@ def test_a_run_does_not_start_anew_behind_damaged_checkpoints(run):
         (lambda facts: facts.update(cursors=[]), "cursors"),
         (lambda facts: facts.update(cursors=["x"]), "cursors"),
         (lambda facts: facts.update(more=1), "more"),
+        (lambda facts: facts.update(files=[]), "files"),
+        (lambda facts: facts.update(files={"a": 1}), "files"),
         (lambda facts: facts.pop("step"), "step"),
         (lambda facts: facts.update(model={"name": 3}), "progress.json"),
         (lambda facts: facts.update(model=[]), "progress.json"),
@@ -165,6 +167,13 @@ def test_builtins_are_no_records_of_a_checkpoint(run, name):
     (folder / ".metadata").write_bytes(pickle.dumps(getattr(builtins, name)))
     with refused(".metadata", name, error=ReadError):
         read_metadata(folder)
+
+
+def test_sealed_facts_without_the_files_are_refused(run):
+    folder = run[1] / "checkpoints/step-0000002"
+    edit(folder, lambda facts: facts.pop("files"))
+    with refused("progress.json", "files", error=ReadError):
+        read_progress(folder)
 
 
 def test_an_entry_of_bytes_and_a_path_that_leads_out_are_refused(run):

@@ -75,6 +75,8 @@ def read_progress(folder: Path) -> dict[str, Any]:
         del facts["sha256"]
         if sealed(facts) != text:
             raise ReadError(f"{path} is damaged (its checksum does not fit): {REMEDY}")
+        if "files" not in keys:
+            raise ReadError(f"{path} lacks the key 'files': {REMEDY}")
         keys -= {"sha256", "files"}
     if keys != KEYS:
         odd = sorted(keys ^ KEYS)[0]
@@ -91,6 +93,9 @@ def _check_progress(path: Path, facts: dict[str, Any]) -> None:
     cursors = facts["cursors"]
     if not isinstance(cursors, list) or not cursors or not all(isinstance(each, dict) for each in cursors):
         raise ReadError(f"{path} has no cursors, a table for each rank: {REMEDY}")
+    files = facts.get("files", {})
+    if not isinstance(files, dict) or not all(isinstance(digest, str) for digest in files.values()):
+        raise ReadError(f"{path} has no files, each with its sha256: {REMEDY}")
 
 
 def step_of(folder: Path) -> int | None:
