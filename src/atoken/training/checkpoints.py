@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 
 from ..config import ModelConfig
 from ..core.errors import ReadError, reading
+from ..core.text import shortened
 from ..files import sync_tree
 from .checkpoint_files import (
     PROGRESS,
@@ -198,7 +199,7 @@ def _stored_states(
             continue
         _, kind, key, name = (*path.split("/", 3), "", "", "")[:4]
         if kind not in optimizers or name not in parameters:
-            raise ValueError(f"{folder} has {path[:120]}, which this recipe does not train: give another --out")
+            raise ValueError(f"{folder} has {shortened(path)}, which this recipe does not train: give another --out")
         scalar = not getattr(entry, "size", ())
         device = parameters[name].device if optimizers[kind].defaults.get("fused") else "cpu"
         value = torch.zeros((), device=device) if scalar else torch.zeros_like(parameters[name])
