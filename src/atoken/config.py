@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 import sys
 import types
 from collections.abc import Mapping
@@ -213,6 +214,11 @@ def from_mapping(cls: type[Config], values: Mapping[str, Any], where: str) -> Co
     return cls(**present)
 
 
+_QUOTED = reprlib.Repr()
+"""Values of any size and depth in a sentence: repr of a table of aliases may be endless."""
+_QUOTED.maxstring = _QUOTED.maxother = 80
+
+
 def _checked(value: Any, hint: Any, where: str) -> Any:
     """``value`` as the type ``hint``: lists become tuples, whole numbers become floats, nothing else is converted."""
     origin, args = get_origin(hint), get_args(hint)
@@ -231,7 +237,7 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
             return float(value)
     elif isinstance(hint, type) and type(value) is hint:
         return value
-    raise ValueError(f"{where}: expected {getattr(hint, '__name__', hint)}, found {shortened(repr(value))}")
+    raise ValueError(f"{where}: expected {getattr(hint, '__name__', hint)}, found {shortened(_QUOTED.repr(value))}")
 
 
 PRESETS: dict[str, ModelConfig] = {

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from tests.refusals import check_names
 
 import atoken as library
 
@@ -43,7 +44,7 @@ def test_a_run_writes_a_model_and_shows_its_log(atoken, recipe, tmp_path):
     result = atoken("train", recipe, "--out", out, "--device", "cpu")
     assert result.exit_code == 0, result.output
     assert [line.split()[:2] for line in result.stderr.splitlines()] == [["step", str(n)] for n in (1, 2, 3)]
-    assert result.stdout == f"3 steps of tiny, model in {out}/model\n"
+    check_names(result.stdout, "3 steps", "tiny", out / "model")
     assert library.load(out / "model").config.width == 64
     assert [path.name for path in sorted((out / "checkpoints").iterdir())] == ["step-0000002", "step-0000003"]
     assert logging.getLogger("atoken").handlers == []
@@ -57,33 +58,47 @@ def test_a_finished_run_has_nothing_left_to_do(atoken, recipe, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "named"),
     [
-        ("model: tiny\nspeed: 9\n", "unknown key 'speed'"),
-        ("model: [", "is not YAML"),
-        ("", "expected a table of keys"),
-        (RECIPE.format(path="nowhere"), "no training data at nowhere"),
+        ("model: tiny\nspeed: 9\n", "speed"),
+        ("model: [", "YAML"),
+        ("", "recipe.yaml"),
+        (RECIPE.format(path="nowhere"), "nowhere"),
     ],
 )
-def test_a_bad_recipe_is_one_sentence(atoken, tmp_path, text, words):
+def test_a_bad_recipe_is_one_sentence(atoken, tmp_path, text, named):
     (tmp_path / "recipe.yaml").write_text(text)
     result = atoken("train", tmp_path / "recipe.yaml", "--out", tmp_path / "run", "--device", "cpu")
     assert result.exit_code == 2
-    assert words in result.stderr
-    assert result.stderr.count("\n") == 1
+    check_names(result.stderr, named)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_missing_recipe_and_an_impossible_folder(atoken, recipe, tmp_path):
     result = atoken("train", tmp_path / "gone.yaml", "--out", tmp_path / "run")
-    assert result.stderr == f"error: {tmp_path}/gone.yaml: No such file or directory\n"
+    check_names(result.stderr, tmp_path / "gone.yaml")
     result = atoken("train", recipe, "--out", recipe)
     assert result.exit_code == 2
-    assert result.stderr == f"error: {recipe}: is not a folder, so nothing can be written there\n"
+    check_names(result.stderr, recipe)
 
 
 def test_without_yaml_the_remedy_is_named(atoken, recipe, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
     result = atoken("train", recipe, "--out", tmp_path / "run")
     assert result.exit_code == 2
-    assert result.stderr == "error: training recipes are YAML, which needs: pip install 'atoken[train]'\n"
+    check_names(result.stderr, "pip install 'atoken[train]'")
+
+
+def test_an_error_is_said_once_on_a_machine_and_told_to_torchrun(atoken, recipe, tmp_path, monkeypatch):
+    recipe.write_text("model: [")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    result = atoken("train", recipe, "--out", tmp_path / "run")
+    assert (result.exit_code, result.output) == (2, "")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    recipe.write_text(RECIPE.format(path="nowhere"))
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    result = atoken("train", recipe, "--out", tmp_path / "run", "--device", "cpu")
+    assert result.exit_code == 2
+    told = json.loads((tmp_path / "error.json").read_text())["message"]
+    assert told["extraInfo"]["py_callstack"] == told["message"]
+    check_names(told["message"], "nowhere")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.refusals import refused
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as theirs
 
 from atoken import GaussianConfig, Gaussians
@@ -33,7 +34,7 @@ def test_ms_ssim_orders_and_ends():
     inverted = (1 - smooth).requires_grad_()
     ms_ssim(inverted, smooth).sum().backward()
     assert bool(torch.isfinite(inverted.grad).all())
-    with pytest.raises(ValueError, match="at least 11 pixels"):
+    with refused("11"):
         ms_ssim(smooth[..., :8], smooth[..., :8])
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import islice
 
 import pytest
+from tests.refusals import refused
 
 from atoken.training.config import CropsConfig, TaskConfig, read_config
 from atoken.training.curriculum import turns
@@ -50,42 +51,40 @@ optimizer: {warmup: 5}
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "words"),
+    ("old", "new", "named"),
     [
-        ("steps: 50", "", "key 'steps' is missing"),
-        ("steps: 50", "steps: five", "key 'steps': expected int"),
-        ("steps: 50", "steps: 50\nspeed: 9", "unknown key 'speed'"),
-        ("steps: 50", "steps: 4", "longer than the run"),
-        ("steps: 50", "steps: 50\nstart: fast", "start is 'fast'"),
-        ("steps: 50", "steps: 50\nstart: linear\ninit_from: x", "takes no init_from"),
-        ("steps: 50", "steps: 50\nstart: discrete\ninit_from: x", "quantize: true"),
-        ("model: tiny", "model: huge", "no preset 'huge'"),
-        ("path: x", "path: x, sides: [3]", "unknown key 'sides'"),
-        ("path: x", "path: x, sizes: [100]", "multiples of 16"),
-        ("path: x}", "path: x}, shards: {shards: [y]}", "one of crops, clips, cutouts, assets and shards"),
-        ("crops: {path: x}", "shards: {shards: [y], resolution: [512, 64]}", "ascending range"),
-        ("crops: {path: x}", "shards: {shards: [y], frames: [1, 8]}", "frames at 4 or more"),
-        ("crops: {path: x}", "cutouts: {path: x, size: 100}", "a multiple of 16"),
-        ("image-reconstruction", "image-generation", "no task 'image-generation'"),
-        ("ratio: 1, ", "", "at least one task needs a ratio"),
-        ("ratio: 1", "ratio: -1", "must be positive"),
-        ("warmup: 5", "schedule: step", "give cosine or linear"),
-        ("optimizer:", "parallel: {strategy: tp}\noptimizer:", "give ddp or fsdp"),
-        ("warmup: 5}", "warmup: 5, muon_lr: 0.02}\nparallel: {strategy: fsdp}", "muon needs whole matrices"),
-        ("model: tiny", "model: [", "is not YAML"),
-        (GOOD, "words", "expected a table"),
+        ("steps: 50", "", "steps minutes"),
+        ("steps: 50", "steps: five", "'steps' five"),
+        ("steps: 50", "steps: 50\nspeed: 9", "speed"),
+        ("steps: 50", "steps: 4", "warmup 4"),
+        ("steps: 50", "steps: 50\nstart: fast", "start fast linear discrete"),
+        ("steps: 50", "steps: 50\nstart: linear\ninit_from: x", "linear init_from"),
+        ("steps: 50", "steps: 50\nstart: discrete\ninit_from: x", "discrete quantize"),
+        ("model: tiny", "model: huge", "huge nano"),
+        ("path: x", "path: x, sides: [3]", "sides"),
+        ("path: x", "path: x, sizes: [100]", "sizes 16"),
+        ("path: x}", "path: x}, shards: {shards: [y]}", "crops shards"),
+        ("crops: {path: x}", "shards: {shards: [y], resolution: [512, 64]}", "resolution 512"),
+        ("crops: {path: x}", "shards: {shards: [y], frames: [1, 8]}", "frames 4"),
+        ("crops: {path: x}", "cutouts: {path: x, size: 100}", "size 16"),
+        ("image-reconstruction", "image-generation", "image-generation image-text"),
+        ("ratio: 1, ", "", "ratio"),
+        ("ratio: 1", "ratio: -1", "ratio image-reconstruction"),
+        ("warmup: 5", "schedule: step", "step cosine linear"),
+        ("optimizer:", "parallel: {strategy: tp}\noptimizer:", "tp ddp fsdp"),
+        ("warmup: 5}", "warmup: 5, muon_lr: 0.02}\nparallel: {strategy: fsdp}", "muon ddp"),
+        ("model: tiny", "model: [", "YAML"),
+        (GOOD, "words", "str"),
     ],
 )
-def test_stages_that_do_not_fit_are_one_sentence(tmp_path, old, new, words):
+def test_stages_that_do_not_fit_are_one_sentence(tmp_path, old, new, named):
     path = tmp_path / "run.yaml"
     path.write_text(GOOD)
     read_config(path)
     assert old in GOOD
     path.write_text(GOOD.replace(old, new))
-    with pytest.raises(ValueError, match=r".") as caught:
+    with refused("run.yaml", *named.split()):
         read_config(path)
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_every_recipe_reads(request):
@@ -97,5 +96,5 @@ def test_every_recipe_reads(request):
 
 
 def test_a_task_may_stand_there_once(config):
-    with pytest.raises(ValueError, match="once"):
+    with refused("once"):
         replace(config, tasks=config.tasks * 2)

@@ -4,13 +4,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.refusals import check_names, refused
 from torch.utils.flop_counter import FlopCounterMode
 
 from atoken import PRESETS, AToken, Packed
 from atoken.tokens import dense_coords
+from atoken.training import timing
 from atoken.training.config import AssetsConfig, TaskConfig, read_config
-from atoken.training.flops import training_flops
-from atoken.training.plan import H100_PEAK, STATE_BYTES, plan
+from atoken.training.flops import H100_PEAK, training_flops
+from atoken.training.plan import STATE_BYTES, plan
+from atoken.training.trainer import train
+
+from .conftest import records
 
 
 def test_flops_are_those_that_pytorch_counts():
@@ -60,10 +65,72 @@ def test_the_dry_run_prints_costs_and_names_missing_data(atoken, request, tmp_pa
     assert result.exit_code == 2
     assert "base-stage1" in result.stdout
     assert "200,000" in result.stdout
-    assert result.stderr.startswith(f"error: {recipe}, image-text: no shards at data/images")
+    check_names(result.stderr, recipe, "image-text", "data/images")
 
 
 def test_training_takes_one_recipe_and_a_folder(atoken, tmp_path):
     result = atoken("train", tmp_path / "a.yaml", tmp_path / "b.yaml", "--out", tmp_path)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert "several recipes go with --dry-run" in result.stderr
+    check_names(result.stderr, "--dry-run")
+
+
+def test_cost_only_looks_at_no_data_and_times_nothing(atoken, request, monkeypatch):
+    monkeypatch.setattr("atoken.cli.plan.check_data", None)
+    monkeypatch.setattr("atoken.cli.plan.seconds_per_step", None)
+    recipes = [request.config.rootpath / f"recipes/paper/base-stage{n}.yaml" for n in (1, 2)]
+    result = atoken("train", *recipes, "--dry-run", "--cost-only")
+    assert result.exit_code == 0, result.output
+    check_names("".join(result.stdout.split("\n")[:3])[:500], "base-stage1")
+    alone = atoken("train", recipes[0], "--out", "x", "--cost-only")
+    assert alone.exit_code == 2
+    check_names(alone.stderr, "--cost-only", "--dry-run")
+
+
+RECIPE = """
+model: tiny
+LENGTH
+tasks: [{task: image-reconstruction, ratio: 1, tokens: 8, crops: {path: DATA, sizes: [32]}}]
+optimizer: {warmup: 1}
+parallel: {autocast: false}
+"""
+
+
+@pytest.mark.parametrize(("length", "steps"), [("steps: 3600", "3,600"), ("minutes: 2", "240")])
+def test_the_dry_run_times_a_step_here_and_says_the_hours(atoken, folder, tmp_path, monkeypatch, length, steps):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE.replace("LENGTH", length).replace("DATA", str(folder)))
+    monkeypatch.setattr("atoken.cli.plan.seconds_per_step", lambda config, device: 0.5)
+    result = atoken("train", path, "--dry-run", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert {"recipe", steps, "0.5"} <= set(result.stdout.split())
+    assert f"{0.5 * int(steps.replace(',', '')) / 3600:.2f}" in result.stdout
+
+
+def test_a_step_is_timed_with_all_that_it_does(config, monkeypatch):
+    asked = []
+    monkeypatch.setattr(timing, "passes", lambda learner, task, *rest: asked.append(task))
+    ticks = iter(range(100))
+    monkeypatch.setattr(timing, "_now", lambda kind: float(next(ticks)))
+    double = replace(config.tasks[0], accumulate=3)
+    assert timing.seconds_per_step(replace(config, tasks=(double,)), "cpu") == 3 + 1
+    assert asked == ["image-reconstruction"] * 2
+
+
+def test_minutes_become_steps_once(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(timing, "seconds_per_step", lambda config, device: 15.0)
+    timed = replace(config, steps=0, minutes=1.0, optimizer=replace(config.optimizer, warmup=1, decay=1))
+    assert train(timed, tmp_path / "run", stop_after=2) is None
+    monkeypatch.setattr(timing, "seconds_per_step", None)  # a continued run keeps its schedule
+    assert train(timed, tmp_path / "run") is not None
+    assert max(record["step"] for record in records(tmp_path / "run")) == 4
+    with refused("minutes.json", "--out"):
+        train(replace(timed, minutes=2.0), tmp_path / "run")
+    (tmp_path / "run/minutes.json").write_text("[")
+    with refused("minutes.json", "delete"):
+        train(timed, tmp_path / "run")
+
+
+def test_minutes_too_short_for_warm_up_and_decay_are_refused(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(timing, "seconds_per_step", lambda config, device: 30.0)
+    with refused("warmup", "4", "2"):
+        train(replace(config, steps=0, minutes=1.0), tmp_path / "run")

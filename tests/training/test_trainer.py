@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.refusals import refused
 
 from atoken import PRESETS, AToken, Packed, load, write_image
 from atoken.objectives.sigmoid import START_BIAS, START_LOG_SCALE
@@ -63,42 +64,11 @@ def test_what_a_record_holds(config, tmp_path):
     train(replace(config, steps=4), tmp_path / "run")
     record = records(tmp_path / "run")[0]
     assert set(record) == {
-        *("step", "rate", "norm", "skipped", "tokens_per_s", "peak_share"),
+        *("step", "rate", "norm", "skipped", "tokens_per_s", "mfu"),
         *(f"image-reconstruction/{term}" for term in ("l1", "log_mse", "kl")),
     }
-    assert 0 < record["peak_share"] < 1
+    assert record["mfu"] > 0
     assert record["image-reconstruction/kl"] < 1e-5  # weighted
-
-
-def test_a_checkpoint_of_another_model_is_refused(config, tmp_path):
-    train(config, tmp_path / "run", stop_after=1)
-    with pytest.raises(ValueError, match="is of a run with another model, whose name is 'small', not 'tiny'"):
-        train(replace(config, model="tiny", start=None), tmp_path / "run")
-
-
-def test_a_checkpoint_goes_on_though_a_key_of_models_is_newer(config, tmp_path):
-    train(config, tmp_path / "run", stop_after=1)
-    path = tmp_path / "run/checkpoints/step-0000001/progress.json"
-    facts = json.loads(path.read_text())
-    assert facts["model"].pop("gelu") == "tanh"
-    path.write_text(json.dumps(facts))
-    assert train(config, tmp_path / "run", stop_after=2) is None
-    facts["model"]["gelu"] = "none"
-    (tmp_path / "run/checkpoints/step-0000002/progress.json").write_text(json.dumps(facts))
-    with pytest.raises(ValueError, match="whose gelu is 'none', not 'tanh'"):
-        train(config, tmp_path / "run")
-
-
-@pytest.mark.parametrize("share", [0, 0.5, 0.95])
-@pytest.mark.parametrize("name", ["progress.json", ".metadata", "__0_0.distcp"])
-def test_a_checkpoint_cut_short_is_one_sentence(config, tmp_path, name, share):
-    train(config, tmp_path / "run", stop_after=1)
-    path = tmp_path / "run/checkpoints/step-0000001" / name
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(
-        ValueError, match=r"step-0000001 is cut short or damaged \(\w+\): delete it, and the run goes on"
-    ):
-        train(config, tmp_path / "run", stop_after=2)
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 704 vs 598")])
@@ -111,7 +81,7 @@ def test_a_checkpoint_that_cannot_be_written_is_one_sentence(config, tmp_path, m
 
     with monkeypatch.context() as patch:
         patch.setattr("torch.distributed.checkpoint.FileSystemWriter.write_data", full)
-        with pytest.raises(OSError, match=r"^.*step-0000002 cannot be written \(is the disk full\?\): [^\n]*$"):
+        with refused("step-0000002", "cannot be written", error=OSError):
             train(config, tmp_path / "run", stop_after=2)
     assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step-0000001"]
     assert train(config, tmp_path / "run", stop_after=3) is None
@@ -136,7 +106,7 @@ def test_steps_without_a_finite_gradient_change_nothing_and_end_the_run(config, 
     assert all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values())
     calls.clear()
     bad_calls = {1, 2, 4}
-    with pytest.raises(ValueError, match="3 steps had no finite gradient, the last of them step 4"):
+    with refused("3 steps", "step 4"):
         train(run, tmp_path / "three")
 
 
@@ -165,7 +135,10 @@ def test_pictures_and_psnr_come_with_checkpoints(config, tmp_path):
     write_image(photographs / "a.png", np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
     log = replace(config.log, eval_path=str(photographs), tensorboard=True)
     train(replace(config, steps=4, log=log), tmp_path / "run")
-    assert {"psnr", "psnr_ema"} <= set(records(tmp_path / "run")[-1])
+    shown = [record["step"] for record in records(tmp_path / "run") if "psnr" in record]
+    assert shown == [0, 4]  # before the first step, too
+    assert {"psnr", "psnr_ema"} <= set(records(tmp_path / "run")[0])
+    assert (tmp_path / "run/pictures/step-0000000.png").is_file()
     assert (tmp_path / "run/pictures/step-0000004.png").is_file()
     assert list((tmp_path / "run/tensorboard").iterdir())
 
@@ -177,7 +150,7 @@ def test_only_the_last_checkpoints_stay(config, tmp_path):
 
 def test_graphs_are_for_one_rank(config, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "joined", lambda device: nullcontext(Ranks(0, 2)))
-    with pytest.raises(ValueError, match="graphs are for one rank, not 2"):
+    with refused("graphs", "2"):
         train(replace(config, parallel=replace(config.parallel, graphs=True)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -193,7 +166,7 @@ def test_frozen_weights_stay(config, tmp_path):
 
 
 def test_a_run_without_a_weight_to_learn_is_refused(config):
-    with pytest.raises(ValueError, match="frozen leaves no weight to learn"):
+    with refused("frozen"):
         start_model(replace(config, start=None, frozen=("",)), None)
 
 
@@ -218,7 +191,7 @@ def test_more_latents_change_nothing_at_first_and_learn_at_once():
     assert latents[:, 32:].std() > 0.3 * latents[:, :32].std()
     wide.decode_packed(Packed(latents, packed.coords)).square().sum().backward()
     assert wide.decoder.input_layer.weight.grad[:, 32:].abs().max() > 0
-    with pytest.raises(ValueError, match="48 latent channels, which cannot become 32"):
+    with refused("48", "32"):
         with_latents(wide, 32, ("continuous",))
 
 
@@ -234,7 +207,7 @@ def test_a_stage_starts_from_the_one_before_and_may_round(config, tmp_path, monk
     assert set(terms(tmp_path / "three")[4]) >= {"image-reconstruction/l1"}
     assert "image-reconstruction/kl" not in terms(tmp_path / "three")[4]
     assert not torch.equal(third.encoder.input_layer.weight, second.encoder.input_layer.weight)
-    with pytest.raises(ValueError, match="has width 64, and 'nano' has 256"):
+    with refused("width", "64", "'nano'", "256"):
         train(replace(later, model="nano"), tmp_path / "four")
 
 
@@ -249,7 +222,7 @@ def test_a_deeper_preset_starts_as_the_shallower_model(config, tmp_path, monkeyp
     patches = torch.randn(16, 768)
     assert torch.equal(decoded(grown, patches), decoded(first, patches))
     monkeypatch.setitem(PRESETS, "flat", replace(SMALL, name="flat", encoder_depth=1))
-    with pytest.raises(ValueError, match="cannot be deepened"):
+    with refused("deepened"):
         start_model(replace(run, model="flat"), None)
 
 
@@ -278,6 +251,6 @@ def test_a_folder_called_wandb_is_not_weights_and_biases(config, tmp_path, monke
     (tmp_path / "wandb").mkdir()  # as its runs leave
     monkeypatch.setattr("sys.path", [str(tmp_path), *(p for p in sys.path if not (Path(p) / "wandb").exists())])
     importlib.invalidate_caches()
-    with pytest.raises(ValueError, match="it needs: pip install wandb"):
+    with refused("pip install wandb"):
         train(replace(config, log=replace(config.log, wandb="mine")), tmp_path / "run")
     assert not (tmp_path / "run").exists()

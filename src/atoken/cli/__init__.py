@@ -275,11 +275,17 @@ def train(
     utilisation: Annotated[
         float, typer.Option(metavar="SHARE", help="Share of an H100's peak that the dry run reckons with.")
     ] = 0.4,
+    cost_only: Annotated[
+        bool, typer.Option("--cost-only", help="With --dry-run: neither look at the data nor time a step here.")
+    ] = False,
+    allow_commands: Annotated[
+        bool, typer.Option("--allow-commands", help="Let shards run programs (pipe:COMMAND, gs://, s3://).")
+    ] = False,
 ) -> None:
     """Train a model, continuing from the last checkpoint in the folder. Many ranks: torchrun -m atoken.cli train ..."""
     from .train import train_model
 
-    train_model(config, out, device, utilisation if dry_run else None)
+    train_model(config, out, device, utilisation if dry_run else None, cost_only, allow_commands)
 
 
 @data.command()
@@ -289,11 +295,15 @@ def pack(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", show_default=False, help="Folder for the shards.")],
     shard_size: Annotated[int, typer.Option(metavar="BYTES", help="Size of a shard, roughly.")] = 256_000_000,
+    shards: Annotated[
+        int | None,
+        typer.Option(metavar="N", show_default=False, help="Number of shards, in place of their size."),
+    ] = None,
 ) -> None:
     """Put the files below a folder, with their captions, into WebDataset shards for training."""
     from .data import pack_shards
 
-    pack_shards(folder, out, shard_size)
+    pack_shards(folder, out, shard_size, shards)
 
 
 @app.command()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -12,6 +15,7 @@ import typer
 
 from ..device import find_device
 from ..training.config import read_config
+from ..training.distributed import EndedByOthers
 from ..training.trainer import train
 from . import paths
 from .plan import show_plan
@@ -36,22 +40,50 @@ def _log_shown() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def train_model(recipes: Sequence[Path], out: Path | None, device: str | None, utilisation: float | None) -> None:
+def train_model(
+    recipes: Sequence[Path],
+    out: Path | None,
+    device: str | None,
+    utilisation: float | None,
+    cost_only: bool = False,
+    allow_commands: bool = False,
+) -> None:
     """Train to the end of the recipe, or with a ``utilisation`` only say what all of them take.
 
-    Raises ``ValueError`` or ``OSError`` with one sentence.
+    Raises ``ValueError`` or ``OSError`` with one sentence; among several ranks one of each machine does.
     """
-    if find_spec("yaml") is None:
-        raise ValueError("training recipes are YAML, which needs: pip install 'atoken[train]'")
-    device = str(find_device(device, "--device"))
-    if utilisation is not None:
-        show_plan(recipes, utilisation)
-        return
-    if len(recipes) > 1 or out is None:
-        raise ValueError("training takes one recipe and --out; several recipes go with --dry-run")
-    recipe = read_config(recipes[0])
-    paths.check_folder(out)
-    with _log_shown():
-        model = train(recipe, out, device)
+    try:
+        if cost_only and utilisation is None:
+            raise ValueError("--cost-only is for --dry-run")
+        if find_spec("yaml") is None:
+            raise ValueError("training recipes are YAML, which needs: pip install 'atoken[train]'")
+        device = str(find_device(device, "--device"))
+        if utilisation is not None:
+            show_plan(recipes, utilisation, device, cost_only, allow_commands)
+            return
+        if len(recipes) > 1 or out is None:
+            raise ValueError("training takes one recipe and --out; several recipes go with --dry-run")
+        recipe = read_config(recipes[0], allow_commands=allow_commands)
+        paths.check_folder(out)
+    except (ValueError, OSError):
+        if os.environ.get("LOCAL_RANK", "0") != "0":  # its neighbour says the same
+            raise typer.Exit(2) from None
+        raise
+    try:
+        with _log_shown():
+            model = train(recipe, out, device)
+    except EndedByOthers:
+        raise typer.Exit(2) from None
+    except (ValueError, OSError) as error:
+        _tell_torchrun(str(error))
+        raise
     if model is not None:
-        typer.echo(clean(f"{recipe.steps} steps of {recipe.model}, model in {out / 'model'}"))
+        steps = f"{recipe.steps} steps" if recipe.steps else f"{recipe.minutes:g} minutes"
+        typer.echo(clean(f"{steps} of {recipe.model}, model in {out / 'model'}"))
+
+
+def _tell_torchrun(sentence: str) -> None:
+    """Let torchrun end its own report with the error, where it asks for one."""
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        told = {"message": sentence, "extraInfo": {"py_callstack": sentence, "timestamp": str(int(time.time()))}}
+        Path(path).write_text(json.dumps({"message": told}))

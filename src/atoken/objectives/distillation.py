@@ -10,8 +10,17 @@ AXES = ("texts", "both")
 
 
 def similarity(images: Tensor, texts: Tensor, log_scale: Tensor | float) -> Tensor:
-    """``exp(log_scale) * cos`` of unit vectors images [B, D] and texts [T, D]: [B, T]."""
-    return images @ texts.t() * torch.as_tensor(log_scale, device=images.device).exp()
+    """``exp(log_scale) * cos`` of unit vectors images [B, D] and texts [T, D]: fp32 [B, T], inside autocast, too.
+
+    bf16 products would be wrong by 0.2 at the released scale of 127, and so would be the gradients of small losses.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        return at_least_fp32(images) @ at_least_fp32(texts).t() * torch.as_tensor(log_scale, device=images.device).exp()
+
+
+def at_least_fp32(x: Tensor) -> Tensor:
+    """``x``, in fp32 where it has fewer bits."""
+    return x.float() if x.element_size() < 4 else x
 
 
 def distillation(teacher: Tensor, student: Tensor, *, temperature: float = TEMPERATURE, axis: str = "texts") -> Tensor:
@@ -26,11 +35,11 @@ def distillation(teacher: Tensor, student: Tensor, *, temperature: float = TEMPE
         raise ValueError(f"scores need one shape [B, T], not {list(teacher.shape)} and {list(student.shape)}")
     if axis not in AXES:
         raise ValueError(f"the softmax runs over {' or '.join(AXES)}, not {axis!r}")
-    teacher = teacher.detach() / temperature
-    loss = _divergence(teacher, student / temperature)
+    teacher, student = at_least_fp32(teacher.detach()) / temperature, at_least_fp32(student) / temperature
+    loss = _divergence(teacher, student)
     if axis == "texts":
         return loss
-    return (loss + _divergence(teacher.t(), student.t() / temperature)) / 2
+    return (loss + _divergence(teacher.t(), student.t())) / 2
 
 
 def _divergence(teacher: Tensor, student: Tensor) -> Tensor:

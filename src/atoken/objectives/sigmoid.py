@@ -10,6 +10,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .distillation import similarity
+
 START_LOG_SCALE, START_BIAS = math.log(10.0), -10.0
 """Where training starts (section 3.2 there)."""
 RELEASED_LOG_SCALE, RELEASED_BIAS = 4.8438, -15.5625
@@ -28,8 +30,8 @@ class SigmoidLoss(nn.Module):
         self.bias = nn.Parameter(torch.tensor([bias]))
 
     def logits(self, images: Tensor, texts: Tensor) -> Tensor:
-        """Scores of unit vectors images [B, D] and texts [T, D]: [B, T]."""
-        return images @ texts.t() * self.log_scale.exp() + self.bias
+        """Scores of unit vectors images [B, D] and texts [T, D]: fp32 [B, T], inside autocast, too."""
+        return similarity(images, texts, self.log_scale) + self.bias
 
     def forward(self, images: Tensor, texts: Tensor, labels: Tensor | None = None) -> Tensor:
         """Loss of B pairs of unit vectors [B, D], this rank's pictures against the texts of all ranks: a scalar.
@@ -46,7 +48,7 @@ class SigmoidLoss(nn.Module):
             own = every.split(counts)[rank()]
         else:
             own, every = labels, gather(labels, counts)
-        sign = torch.where(own[:, None] == every[None], 1.0, -1.0).to(images.dtype)  # [B, T]
+        sign = torch.where(own[:, None] == every[None], 1.0, -1.0)  # [B, T]
         losses = -F.logsigmoid(sign * self.logits(images, gather(texts, counts))).sum(-1)  # [B]
         return losses.mean() * (len(losses) * len(counts) / sum(counts))
 

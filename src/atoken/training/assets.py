@@ -12,6 +12,7 @@ from ..media.packed import PackedAsset, read_packed
 from ..render.cameras import Cameras
 from .batch import Batch, Sample, Targets, pack
 from .config import AssetsConfig
+from .seeds import feed_seed
 
 
 class Assets:
@@ -23,12 +24,14 @@ class Assets:
     with none that fits.
     """
 
-    def __init__(self, config: AssetsConfig, tokens: int, seed: int, rank: int = 0, most: int | None = None) -> None:
+    def __init__(
+        self, config: AssetsConfig, tokens: int, seed: int, rank: int = 0, task: str = "", most: int | None = None
+    ) -> None:
         self.folder = Path(config.path)
         if not (self.folder / "index.json").is_file():
             raise FileNotFoundError(f"no packed assets at {self.folder}: run `python recipes/nano/furniture.py` first")
         self.config, self.tokens, self.most = config, tokens, most
-        self.seed = (seed, rank) if rank else (seed,)
+        self.seed = feed_seed(seed, task, rank)
         index = json.loads((self.folder / "index.json").read_text())
         self.entries = [entry for entry in index if entry["split"] == config.split]
         if not self.entries:

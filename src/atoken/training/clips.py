@@ -12,6 +12,7 @@ from ..media.patchify import frames_to_patches
 from .batch import Batch, Sample, pack
 from .config import ClipsConfig, CropsConfig
 from .crops import Crops
+from .seeds import feed_seed
 from .synthetic_video import strided, synthetic_clip
 
 ROOM = (1.25, 1.75, 2.5)
@@ -27,8 +28,8 @@ class Clips:
     Raises ``FileNotFoundError`` where a folder is missing and ``ValueError`` where a clip does not fit.
     """
 
-    def __init__(self, config: ClipsConfig, tokens: int, seed: int, rank: int = 0) -> None:
-        self.config, self.tokens, self.seed = config, tokens, (seed, rank) if rank else (seed,)
+    def __init__(self, config: ClipsConfig, tokens: int, seed: int, rank: int = 0, task: str = "") -> None:
+        self.config, self.tokens, self.seed = config, tokens, feed_seed(seed, task, rank)
         self.stamps = None if config.cutouts is None else Stamps(Path(config.cutouts))
         self.videos = None if config.videos is None else PackedVideos(Path(config.videos))
         self.shares = np.array(config.shares) / sum(config.shares)
@@ -37,7 +38,7 @@ class Clips:
             raise ValueError(f"a clip of {largest} tokens is larger than the task's budget of {tokens}")
         sides = tuple(sorted({_side(size, room) for size in config.sizes for room in ROOM}))
         squares = CropsConfig(config.path, sizes=sides, shares=(1.0,) * len(sides), flat_below=config.flat_below)
-        self.photos = Crops(squares, sides[-1] ** 2, seed, rank)
+        self.photos = Crops(squares, sides[-1] ** 2, seed, rank, task)
 
     def batch(self, number: int) -> Batch:
         """Batch ``number``: samples of fp32 [n, 3072] in [-1, 1], about ``tokens`` patches in all."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..config import PATCH, PRESETS, GaussianConfig, ModelConfig, from_mapping
+from ..core.errors import ReadError, reading
+from ..core.text import shortened
 from ..objectives.distillation import AXES
 from ..objectives.sigmoid import START_BIAS, START_LOG_SCALE
 from ..objectives.total import Weights
@@ -306,7 +309,7 @@ class LogConfig:
     every: int = 50
     checkpoint_every: int = 500
     keep: int = 2
-    """Checkpoints that stay."""
+    """Checkpoints that stay, 2 or more: where the newest is damaged, the run goes on from the one before."""
     pictures: int = 6
     """Reconstructions shown with each checkpoint."""
     eval_path: str | None = None
@@ -316,10 +319,12 @@ class LogConfig:
     """Project on Weights & Biases, for those who have it."""
 
     def __post_init__(self) -> None:
-        if min(self.every, self.checkpoint_every, self.keep) < 1 or self.pictures < 0:
+        if min(self.every, self.checkpoint_every) < 1 or self.pictures < 0:
             raise ValueError(
-                "train config: every, checkpoint_every and keep of the log must be positive, and pictures not negative"
+                "train config: every and checkpoint_every of the log must be positive, and pictures not negative"
             )
+        if self.keep < 2:
+            raise ValueError(f"train config: keep of the log is {self.keep}: 2 or more checkpoints must stay")
 
 
 @dataclass(frozen=True)
@@ -328,8 +333,11 @@ class TrainConfig:
 
     model: str
     """Preset."""
-    steps: int
     tasks: tuple[TaskConfig, ...]
+    steps: int = 0
+    minutes: float = 0.0
+    """In place of ``steps``: as many as take so long on the machine that begins the run, evaluation and checkpoints not
+    counted (training/timing.py)."""
     blocks: tuple[int, int] | None = None
     """Of the encoder and of the decoder; None: the preset's. Those that ``init_from`` has not add nothing at first."""
     gaussians: GaussianConfig | None = None
@@ -383,11 +391,20 @@ class TrainConfig:
                 "train config: shards have pictures and clips of ever other sizes, each of which would be a graph of "
                 "its own: leave graphs out, or take crops or clips"
             )
-        if self.steps < 1 or self.ranks < 1 or self.seed < 0:
-            raise ValueError("train config: steps and ranks must be positive, and seed not negative")
+        if self.ranks < 1 or self.seed < 0:
+            raise ValueError("train config: ranks must be positive, and seed not negative")
+        if (
+            min(self.steps, self.minutes) < 0
+            or not math.isfinite(self.minutes)
+            or bool(self.steps) == bool(self.minutes)
+        ):
+            raise ValueError("train config: give either steps or minutes, as a positive number")
         down = self.optimizer.decay if self.optimizer.schedule == "linear" else 0
-        if self.optimizer.warmup + down > self.steps:
-            raise ValueError("train config: warmup and decay together are longer than the run")
+        if self.steps and self.optimizer.warmup + down > self.steps:
+            raise ValueError(
+                f"train config: warmup and decay together, {self.optimizer.warmup + down} steps, are longer than the "
+                f"run of {self.steps}"
+            )
 
     @property
     def model_config(self) -> ModelConfig:
@@ -413,23 +430,62 @@ class TrainConfig:
         return config
 
 
-def read_config(path: Path) -> TrainConfig:
-    """Read a YAML file (needs the extra ``train``). Raises ``ValueError`` or ``FileNotFoundError``."""
+MOST_BYTES = 1 << 20
+"""Of a recipe: PyYAML takes some ten seconds for as much."""
+SCHEMES = ("http://", "https://")
+"""Addresses of shards that are read as they are; those of others are for a program (gsutil, aws) to fetch."""
+
+
+def is_command(shards: str) -> bool:
+    """Whether a name of shards makes a program run: ``pipe:COMMAND``, and addresses of other ``SCHEMES``."""
+    return shards.startswith("pipe:") or ("://" in shards and not shards.startswith((*SCHEMES, "file://")))
+
+
+def read_config(path: Path, *, allow_commands: bool = False) -> TrainConfig:
+    """Read a YAML file (needs the extra ``train``).
+
+    Raises ``FileNotFoundError``, or ``ValueError`` in one sentence that names the file, and the key where it is about
+    one; also where its shards would run a program, unless ``allow_commands``: a recipe from elsewhere runs nothing.
+    """
+    if path.stat().st_size > MOST_BYTES:
+        raise ReadError(f"{path} has {path.stat().st_size / 1e6:.1f} MB, which no recipe needs: give a YAML file")
+    with reading(path, "mend or replace it"):
+        values = _parsed(path)
+    try:
+        config = from_mapping(TrainConfig, values, where=str(path))
+    except (ValueError, TypeError, RecursionError) as error:
+        reason = str(error).removeprefix("train config: ")
+        raise ReadError(reason if str(path) in reason else f"{path}: {shortened(reason, 400)}") from error
+    if not allow_commands:
+        for task in config.tasks:
+            if commands := [name for name in (task.shards.shards if task.shards else ()) if is_command(name)]:
+                raise ReadError(
+                    f"{path}: shards {shortened(commands[0])!r} of {task.task} would run a program: where you trust "
+                    "the recipe, say --allow-commands"
+                )
+    return config
+
+
+def _parsed(path: Path) -> Any:
+    """The values of a YAML file. Raises ``ReadError``, and whatever PyYAML does."""
     import yaml
 
     class Loader(yaml.SafeLoader):
         """Takes 3e-4 for a number, as YAML 1.2 does, and a key given twice for a mistake."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            keys = [key.value for key, _ in node.value]
-            if twice := [key for key in keys if keys.count(key) > 1]:
+            if not isinstance(node, yaml.MappingNode):
+                raise yaml.constructor.ConstructorError(None, None, "expected a table of keys", node.start_mark)
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if "<<" in keys:  # a few lines of them become millions of keys
+                raise yaml.constructor.ConstructorError(None, None, "keys cannot be merged with <<", node.start_mark)
+            if twice := [key for key, count in Counter(keys).items() if count > 1]:
                 raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} is given twice", node.start_mark)
             return super().construct_mapping(node, deep)
 
     number = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader)
+        return yaml.load(path.read_text(encoding="utf-8-sig"), Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    return from_mapping(TrainConfig, values, where=str(path))
+        raise ReadError(f"{path} is not YAML: {shortened(error, 400)}") from error

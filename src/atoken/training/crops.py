@@ -14,6 +14,7 @@ from ..config import PATCH
 from ..tokens import dense_coords
 from .batch import Batch, Sample, pack
 from .config import CropsConfig
+from .seeds import feed_seed
 
 SCORES = "scores.npy"
 """What a teacher says of each picture of a collection, fp16 [pictures, texts]; only where all fit a crop whole."""
@@ -25,12 +26,11 @@ class Crops:
     Raises ``FileNotFoundError`` where the collection is missing and ``ValueError`` where a crop does not fit.
     """
 
-    def __init__(self, config: CropsConfig, tokens: int, seed: int, rank: int = 0) -> None:
+    def __init__(self, config: CropsConfig, tokens: int, seed: int, rank: int = 0, task: str = "") -> None:
         folder = Path(config.path)
         if not (folder / "train.json").is_file():
             raise FileNotFoundError(f"no training data at {folder}: run `python recipes/nano/data.py` first")
-        # Rank 0 draws what a single process does.
-        self.config, self.tokens, self.seed = config, tokens, (seed, rank) if rank else (seed,)
+        self.config, self.tokens, self.seed = config, tokens, feed_seed(seed, task, rank)
         self.pixels = np.memmap(folder / "train.bin", np.uint8, "r")
         index = json.loads((folder / "train.json").read_text())
         self.offset = np.array([entry["offset"] for entry in index])

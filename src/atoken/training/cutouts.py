@@ -14,6 +14,7 @@ from ..config import PATCH
 from .batch import Batch, pack
 from .config import CropsConfig, CutoutsConfig
 from .crops import Crops, picture_samples
+from .seeds import feed_seed
 
 SCALES = (0.5, 1.0)
 """Longer side of an object, relative to the picture's."""
@@ -34,11 +35,11 @@ class Cutouts:
     Raises ``FileNotFoundError`` where the collection is missing and ``ValueError`` where it has nothing fitting.
     """
 
-    def __init__(self, config: CutoutsConfig, tokens: int, seed: int, rank: int = 0) -> None:
+    def __init__(self, config: CutoutsConfig, tokens: int, seed: int, rank: int = 0, task: str = "") -> None:
         folder = Path(config.path)
         if not (folder / "cutouts.json").is_file():
             raise FileNotFoundError(f"no cut-outs at {folder}: run `python recipes/nano/captions.py` first")
-        self.config, self.seed = config, (seed, rank) if rank else (seed,)
+        self.config, self.seed = config, feed_seed(seed, task, rank)
         self.pixels = np.memmap(folder / "cutouts.bin", np.uint8, "r")
         self.objects = _objects(json.loads((folder / "cutouts.json").read_text()), config.kinds)
         self.count = min(tokens // (config.size // PATCH[1]) ** 2, len(self.objects))
@@ -46,7 +47,7 @@ class Cutouts:
             raise ValueError(f"{folder} has no training objects of the kinds wanted that fit into {tokens} tokens")
         self.grounds: Crops | None = None
         if config.grounds is not None:
-            self.grounds = Crops(CropsConfig(config.grounds, (config.size,), (1.0,)), tokens, seed, rank)
+            self.grounds = Crops(CropsConfig(config.grounds, (config.size,), (1.0,)), tokens, seed, rank, task)
 
     def batch(self, number: int) -> Batch:
         """Batch ``number``: samples of fp32 [n, 768] in [-1, 1] with their captions, about ``tokens`` patches."""

@@ -25,6 +25,10 @@ from .learner import Learner
 Value = TypeVar("Value")
 
 
+class EndedByOthers(Exception):
+    """Ends a rank whose run failed with an error that the first rank has said."""
+
+
 @dataclass(frozen=True)
 class Ranks:
     """Which process this is, of how many, and its device."""
@@ -53,10 +57,27 @@ class Ranks:
             dist.all_gather_object(values, value)
         return values
 
-    def wait(self) -> None:
-        """Until all ranks are here."""
-        if self.world > 1:
-            dist.barrier()
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Inside, what fails on one rank ends all of them: the first raises the error, the others ``EndedByOthers``.
+
+        For what each rank does by itself: a rank that failed would leave the others waiting for it. Every rank must
+        come here.
+        """
+        own: ValueError | OSError | None = None
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            own = error
+        failures = [failure for failure in self.gather(own) if failure is not None]
+        if failures and not self.first:
+            raise EndedByOthers(str(failures[0])) from own
+        if failures:
+            raise own if own is not None else failures[0]
+
+    def same(self, sentence: str) -> Exception:
+        """What to raise where every rank has found the same fault: the first one says it."""
+        return ValueError(sentence) if self.first else EndedByOthers(sentence)
 
     def _reduced(self, values: list[float], operation: dist.ReduceOp.RedOpType) -> list[float]:
         if self.world == 1:

@@ -34,7 +34,7 @@ def build_feed(task: TaskConfig, seed: int, ranks: Ranks, cursor: dict[str, Any]
     if task.shards is not None:
         from .shards import ShardFeed
 
-        return ShardFeed(task.shards, task.tokens, seed, ranks.rank, ranks.world, cursor, task.samples)
+        return ShardFeed(task, seed, ranks.rank, ranks.world, cursor)
     build = partial(_numbered, task, seed, ranks.rank)
     return ByWorkers(build, task.workers) if task.workers else build()
 
@@ -42,13 +42,13 @@ def build_feed(task: TaskConfig, seed: int, ranks: Ranks, cursor: dict[str, Any]
 def _numbered(task: TaskConfig, seed: int, rank: int) -> Feed:
     """The feed of a task whose batch n is the same in every run."""
     if task.crops is not None:
-        return Crops(task.crops, task.tokens, seed, rank)
+        return Crops(task.crops, task.tokens, seed, rank, task.task)
     if task.clips is not None:
-        return Clips(task.clips, task.tokens, seed, rank)
+        return Clips(task.clips, task.tokens, seed, rank, task.task)
     if task.cutouts is not None:
-        return Cutouts(task.cutouts, task.tokens, seed, rank)
+        return Cutouts(task.cutouts, task.tokens, seed, rank, task.task)
     assert task.assets is not None
-    return Assets(task.assets, task.tokens, seed, rank, task.samples)
+    return Assets(task.assets, task.tokens, seed, rank, task.task, task.samples)
 
 
 def step_batches(

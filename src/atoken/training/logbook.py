@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files import atomic_write
 from ..media.image import write_image
 from .config import LogConfig
 from .distributed import Ranks
@@ -22,9 +23,22 @@ class Logbook:
 
     def __init__(self, out: Path, config: LogConfig, ranks: Ranks) -> None:
         self.out, self.config, self.active = out, config, ranks.first
+        self._from = 0
         self._sinks: list[Any] | None = None
         if config.wandb and not _installed("wandb"):
             raise ValueError("log.wandb is set, and it needs: pip install wandb")
+
+    def rewind(self, step: int) -> None:
+        """Forget what was recorded after ``step``, where the run goes on from: those steps come again."""
+        self._from = step
+        path = self.out / "log.jsonl"
+        if not self.active or not path.is_file():
+            return
+        lines = path.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if (at := _step_of(line)) is not None and at <= step]
+        if len(kept) < len(lines):
+            with atomic_write(path) as temporary:
+                temporary.write_bytes(b"".join(kept))
 
     def record(self, step: int, values: dict[str, float]) -> None:
         """Numbers of one step."""
@@ -65,10 +79,19 @@ class Logbook:
         if self._sinks is None:
             self._sinks = []
             if self.config.tensorboard and _installed("tensorboard"):
-                self._sinks.append(_TensorBoard(self.out))
+                self._sinks.append(_TensorBoard(self.out, self._from + 1))
             if self.config.wandb:
                 self._sinks.append(_Wandb(self.out, self.config.wandb))
         return self._sinks
+
+
+def _step_of(line: bytes) -> int | None:
+    """The step of a line of the log; None of one that a kill has cut short."""
+    try:
+        found = json.loads(line)["step"] if line.endswith(b"\n") else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return found if isinstance(found, int) else None
 
 
 def _installed(package: str) -> bool:
@@ -78,10 +101,10 @@ def _installed(package: str) -> bool:
 
 
 class _TensorBoard:
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, first: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer: Any = SummaryWriter(str(out / "tensorboard"))
+        self.writer: Any = SummaryWriter(str(out / "tensorboard"), purge_step=first)
 
     def add(self, step: int, values: dict[str, float]) -> None:
         for name, value in values.items():

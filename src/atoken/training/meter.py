@@ -1,4 +1,4 @@
-"""Means of what happened since the last record: terms, speed, and share of the matmul peak."""
+"""Means of what happened since the last record: terms, speed, and MFU (training/flops.py)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
-from ..bench import matmul_peak
 from ..config import ModelConfig
 from ..model.layout import tile_of
 from .batch import Batch
 from .config import HEAD_ALONE
 from .distributed import Ranks
-from .flops import training_flops
+from .flops import device_peak, training_flops
 
 
 class Meter:
@@ -22,7 +21,7 @@ class Meter:
 
     def __init__(self, config: ModelConfig, ranks: Ranks, autocast: bool) -> None:
         self.config, self.ranks = config, ranks
-        self.peak = matmul_peak(ranks.device, torch.bfloat16 if autocast else torch.float32)
+        self.peak = device_peak(ranks.device, autocast)
         self.restart()
 
     def restart(self) -> None:
@@ -46,8 +45,8 @@ class Meter:
         self.flops += training_flops(self.config, segments, features, decode=task.endswith("reconstruction"))
 
     def read(self) -> dict[str, float]:
-        """Mean of each weighted term over the batches of all ranks that have it, tokens a second over all ranks, share
-        of the peak."""
+        """Mean of each weighted term over the batches of all ranks that have it, tokens a second over all ranks, and
+        MFU."""
         seconds = time.perf_counter() - self.clock
         own = {name: float(value) for name, value in self._sums.items()}
         names = sorted({name for known in self.ranks.gather(list(own)) for name in known})
@@ -58,5 +57,5 @@ class Meter:
         return {
             **{name: total / count for name, total, count in zip(names, sums, counts, strict=True)},
             "tokens_per_s": round(tokens * self.ranks.world / seconds),
-            "peak_share": round(flops / seconds / self.peak, 4),
+            "mfu": round(flops / seconds / self.peak, 4),
         }

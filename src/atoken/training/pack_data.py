@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -29,16 +30,21 @@ class Packed:
     captions: int
 
 
-def pack_folder(folder: Path, out: Path, shard_size: int = 256_000_000, seed: int = 0) -> Packed:
+PLAN = "packing.json"
+"""Of a run that is not done: what it packs, so that the same command continues."""
+
+
+def pack_folder(
+    folder: Path, out: Path, shard_size: int = 256_000_000, seed: int = 0, shards: int | None = None
+) -> Packed:
     """Write all pictures, videos and packed voxels below ``folder``, in shuffled order, to ``out/shard-N.tar``.
 
     A file of the same name with the suffix .txt is the caption. Files go in unchanged, about ``shard_size`` bytes a
-    shard; names with a leading dot are left out. A shard appears when it is complete. ``index.json`` says how many
-    samples each holds. Raises ``FileNotFoundError`` for a folder without such files and ``ValueError`` where ``out``
-    has shards already.
+    shard, or as many ``shards`` of about one size; names with a leading dot are left out. A shard appears when it is
+    complete, and a run that was killed goes on where it stood, to the same bytes. ``index.json`` says how many samples
+    each holds. Raises ``FileNotFoundError`` for a folder without such files and ``ValueError`` where ``out`` has shards
+    of another run already or there are fewer files than ``shards``.
     """
-    if any(out.glob("shard-*.tar")):
-        raise ValueError(f"{out} holds shards already: give another --out")
     files = sorted(
         path
         for path in folder.rglob("*")
@@ -48,22 +54,39 @@ def pack_folder(folder: Path, out: Path, shard_size: int = 256_000_000, seed: in
     if not files:
         raise FileNotFoundError(f"no pictures, videos or packed voxels in {folder}")
     keys = dict(zip(files, _keys([path.relative_to(folder) for path in files]), strict=True))
-    order = np.random.default_rng(seed).permutation(len(files))
+    order = [files[i] for i in np.random.default_rng(seed).permutation(len(files))]
+    groups = list(_groups(order, shard_size) if shards is None else _equal_groups(order, shards))
+    captions = {path: path.with_suffix(".txt") for path in files if path.with_suffix(".txt").is_file()}
+    _begin(out, groups, captions, keys)
     counts: dict[str, int] = {}
-    captions = 0
-    for number, group in enumerate(_groups([files[i] for i in order], shard_size)):
+    for number, group in enumerate(groups):
         name = f"shard-{number:06d}.tar"
+        counts[name] = len(group)
+        if (out / name).is_file():
+            continue
         with atomic_write(out / name) as temporary, tarfile.open(temporary, "w") as tar:
             for path in group:
-                caption = path.with_suffix(".txt")
                 _add(tar, f"{keys[path]}{path.suffix.lower()}", path.read_bytes())
-                if caption.is_file():
-                    _add(tar, f"{keys[path]}.txt", caption.read_bytes())
-                    captions += 1
-        counts[name] = len(group)
+                if path in captions:
+                    _add(tar, f"{keys[path]}.txt", captions[path].read_bytes())
     with atomic_write(out / "index.json") as temporary:
         temporary.write_text(json.dumps(counts, indent=1) + "\n")
-    return Packed(len(counts), len(files), captions)
+    (out / PLAN).unlink()
+    return Packed(len(counts), len(files), len(captions))
+
+
+def _begin(out: Path, groups: list[list[Path]], captions: dict[Path, Path], keys: dict[Path, str]) -> None:
+    """Write down what goes into which shard, or see that a run which was killed wrote down the same."""
+    digest = hashlib.sha256()
+    for path in (path for group in groups for path in (*group, None)):
+        files = [] if path is None else [path, *([captions[path]] if path in captions else [])]
+        facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        digest.update(repr((path and keys[path], facts)).encode("utf-8", "surrogateescape"))
+    plan = json.dumps({"sha256": digest.hexdigest()})
+    if any(out.glob("shard-*.tar")) and not ((out / PLAN).is_file() and (out / PLAN).read_text() == plan):
+        raise ValueError(f"{out} holds shards already, of other files or another size: give another --out")
+    with atomic_write(out / PLAN) as temporary:
+        temporary.write_text(plan)
 
 
 def _keys(paths: Sequence[Path]) -> list[str]:
@@ -90,6 +113,19 @@ def _groups(files: list[Path], size: int) -> Iterator[list[Path]]:
         group.append(path)
         used += path.stat().st_size
     yield group
+
+
+def _equal_groups(files: list[Path], count: int) -> Iterator[list[Path]]:
+    """``count`` groups of neighbours of about as many bytes. Raises ``ValueError`` for fewer files."""
+    if len(files) < count:
+        raise ValueError(f"{len(files)} files do not fill {count} shards: take fewer")
+    sizes = np.cumsum([path.stat().st_size for path in files])
+    start = 0
+    for number in range(count):
+        end = int(np.searchsorted(sizes, sizes[-1] * (number + 1) / count)) + 1
+        end = min(max(end, start + 1), len(files) - (count - 1 - number))
+        yield files[start:end]
+        start = end
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -13,10 +13,8 @@ from ..model.tokenizer import AToken
 from .config import HEAD_ALONE, TaskConfig, TrainConfig
 from .distributed import Ranks
 from .feeds import build_feed
-from .flops import training_flops
+from .flops import H100_PEAK, training_flops
 
-H100_PEAK = 989.4e12
-"""Dense bf16 operations a second of an H100 SXM, from its data sheet."""
 UTILISATION = 0.4
 VOXELS = 10_000
 """Tokens of an asset at 64 voxels a side, roughly (1,800 to 16,700 for furniture)."""

@@ -94,7 +94,7 @@ class Reconstruction(Task):
         real = (patches, packed.feats) if valid is None else (patches[valid], packed.feats[valid])
         terms = {"l1": l1(*real)}
         if self.loss.log_mse:
-            terms["log_mse"] = log_mse(patches, packed.feats, packed.lengths)
+            terms["log_mse"] = log_mse(patches, packed.feats, packed.lengths, valid)
         if kl is not None:
             terms["kl"] = kl.mean()
         if self.perceptual is not None and all(sample.modality == "image" for sample in batch.samples):

@@ -10,11 +10,8 @@ import torch
 
 from ..config import ModelConfig
 from ..model.tokenizer import AToken
-from ..objectives.total import weighted
-from .batch import Batch
 from .checkpoints import Checkpoints, Progress
 from .config import TrainConfig
-from .curriculum import Draw
 from .distributed import Ranks, accumulating, joined, spread
 from .feeds import ReadAhead, build_feed, step_batches
 from .graphs import Graphs
@@ -23,10 +20,12 @@ from .learner import Learner
 from .logbook import Logbook
 from .meter import Meter
 from .optimizer import Average, build_optimizers, rate, set_rates
+from .passes import passes
 from .pictures import Pictures
 from .signals import StopSignal
 from .start import finished, start_model
 from .tasks import build_tasks
+from .timing import with_steps
 from .workers import missed
 
 
@@ -39,8 +38,10 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", stop_after: int |
     an uninterrupted one does. Under ``torchrun`` this is one rank of many.
     """
     keep_freed_memory()
-    last = min(config.steps, stop_after or config.steps)
     with missed(), joined(device) as ranks, StopSignal() as stop, Logbook(out, config.log, ranks) as book:
+        with ranks.together():
+            config = with_steps(config, out, ranks)
+        last = config.steps if stop_after is None else min(config.steps, stop_after)
         return _run(config, out, last, ranks, stop, book)
 
 
@@ -48,22 +49,28 @@ def _run(config: TrainConfig, out: Path, last: int, ranks: Ranks, stop: StopSign
     if config.parallel.graphs and ranks.world > 1:
         raise ValueError(f"train config: graphs are for one rank, not {ranks.world}")
     torch.manual_seed(config.seed)
-    feeds = {task.task: build_feed(task, config.seed, ranks) for task in config.tasks}
-    model = start_model(config, next(iter(feeds.values()))).to(ranks.device)
-    learner = Learner(model, build_tasks(config, ranks.device, model.config)).to(ranks.device)
+    with ranks.together():
+        feeds = {task.task: build_feed(task, config.seed, ranks) for task in config.tasks}
+        model = start_model(config, next(iter(feeds.values()))).to(ranks.device)
+        learner = Learner(model, build_tasks(config, ranks.device, model.config)).to(ranks.device)
     parallel = spread(learner, config.parallel, ranks)
     parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     optimizers = build_optimizers(learner, config.optimizer, fused=model.device.type == "cuda" and ranks.world == 1)
     average = Average(learner, config.optimizer.ema)
     checkpoints = Checkpoints(out / "checkpoints", config.log.keep, ranks, model.config)
     progress = checkpoints.load(learner, average, optimizers) or Progress(cursors=[{}] * ranks.world)
+    with ranks.together():
+        book.rewind(progress.step or -1)  # what is shown before the first step comes again, too
     cursors = progress.cursors[ranks.rank] if len(progress.cursors) == ranks.world else progress.cursors[0]
-    feeds = {task.task: build_feed(task, config.seed, ranks, cursors.get(task.task)) for task in config.tasks}
+    with ranks.together():
+        feeds = {task.task: build_feed(task, config.seed, ranks, cursors.get(task.task)) for task in config.tasks}
     progress.cursors = [dict(cursors) for _ in range(ranks.world)]
     pictures = Pictures(config.log, learner, average, book)
     meter = Meter(model.config, ranks, config.parallel.autocast)
 
     pinned = model.device.type == "cuda"
+    if not progress.step:
+        pictures.show(0)
     graphs = Graphs(learner, config.loss, config.parallel.autocast) if config.parallel.graphs and pinned else None
     with ReadAhead(step_batches(config, feeds, progress.step, last, pinned)) as steps:
         for batches in steps:
@@ -73,7 +80,7 @@ def _run(config: TrainConfig, out: Path, last: int, ranks: Ranks, stop: StopSign
                 terms = graphs.step(draw.task, batch) if graphs and len(batches) == 1 else None
                 if terms is None:
                     with accumulating(parallel, last=batch is batches[-1][1]):
-                        terms = _passes(parallel, draw, batch, config, model.device.type)
+                        terms = passes(parallel, draw.task, draw.share, batch, config, model.device.type)
                 progress.cursors[ranks.rank][draw.task] = batch.cursor
                 meter.add(draw.task, terms, draw.share, batch)
 
@@ -89,16 +96,16 @@ def _run(config: TrainConfig, out: Path, last: int, ranks: Ranks, stop: StopSign
             progress.step += 1
 
             ended = progress.step == last or ranks.any(stop.wanted)
-            if progress.skipped > config.optimizer.most_skipped:
-                raise ValueError(
+            if progress.skipped > config.optimizer.most_skipped:  # all ranks see one norm
+                raise ranks.same(
                     f"{progress.skipped} steps had no finite gradient, the last of them step {progress.step}: "
                     "lower the learning rate and start again from an earlier checkpoint"
                 )
             if progress.step % config.log.every == 0 or ended:
                 book.record(progress.step, {"rate": share, "norm": norm, "skipped": progress.skipped, **meter.read()})
             if progress.step % config.log.checkpoint_every == 0 or ended:
+                pictures.show(progress.step)  # first: a continued run keeps the log up to its checkpoint
                 checkpoints.save(progress, learner, average, optimizers)
-                pictures.show(progress.step)
                 meter.restart()
             if ended:
                 break
@@ -109,17 +116,6 @@ def _run(config: TrainConfig, out: Path, last: int, ranks: Ranks, stop: StopSign
         state = {name: _whole(tensor) for name, tensor in model.state_dict().items()}
         ended_as = _with_learnt_logits(model.config, learner)
     return finished(ended_as, state, out / "model") if ranks.first else None
-
-
-def _passes(
-    parallel: torch.nn.Module, draw: Draw, batch: Batch, config: TrainConfig, device: str
-) -> dict[str, torch.Tensor]:
-    """Weighted terms of a batch, without their graph, and the gradients of their sum in the parameters."""
-    with torch.autocast(device, torch.bfloat16, enabled=config.parallel.autocast):
-        terms = weighted(parallel(draw.task, batch), config.loss)
-        total = torch.stack(list(terms.values())).sum() * draw.share
-        total.backward()
-    return {name: term.detach() for name, term in terms.items()}
 
 
 def _with_learnt_logits(config: ModelConfig, learner: Learner) -> ModelConfig:
