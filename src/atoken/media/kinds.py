@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from .animation import ANIMATION_SUFFIXES, is_animation
+from .signatures import ARCHIVES as ARCHIVES
 
 VIDEO_SUFFIXES = frozenset(
     (
@@ -42,8 +43,6 @@ VIDEO_SUFFIXES = frozenset(
         ".rm",
     )
 )
-ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!")
-"""First bytes of a zip, gz, 7z and rar file."""
 MESH_SUFFIXES = frozenset({".glb", ".gltf", ".obj", ".ply", ".stl", ".off", ".dae"})
 ASSET_SUFFIXES = MESH_SUFFIXES | {".npz"}
 """With assets as recipes/nano/furniture.py packs them (media/packed.py)."""
