@@ -44,8 +44,13 @@ VIDEO_SUFFIXES = frozenset(
     )
 )
 MESH_SUFFIXES = frozenset({".glb", ".gltf", ".obj", ".ply", ".stl", ".off", ".dae"})
-ASSET_SUFFIXES = MESH_SUFFIXES | {".npz"}
+SPLAT_SUFFIXES = frozenset({".splat", ".spz", ".sog"})
+ASSET_SUFFIXES = MESH_SUFFIXES | SPLAT_SUFFIXES | {".npz"}
 """With assets as recipes/nano/furniture.py packs them (media/packed.py)."""
+UNREAD_SUFFIXES = frozenset({".ksplat", ".usdz", ".lcc"})
+"""3D files that are refused with the remedy (render/files.py)."""
+ASSET_TABLES = ("transforms.json", "meta.json")
+"""Lists of files that make one asset together: posed views, and an unpacked SOG."""
 
 
 def modality_of(source: Any) -> str:
@@ -59,12 +64,12 @@ def modality_of(source: Any) -> str:
         return "video" if source.ndim == 4 else "image"
     if not isinstance(source, str | os.PathLike):
         return getattr(source, "modality", "image")
-    if Path(source).name == "transforms.json":
+    if Path(source).name in ASSET_TABLES:
         return "3d"
     suffix = Path(source).suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         return "video"
-    if suffix in ASSET_SUFFIXES:
+    if suffix in ASSET_SUFFIXES | UNREAD_SUFFIXES:
         return "3d"
     if suffix in ANIMATION_SUFFIXES and is_animation(source):
         return "video"

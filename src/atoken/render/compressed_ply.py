@@ -52,7 +52,8 @@ def unpacked(data: bytes, header: Header, name: object) -> Columns:
     found = tables(data, header, ("chunk", "vertex"), name)
     table, ranges = found["vertex"], found["chunk"]
     if rest is not None and rest.fields:
-        warnings.warn(f"{name}: colours are taken without the {len(rest.fields)} numbers of their directions", stacklevel=5)
+        count = len(rest.fields)
+        warnings.warn(f"{name}: colours are taken without the {count} numbers of their directions", stacklevel=5)
     of = np.arange(len(table)) // CHUNK
 
     def spread(shares: np.ndarray, keys: list[str]) -> np.ndarray:

@@ -121,7 +121,7 @@ class Gaussians:
         return self if self.transform is None else self.transformed(self.transform)
 
     def save(self, path: str | Path) -> None:
-        """Write a ``.ply``, ``.splat``, ``.spz`` or ``.sog`` in the asset's own frame, atomically (see ``render.files``).
+        """Write a ``.ply``, ``.splat``, ``.spz`` or ``.sog`` in the asset's own frame, atomically: ``render.files``.
 
         Raises ``ValueError`` for another suffix or numbers that are not finite, ``OSError`` where it cannot be written.
         """

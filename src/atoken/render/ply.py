@@ -150,8 +150,10 @@ def tables(data: bytes, header: Header, wanted: tuple[str, ...], name: object) -
             kind = np.dtype([(key, header.order + form) for key, form in element.fields.items()])
             there = max(0, len(data) - at) // max(1, kind.itemsize)
             if there < element.count and kind.itemsize:
-                raise ReadError(f"{name} is truncated: {element.count} of {element.name} were announced, {there} are there")
-            table = np.frombuffer(data, kind, element.count, at) if element.count and kind.itemsize else np.zeros(0, kind)
+                raise ReadError(f"{name} is truncated: {element.count} of {element.name} announced, {there} there")
+            table = (
+                np.frombuffer(data, kind, element.count, at) if element.count and kind.itemsize else np.zeros(0, kind)
+            )
             at += element.count * kind.itemsize
         if table is not None and element.name in wanted:
             found[element.name] = table

@@ -1,8 +1,8 @@
 """``.sog`` files (PlayCanvas, version 2): lossless WebP pictures with one pixel for each Gaussian, and ``meta.json``.
 
 Either zipped in one file, or ``meta.json`` with the pictures beside it. Places are 16 bits of the logarithm
-sign(x) ln(1 + |x|), quaternions the three smallest components of 8 bits, scales and colours indices of codebooks of 256,
-opacities bytes; the frame is that of the ``.ply``. Format: developer.playcanvas.com, "The SOG Format".
+sign(x) ln(1 + |x|), quaternions the three smallest components of 8 bits, scales and colours indices of codebooks of 256
+numbers, opacities bytes; the frame is that of the ``.ply``. Format: developer.playcanvas.com, "The SOG Format".
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from PIL import Image
 
 from ..core.errors import ReadError, reading
 from ..core.text import shortened
+from ..media.opener import open_picture
 from .gaussians import Gaussians
 from .table import (
     COLOUR,
@@ -123,7 +125,7 @@ def to_bytes(gaussians: Gaussians) -> bytes:
 
 
 def _codebook(values: np.ndarray, entries: int = 256, rounds: int = 8) -> tuple[np.ndarray, list[float]]:
-    """Indices uint8 like ``values`` [K, 3] into ascending numbers that stand for them: Lloyd's rounds from quantiles."""
+    """Indices uint8 like ``values`` [K, 3] into ascending numbers that stand for them, by Lloyd's algorithm."""
     flat = np.sort(values.ravel().astype(np.float64))
     book = np.unique(flat[np.linspace(0, len(flat) - 1, entries).round().astype(int)])
     book = np.unique(np.concatenate([book, np.linspace(flat[0], flat[-1], max(0, entries - len(book)))]))[:entries]
@@ -158,8 +160,6 @@ def _gaussians(load: Load, path: Path) -> Gaussians:
         return found
 
     if meta.get("shN"):
-        import warnings
-
         warnings.warn(f"{path}: colours are taken without their harmonics of directions (shN)", stacklevel=4)
     low, high = numbers("means", "mins", 3), numbers("means", "maxs", 3)
     steps = pixels("means", 0)[:, :3] | pixels("means", 1)[:, :3].astype(np.uint16) << 8
@@ -179,10 +179,9 @@ def _gaussians(load: Load, path: Path) -> Gaussians:
 
 def _pixels(data: bytes, count: int, name: str) -> np.ndarray:
     """The first ``count`` pixels of a picture, uint8 [count, 4]."""
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        area = image.width * image.height
-        if not count <= area <= 2 * count + SPARE:
-            raise ReadError(f"{name} is a picture of {area} pixels for {count} Gaussians; save it again")
+    with open_picture(data, name=name, max_pixels=2 * count + SPARE, formats=FORMATS) as image:
+        if image.width * image.height < count:
+            raise ReadError(f"{name} has {image.width * image.height} pixels for {count} Gaussians; save it again")
         return np.asarray(image.convert("RGBA")).reshape(-1, 4)[:count]
 
 

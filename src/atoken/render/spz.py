@@ -11,6 +11,8 @@ import gzip
 import struct
 import warnings
 import zlib
+from itertools import pairwise
+
 import numpy as np
 
 from ..core.errors import ReadError, reading
@@ -97,7 +99,7 @@ def _columns_of_gzip(data: bytes, name: object) -> dict[str, np.ndarray]:
     if len(body) < sum(sizes):
         raise ReadError(f"{name} is truncated: {count} Gaussians were announced; download it again")
     ends = np.cumsum([0, *sizes])
-    parts = [body[start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]
+    parts = [body[start:end] for start, end in pairwise(ends)]
     return _columns(parts, degree, bits, version, name)
 
 

@@ -47,7 +47,9 @@ def gaussians_of(columns: Columns, name: object) -> Gaussians:
         if key in OPACITY:
             values[key] = np.where(np.isinf(column), np.copysign(np.float32(OPAQUE_LOGIT), column), column)
         elif key in SCALE:
-            _refuse(column > MOST_LOG_SCALE, f"{name}: {key} is above {MOST_LOG_SCALE:g} (a logarithm)", "save it again")
+            _refuse(
+                column > MOST_LOG_SCALE, f"{name}: {key}, a logarithm, is above {MOST_LOG_SCALE:g}", "save it again"
+            )
             values[key] = np.maximum(column, FLAT_LOG_SCALE)
         else:
             _refuse(np.isinf(column), f"{name}: {key} is infinite", "train or save it again")
