@@ -103,6 +103,11 @@ def is_splat_file(path: Path) -> bool:
     return suffix in SPLAT_SUFFIXES or path.name == META or path.is_dir() or (suffix == ".ply" and is_splat(path))
 
 
+def is_unpacked_sog(path: Path) -> bool:
+    """Whether a file lists the pictures of a SOG."""
+    return path.name == META and bool(files_of_sog(path))
+
+
 def owned_files(path: Path) -> list[Path]:
     """The files that a ``transforms.json``, or the ``meta.json`` of a SOG, names, and that are no assets of their own.
 

@@ -29,8 +29,8 @@ REMEDIES = {
 def write_splats(gaussians: Gaussians, path: str | Path) -> None:
     """Write Gaussians in their asset's own frame, atomically: the suffix says how.
 
-    ``.compressed.ply`` is SuperSplat's. All but ``.ply`` round. Raises ``ValueError`` for another suffix or numbers that
-    are not finite, ``OSError`` where the file cannot be written.
+    ``.compressed.ply`` is SuperSplat's. All but ``.ply`` round. Raises ``ValueError`` for another suffix or for numbers
+    that are not finite, ``OSError`` where the file cannot be written.
     """
     path = Path(path)
     suffix = path.suffix.lower()
