@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from PIL import Image
 from atoken import write_image
 from atoken.media import mesh
 from atoken.media.mesh import read_asset
-from atoken.media.views import read_views, render_views
-from atoken.render.cameras import hammersley_sphere, orbit
+from atoken.media.views import render_views
+from atoken.render.cameras import orbit
 
 trimesh = pytest.importorskip("trimesh")
 FRONT = orbit(torch.tensor([[0.0, 0, 1]]), fov=40, size=64, distance=3)
@@ -207,55 +206,3 @@ def test_an_archive_is_named_as_one(tmp_path):
 def test_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_asset(tmp_path / "gone.glb")
-
-
-def test_posed_views_come_back(tmp_path):
-    box().export(tmp_path / "box.ply")
-    cameras = hammersley_sphere(4, size=64, distance=2)
-    views = render_views(read_asset(tmp_path / "box.ply"), cameras)
-    frames = []
-    for index in range(4):
-        write_image(tmp_path / f"{index}.png", views.colour[index])
-        depth = np.where(np.isfinite(views.depth[index]), views.depth[index], 0)
-        np.save(tmp_path / f"{index}_depth.npy", depth)
-        c2w = np.linalg.inv(cameras.w2c[index].double().numpy()) @ np.diag([1.0, -1, -1, 1])
-        frames.append(
-            {"file_path": f"{index}.png", "depth_path": f"{index}_depth.npy", "transform_matrix": c2w.tolist()}
-        )
-    (tmp_path / "transforms.json").write_text(json.dumps({"camera_angle_x": np.radians(40), "frames": frames}))
-    again = read_views(tmp_path, size=64)
-    torch.testing.assert_close(again.cameras.w2c, cameras.w2c, atol=1e-5, rtol=0)
-    torch.testing.assert_close(again.cameras.intrinsics, cameras.intrinsics, atol=1e-3, rtol=0)
-    np.testing.assert_array_equal(again.colour, views.colour)
-    np.testing.assert_allclose(again.depth, views.depth)
-
-
-def test_frames_without_their_pictures(tmp_path):
-    write_image(tmp_path / "a.png", np.zeros((16, 16, 3), np.uint8))
-    frame = {"file_path": "a.png", "transform_matrix": np.eye(4).tolist(), "camera_angle_x": 0.7}
-    for fault, key in ((frame, None), (frame, "file_path")):
-        left = {name: value for name, value in fault.items() if name != key}
-        (tmp_path / "transforms.json").write_text(json.dumps({"frames": [left]}))
-        write_image(tmp_path / "a_depth.png", np.zeros((16, 16, 3), np.uint8))
-        with pytest.raises(ValueError, match=r"transforms\.json: a frame lacks"):
-            read_views(tmp_path)
-
-
-def test_a_damaged_list_of_views(tmp_path):
-    (tmp_path / "transforms.json").write_text('{"frames": [{"file_path": "a.png"}]}')
-    with pytest.raises(ValueError, match="not a list of posed frames"):
-        read_views(tmp_path)
-    (tmp_path / "transforms.json").write_text('{"frames": []}')
-    with pytest.raises(ValueError, match="has no frames"):
-        read_views(tmp_path)
-
-
-@pytest.mark.parametrize("key", ["file_path", "depth_path"])
-def test_frames_name_nothing_outside_their_folder(tmp_path, key):
-    inside = tmp_path / "inside"
-    write_image(inside / "a.png", np.zeros((16, 16, 3), np.uint8))
-    write_image(tmp_path / "b.png", np.zeros((16, 16, 3), np.uint8))
-    frame = {"file_path": "a.png", "transform_matrix": np.eye(4).tolist(), "camera_angle_x": 0.7, key: "../b.png"}
-    (inside / "transforms.json").write_text(json.dumps({"frames": [frame]}))
-    with pytest.raises(ValueError, match=r"transforms\.json refers to '\.\./b\.png', outside its folder: refused"):
-        read_views(inside)

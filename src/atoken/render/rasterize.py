@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.forks import keep_children_working
 from . import blend
 from .cameras import Cameras
 from .gaussians import Gaussians
@@ -61,6 +62,7 @@ def render(
     that is installed.
     Raises ``ValueError`` for numbers that are not finite and for a backend that cannot be had.
     """
+    keep_children_working()
     backend = _choose(backend, gaussians.means.device)
     gaussians.check_finite()
     if backend == "gsplat":

@@ -22,8 +22,9 @@ from .ply import to_bytes
 from .rasterize import render
 
 FPS = 20
-GREY = 128
-"""sRGB level of the one background of 3D in pictures, clips and pages for people: both black and white show on it."""
+GREY = 119
+"""sRGB level of the one background of 3D in pictures, clips and pages for people: middle grey (18 % of the light of
+white), on which both black and white show."""
 BACKGROUND = (GREY / 255,) * 3
 PAGE_GREY = f"#{GREY:02x}{GREY:02x}{GREY:02x}"
 
