@@ -18,7 +18,7 @@ torch.set_num_threads(2)
 torch.manual_seed(0)
 one = torch.zeros(20000, 4)
 one[:, 0] = 1
-cloud = Gaussians(torch.rand(20000, 3) - 0.5, torch.full((20000, 3), -5.0), one, torch.ones(20000), torch.rand(20000, 3))
+cloud = Gaussians(torch.rand(20000, 3), torch.full((20000, 3), -5.0), one, torch.ones(20000), one[:, :3])
 before = render(cloud, turntable(1, size=64)).rgb
 child = os.fork()
 if child == 0:

@@ -57,5 +57,5 @@ def _read(file: IO[bytes], size: int, most: int, name: str) -> np.ndarray:
     if count * kind.itemsize > size:
         raise ReadError(f"{name} is truncated: {count} numbers of {kind} were announced")
     data = file.read(count * kind.itemsize)
-    array = np.frombuffer(data, kind, count) if count else np.zeros(0, kind)
+    array = np.frombuffer(bytearray(data), kind, count) if count else np.zeros(0, kind)
     return array.reshape(shape, order="F" if header["fortran_order"] else "C")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -253,11 +254,15 @@ def _squared(colour: np.ndarray, depth: np.ndarray, size: int) -> tuple[np.ndarr
 
 def _fitted(views: Views, extent: Extent, path: Path) -> Views:
     points = views.points().numpy()
-    if extent == ROBUST and (np.abs(points) > 0.5 + 1e-4).any(1).mean() <= STRAYS:
+    outside = float((np.abs(points) > 0.5 + 1e-4).any(1).mean())
+    if extent == ROBUST and outside <= STRAYS:
         return views
     centre, side = cube_of(points, np.ones(len(points)), extent, path, "seen points")
     if side <= 0:
         raise ReadError(f"{path}: all that the views see lies in one point, so there is no size to scale by")
+    if extent == ROBUST:
+        moved = f"so all of it is moved and scaled by 1/{side:.4g} to fit"
+        warnings.warn(f"{path}: {outside:.0%} of what is seen lies outside [-0.5, 0.5]^3, {moved}", stacklevel=3)
     w2c = views.cameras.w2c.double()
     middle = torch.from_numpy(centre)
     w2c[:, :3, 3] = (w2c[:, :3, :3] @ middle + w2c[:, :3, 3]) / side
