@@ -15,6 +15,9 @@ TAIL = 0.025
 MARGIN = 1.0
 """How far beyond the range of the rest something may lie and still belong to it, in longest sides of that range."""
 
+NEAR = 1.1
+"""Side of the cube beyond which nothing is drawn where something is left outside."""
+
 Extent = str | float
 """``ROBUST``, ``FULL``, or the side of a cube in the asset's own units."""
 
@@ -80,7 +83,18 @@ def fitted(asset: Asset, extent: Extent) -> Asset:
     move[:3, 3] = centre
     transform = (unit @ move).tolist() if asset.transform else move.tolist()
     vertices = ((asset.vertices - centre) / side).astype(np.float32)
-    return replace(asset, vertices=vertices, transform=tuple(map(tuple, transform)))
+    placed = replace(asset, vertices=vertices, transform=tuple(map(tuple, transform)))
+    return _inside(placed)
+
+
+def _inside(asset: Asset) -> Asset:
+    """Without the faces or points that lie wholly outside of the cube, which would only stand in the way."""
+    if asset.is_cloud:
+        kept = (np.abs(asset.vertices) <= NEAR / 2).all(1)
+        return replace(asset, vertices=asset.vertices[kept], colours=asset.colours[kept])
+    corners = asset.vertices[asset.faces]  # [F, 3, 3]
+    kept = ((corners.min(1) <= NEAR / 2) & (corners.max(1) >= -NEAR / 2)).all(1)
+    return replace(asset, faces=asset.faces[kept], face_material=asset.face_material[kept], uv=asset.uv[kept])
 
 
 def _middle(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from ..render.cameras import Cameras
-from ..render.gaussians import Gaussians
+from ..render.gaussians import TENSORS, Gaussians
 from ..render.rasterize import render
-from .extent import ROBUST, Extent, cube_of
+from .extent import NEAR, ROBUST, Extent, cube_of
 from .views import DEFAULT, Views
 
 SOLID = 0.5
@@ -36,7 +38,12 @@ def splat_views(
         raise ValueError(f"{name}: all visible Gaussians lie in one point, so there is no size to scale by")
     out = torch.eye(4, dtype=torch.float64)
     out[:3, :3], out[:3, 3] = out[:3, :3] * side, torch.from_numpy(centre)
-    pictures = render(gaussians.transformed(torch.linalg.inv(out)), cameras)
+    placed = gaussians.transformed(torch.linalg.inv(out))
+    near = (placed.means.abs() <= NEAR / 2).all(1)  # what is left outside would only stand in the way
+    if not bool(near.any()):
+        raise ValueError(f"{name}: no Gaussian lies in the cube of side {side:.4g}: give a larger extent")
+    placed = replace(placed, **{name: getattr(placed, name)[near] for name in TENSORS})
+    pictures = render(placed, cameras)
     covered = pictures.alpha[:, 0] >= SOLID
     if not bool(covered.any()):
         raise ValueError(f"{name}: all of it is transparent, no view has a pixel that is half covered")
