@@ -67,7 +67,7 @@ def write_comparison(target: Path, views: Views | PackedAsset, gaussians: Gaussi
 
 def on_grey(views: Views | PackedAsset) -> np.ndarray:
     """The views on the background for people, uint8 [V, H, W, 3]; a packed asset's black is taken for nothing."""
-    mask = views.mask if isinstance(views, Views) else (views.colour > 0).any(-1)
+    mask: np.ndarray = views.mask if isinstance(views, Views) else np.any(views.colour > 0, axis=-1)
     return np.where(mask[..., None], views.colour, np.uint8(GREY))
 
 
