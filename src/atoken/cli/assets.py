@@ -20,7 +20,7 @@ from ..model.tokenizer import AToken
 from ..render.cameras import hammersley_sphere
 from ..render.gaussians import Gaussians
 from ..render.rasterize import render
-from ..render.show import BACKGROUND, FPS, GREY, contact_sheet, side_by_side, turntable_frames, write_viewer
+from ..render.show import BACKGROUND, FPS, contact_sheet, on_grey, side_by_side, turntable_frames, write_viewer
 from .options import MOVIE_SUFFIXES
 from .paths import Source
 
@@ -56,19 +56,14 @@ def write_comparison(target: Path, views: Views | PackedAsset, gaussians: Gaussi
     Both are on grey. The PSNR in dB over all views, on black, is returned.
     """
     renders = render(gaussians, views.cameras)
-    pictures, own = renders.over(BACKGROUND).to_uint8(), on_grey(views)
+    mask = views.mask if isinstance(views, Views) else None
+    pictures, own = renders.over(BACKGROUND).to_uint8(), on_grey(views.colour, mask)
     if target.suffix.lower() in MOVIE_SUFFIXES:
         write_video(target, Clip(np.concatenate([own, pictures], 2), fps=1))
     else:
         shown = np.linspace(0, len(pictures) - 1, min(COMPARED, len(pictures))).round().astype(int)
         write_image(target, side_by_side(own[shown], pictures[shown]))
     return psnr(renders.to_uint8(), views.colour)
-
-
-def on_grey(views: Views | PackedAsset) -> np.ndarray:
-    """The views on the background for people, uint8 [V, H, W, 3]; a packed asset's black is taken for nothing."""
-    mask: np.ndarray = views.mask if isinstance(views, Views) else np.any(views.colour > 0, axis=-1)
-    return np.where(mask[..., None], views.colour, np.uint8(GREY))
 
 
 def without_owned(sources: Sequence[Source], inputs: Sequence[str]) -> list[Source]:

@@ -50,6 +50,12 @@ def animation(frames: np.ndarray, fps: int = FPS) -> bytes:
     return stream.getvalue()
 
 
+def on_grey(pictures: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """Pictures uint8 [V, H, W, 3] on black with grey where ``mask`` [V, H, W] is false, or where they are black."""
+    there = np.asarray(np.any(pictures > 0, axis=-1)) if mask is None else mask
+    return np.where(there[..., None], pictures, np.uint8(GREY))
+
+
 def contact_sheet(pictures: np.ndarray, columns: int | None = None, gap: int = 4) -> np.ndarray:
     """Pictures uint8 [V, H, W, 3] in rows on grey, about as many rows as columns: uint8 HWC."""
     count, height, width, _ = pictures.shape
