@@ -113,6 +113,7 @@ def test_distortion_is_undone(tmp_path):
         ({"camera_angle_x": 10**400}, ["camera_angle_x"]),
         ({"camera_angle_x": "1"}, ["camera_angle_x"]),
         ({"fl_x": -3}, ["fl_x", "-3"]),
+        ({"fl_x": 1e-300, "k1": 0.1}, ["fl_x", "1e-300"]),
         ({"fl_x": FOCAL, "k4": 0.1}, ["k4"]),
         ({"fl_x": FOCAL, "camera_model": "OPENCV_FISHEYE"}, ["camera_model", "OPENCV_FISHEYE"]),
         ({"fl_x": FOCAL, "w": 64, "h": 48}, ["64 x 48"]),
@@ -128,7 +129,7 @@ def test_intrinsics_that_cannot_be(tmp_path, top, named):
 @pytest.mark.parametrize(
     "pose",
     [np.zeros((4, 4)).tolist(), [[1, 0], [0, 1]], "x", [[float("nan")] * 4] * 4, [[10**400] * 4] * 4, None,
-     np.diag([1, 1, -1, 1]).tolist()],
+     np.diag([1, 1, -1, 1]).tolist(), [*BACK[:3], [0, 0, 0, 2]]],
 )  # fmt: skip
 def test_poses_that_are_none(tmp_path, pose):
     with refused("transforms.json", "transform_matrix", error=ReadError):
@@ -225,6 +226,16 @@ def test_limits_hold_for_pictures_and_depths(tmp_path):
     (folder / "transforms.json").write_text(json.dumps(table))
     with refused("transforms.json", len(table["frames"]), error=ReadError):
         read_views(folder, size=SIDE)
+
+
+def test_depths_and_cameras_out_of_this_world(tmp_path):
+    folder = wall(tmp_path, {"fl_x": FOCAL})
+    np.save(folder / "a_depth.npy", np.full((SIDE, SIDE), 1e38, np.float32))
+    with refused("transforms.json", "depth", error=ReadError):
+        read_views(folder, size=SIDE)
+    far = [[1.0, 0, 0, 1e38], *BACK[1:]]
+    with refused("transforms.json", "transform_matrix", error=ReadError):
+        read_views(wall(tmp_path, {"fl_x": FOCAL}, {"transform_matrix": far}), size=SIDE)
 
 
 def test_eight_bit_depths_of_four_channels():

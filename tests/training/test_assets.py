@@ -208,7 +208,7 @@ def test_what_is_no_packed_asset_is_one_sentence(tmp_path):
         voxels8=np.array([[0, 0, 9]]),
         patch8=np.array([[0, 0, 0]]),
     )
-    for name, words in (("other", "is not packed 3D"), ("text", "is not packed 3D"), ("outside", "outside its grid")):
+    for name, words in (("other", "views"), ("text", "text.npz"), ("outside", "voxels8")):
         with pytest.raises(ValueError, match=words):
             AToken(replace(PRESETS["tiny"], gaussians=HEAD)).encode(tmp_path / f"{name}.npz")
     with pytest.raises(FileNotFoundError):

@@ -31,6 +31,9 @@ UNREAD = ("k4", "k5", "k6", "is_fisheye", "rolling_shutter")
 """Of other cameras: refused unless zero."""
 STRAYS = 0.01
 """Share of seen points outside the cube [-0.5, 0.5]^3 up to which the frame of the file is kept."""
+LAST_ROW = [0, 0, 0, 1]
+FARTHEST = 1e9
+"""World units of a camera from the origin, and of a depth."""
 MOST_ANGLE = 175.0
 """Field of view in degrees."""
 
@@ -108,6 +111,8 @@ def read_views(
         lenses.append([[lens.fx * factor, 0, lens.cx * factor], [0, lens.fy * factor, lens.cy * factor], [0, 0, 1.0]])
         pictures.append(_squared(colour, depth, size))
     colour, depth = (np.stack(parts) for parts in zip(*pictures, strict=True))
+    if depth[np.isfinite(depth)].max(initial=0) > FARTHEST:
+        raise ReadError(f"{path}: a depth is beyond {FARTHEST:g} world units: is its unit right?")
     if not np.isfinite(depth).any():
         raise ReadError(f"{path}: no view has a depth anywhere, so there is nothing to see")
     cameras = Cameras(torch.tensor(np.array(w2c)).float(), torch.tensor(lenses), (size, size))
@@ -153,10 +158,14 @@ def _w2c(frame: Frame, index: int, path: Path) -> np.ndarray:
         pose = np.array(frame.get("transform_matrix"), np.float64)
         if pose.shape == (3, 4):
             pose = np.concatenate([pose, [[0, 0, 0, 1]]])
-        if pose.shape != (4, 4) or not np.isfinite(pose).all():
+        if pose.shape != (4, 4) or not np.isfinite(pose).all() or np.abs(pose).max() > FARTHEST:
             raise ReadError(f"{path}: transform_matrix of frame {index} must be 4 x 4 finite numbers")
         turn = pose[:3, :3]
-        if not np.allclose(turn @ turn.T, np.eye(3), atol=1e-2) or np.linalg.det(turn) < 0:
+        if (
+            not np.allclose(turn @ turn.T, np.eye(3), atol=1e-2)
+            or np.linalg.det(turn) < 0
+            or pose[3].tolist() != LAST_ROW
+        ):
             raise ReadError(f"{path}: transform_matrix of frame {index} is no rotation with a shift, as cameras have")
         return np.asarray(np.linalg.inv(pose @ np.diag([1.0, -1.0, -1.0, 1.0])))  # OpenGL's axes to OpenCV's
 
@@ -180,8 +189,9 @@ def _lens(frame: Frame, size: tuple[int, int], path: Path) -> Lens:
             if not 0 < angle <= math.radians(MOST_ANGLE):
                 raise ReadError(f"{path}: camera_angle_{axis} is {angle:g} radians: give 0 to {MOST_ANGLE:g} degrees")
             pixels = length / 2 / math.tan(angle / 2) / scale[axis]
-        if pixels is not None and not 0 < pixels < 1e9:
-            raise ReadError(f"{path}: fl_{axis} is {pixels:g}: give a positive number of pixels")
+        widest = length / 2 / math.tan(math.radians(MOST_ANGLE) / 2) / scale[axis]
+        if pixels is not None and not widest * 0.999 <= pixels < 1e9:
+            raise ReadError(f"{path}: fl_{axis} is {pixels:g} pixels: of no camera of up to {MOST_ANGLE:g} degrees")
         if pixels is not None:
             focal[axis] = pixels * scale[axis]
     if not focal:
@@ -254,6 +264,8 @@ def _squared(colour: np.ndarray, depth: np.ndarray, size: int) -> tuple[np.ndarr
 
 def _fitted(views: Views, extent: Extent, path: Path) -> Views:
     points = views.points().numpy()
+    if not np.isfinite(points).all():
+        raise ReadError(f"{path}: cameras and depths lead to points beyond all numbers: are their units right?")
     outside = float((np.abs(points) > 0.5 + 1e-4).any(1).mean())
     if extent == ROBUST and outside <= STRAYS:
         return views
