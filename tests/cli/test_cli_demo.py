@@ -20,6 +20,7 @@ from atoken.media.patchify import image_to_patches, to_pixels
 from atoken.render.gaussians import SH_C0
 from atoken.render.ply import to_bytes
 from atoken.render.rasterize import render
+from atoken.render.show import BACKGROUND, GREY
 from refusals import check_names
 
 
@@ -177,6 +178,8 @@ def test_the_overview_has_a_frame_with_the_tokens_of_its_time_and_a_solid_in_the
     voxel = torch.arange(len(gaussians)) // head.per_voxel
     painted = replace(gaussians, sh=(torch.from_numpy(paint).float()[voxel] / 255 - 0.5) / SH_C0)
     view = done.asset.held_out_cameras[:1]
-    assert np.array_equal(column.draw(paint), render(painted, view).to_uint8()[0])
-    assert np.array_equal(column.returned, render(gaussians, view).to_uint8())
-    assert np.array_equal(column.original, done.asset.held_out[0])
+    assert np.array_equal(column.draw(paint), render(painted, view, background=BACKGROUND).to_uint8()[0])
+    assert np.array_equal(column.returned, render(gaussians, view, background=BACKGROUND).to_uint8())
+    there = done.asset.held_out[0].any(-1)
+    assert np.array_equal(column.original[there], done.asset.held_out[0][there])
+    assert (column.original[~there] == GREY).all()

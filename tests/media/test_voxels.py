@@ -13,6 +13,7 @@ from atoken.media.mesh import read_asset
 from atoken.media.views import Views, render_views
 from atoken.media.voxels import occupied_voxels, patches_of, views_to_patches
 from atoken.render.cameras import hammersley_sphere, orbit
+from refusals import refused
 
 trimesh = pytest.importorskip("trimesh")
 
@@ -76,10 +77,10 @@ def test_visible_minds_what_stands_between():
 
 def test_nothing_in_the_cube_and_an_unknown_choice_are_refused():
     views = two_plates()
-    with pytest.raises(ValueError, match="choice"):
+    with refused("choice", "best", "visible"):
         occupied_voxels(replace(views, choice="best"))
     views.depth[:] = np.inf
-    with pytest.raises(ValueError, match="nothing"):
+    with refused("nothing", "cube"):
         occupied_voxels(views)
 
 

@@ -1,4 +1,4 @@
-"""Splat files: inverses, an independent reader, and files that are none."""
+"""Splat files as .ply: inverses, an independent reader, other writers' kinds, and files that are none."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import torch
 import trimesh
 
 from atoken import Gaussians
+from atoken.core.errors import ReadError
 from atoken.render.gaussians import TENSORS, multiply_quaternions, rotation_matrices, rotation_to_quaternion
 from atoken.render.ply import PROPERTIES, is_splat
+from refusals import refused
 
 
 def foreign_read(path: Path) -> np.ndarray:
@@ -86,7 +88,8 @@ def test_files_of_other_writers(cloud, tmp_path, text):
     for name in PROPERTIES:
         table[name] = ours[name]
     foreign_write(tmp_path / "b.ply", table, text)
-    loaded = Gaussians.load(tmp_path / "b.ply")
+    with pytest.warns(UserWarning, match="extra"):
+        loaded = Gaussians.load(tmp_path / "b.ply")
     torch.testing.assert_close(loaded.means, gaussians.means)
     torch.testing.assert_close(loaded.rotations, gaussians.rotations)
 
@@ -98,7 +101,7 @@ def test_directional_colours_are_announced(cloud, tmp_path):
     for name in PROPERTIES:
         table[name] = ours[name]
     foreign_write(tmp_path / "b.ply", table)
-    with pytest.warns(UserWarning, match="without the 2 numbers of their directions"):
+    with pytest.warns(UserWarning, match=r"b\.ply.* 2 .*directions"):
         assert same(Gaussians.load(tmp_path / "b.ply"), cloud(5))
 
 
@@ -129,30 +132,29 @@ def none_in_it(path, cloud):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (lambda path, cloud: path.write_bytes(b""), "is empty"),
-        (lambda path, cloud: path.write_bytes(b"solid cube"), "is no PLY file"),
-        (lambda path, cloud: path.write_bytes(b"ply\nformat binary_little_endian 1.0\nend_header\n"), "damaged header"),
-        (mesh, "is no splat: it has no f_dc_0"),
-        (compressed, "is a compressed splat: save it uncompressed"),
-        (cut, "is truncated: 10 Gaussians were announced, 8 are there"),
-        (nan, "1 of 10 Gaussians have NaN or infinite rotations"),
-        (none_in_it, "there are no Gaussians"),
+        (lambda path, cloud: path.write_bytes(b""), ["empty"]),
+        (lambda path, cloud: path.write_bytes(b"solid cube"), ["no PLY"]),
+        (lambda path, cloud: path.write_bytes(b"ply\nformat binary_little_endian 1.0\nend_header\n"), ["header"]),
+        (mesh, ["f_dc_0"]),
+        (compressed, ["compressed"]),
+        (cut, ["10", "8"]),
+        (nan, ["rot_3", "NaN", "1 of 10"]),
+        (none_in_it, ["no Gaussians"]),
     ],
 )
 def test_files_that_are_no_splats(cloud, tmp_path, fault, words):
     path = tmp_path / "bad.ply"
     fault(path, cloud)
-    with pytest.raises(ValueError, match=words) as error:
+    with refused(path, *words, error=ReadError):
         Gaussians.load(path)
-    assert str(path) in str(error.value)
 
 
 def test_what_is_not_written(cloud, tmp_path):
     gaussians = cloud(5)
-    with pytest.raises(ValueError, match=r"written as \.ply"):
+    with refused("a.glb", ".ply", ".spz"):
         gaussians.save(tmp_path / "a.glb")
     gaussians.means[2, 1] = float("nan")
-    with pytest.raises(ValueError, match="1 of 5 Gaussians have NaN or infinite means"):
+    with refused("1 of 5", "NaN", "means"):
         gaussians.save(tmp_path / "a.ply")
     assert not list(tmp_path.iterdir())
 
@@ -180,12 +182,13 @@ def test_moving_into_the_frame_of_the_asset(cloud, tmp_path):
     [
         torch.diag(torch.tensor([1.0, 1, 2, 1])),
         torch.diag(torch.tensor([1.0, 1, -1, 1])),
+        torch.diag(torch.tensor([3e-5, 6e-5, 3e-5, 1])),  # small numbers are compared to each other, not to 1
         torch.zeros(4, 4),
         torch.eye(3),
     ],
 )
 def test_other_matrices_are_refused(cloud, matrix):
-    with pytest.raises(ValueError, match="matrix"):
+    with refused("matrix"):
         cloud(5).transformed(matrix)
 
 
@@ -209,5 +212,5 @@ def test_opacities_and_colours_have_inverses(cloud):
 
 def test_shapes_that_do_not_fit(cloud):
     gaussians = cloud(4)
-    with pytest.raises(ValueError, match=r"need rotations \[4, 4\], not \[4, 3\]"):
+    with refused("rotations", [4, 4], [4, 3]):
         Gaussians(gaussians.means, gaussians.log_scales, gaussians.means, gaussians.logits, gaussians.sh)

@@ -112,6 +112,8 @@ def encode(
     view_size: options.ViewSize = 256,
     fov: options.Fov = 40.0,
     patches: options.Patches = "visible",
+    extent: options.Extent = "robust",
+    light: options.Light = None,
     latents: options.Latents = "float16",
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -122,7 +124,7 @@ def encode(
     resampling = Resampling(fps, options.parse_size(size), start, end, allow_partial)
     settings = Settings(
         *(model, out, device, dtype, token_budget, overwrite, kind, max_pixels, background, resampling),
-        views=ViewOptions(views, view_size, fov, patches),
+        views=ViewOptions(views, view_size, fov, patches, options.parse_extent(extent), light),
         latents=latents,
         max_side=max_side,
     )
@@ -178,6 +180,8 @@ def reconstruct(
     view_size: options.ViewSize = 256,
     fov: options.Fov = 40.0,
     patches: options.Patches = "visible",
+    extent: options.Extent = "robust",
+    light: options.Light = None,
     keep_audio: options.KeepAudio = False,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -190,7 +194,7 @@ def reconstruct(
     resampling = Resampling(fps, options.parse_size(size), start, end, allow_partial)
     settings = Settings(
         *(model, out, device, dtype, token_budget, overwrite, kind, max_pixels, background, resampling),
-        views=ViewOptions(views, view_size, fov, patches),
+        views=ViewOptions(views, view_size, fov, patches, options.parse_extent(extent), light),
         image_format=image_format,
         video_format=video_format,
         lossless=lossless,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ..codec.assets import owned_files
 from ..evaluation.psnr import psnr
 from ..media.frames import Clip
 from ..media.image import write_image
@@ -17,12 +20,13 @@ from ..model.tokenizer import AToken
 from ..render.cameras import hammersley_sphere
 from ..render.gaussians import Gaussians
 from ..render.rasterize import render
-from ..render.show import FPS, contact_sheet, side_by_side, turntable_frames, write_viewer
+from ..render.show import BACKGROUND, FPS, contact_sheet, on_grey, side_by_side, turntable_frames, write_viewer
 from .options import MOVIE_SUFFIXES
+from .paths import Source
 
 SHEET = ".views.png"
 """What takes the place of the suffix for the pictures beside a splat file."""
-SPLAT_SUFFIX, PAGE_SUFFIX = ".ply", ".html"
+PAGE_SUFFIX = ".html"
 COMPARED = 8
 """Views that a comparison shows."""
 
@@ -41,20 +45,32 @@ def write_gaussians(target: Path, gaussians: Gaussians) -> None:
     elif suffix == PAGE_SUFFIX:
         write_viewer(target, gaussians, title=target.stem)
     else:
-        gaussians.save(target)
-        pictures = render(gaussians, hammersley_sphere(8), background=(1.0, 1.0, 1.0)).to_uint8()
+        pictures = render(gaussians, hammersley_sphere(8), background=BACKGROUND).to_uint8()
         write_image(target.with_suffix(SHEET), contact_sheet(pictures, 4))
+        gaussians.save(target)  # last, as the command takes it for the sign that all is there
 
 
 def write_comparison(target: Path, views: Views | PackedAsset, gaussians: Gaussians) -> float:
     """Write views of the asset, each beside that of its Gaussians, as a sheet, or one after another as a video.
 
-    The PSNR in dB over all views is returned.
+    Both are on grey. The PSNR in dB over all views, on black, is returned.
     """
-    pictures = render(gaussians, views.cameras).to_uint8()
+    renders = render(gaussians, views.cameras)
+    mask = views.mask if isinstance(views, Views) else None
+    pictures, own = renders.over(BACKGROUND).to_uint8(), on_grey(views.colour, mask)
     if target.suffix.lower() in MOVIE_SUFFIXES:
-        write_video(target, Clip(np.concatenate([views.colour, pictures], 2), fps=1))
-        return psnr(pictures, views.colour)
-    shown = np.linspace(0, len(pictures) - 1, min(COMPARED, len(pictures))).round().astype(int)
-    write_image(target, side_by_side(views.colour[shown], pictures[shown]))
-    return psnr(pictures, views.colour)
+        write_video(target, Clip(np.concatenate([own, pictures], 2), fps=1))
+    else:
+        shown = np.linspace(0, len(pictures) - 1, min(COMPARED, len(pictures))).round().astype(int)
+        write_image(target, side_by_side(own[shown], pictures[shown]))
+    return psnr(renders.to_uint8(), views.colour)
+
+
+def without_owned(sources: Sequence[Source], inputs: Sequence[str]) -> list[Source]:
+    """The sources but pictures and depths of posed views, and pictures of a SOG, whose list is a source, too.
+
+    Those that ``inputs`` name themselves stay.
+    """
+    owned = {os.path.realpath(file) for source in sources for file in owned_files(source.path)}
+    owned -= {os.path.realpath(text) for text in inputs}
+    return [source for source in sources if os.path.realpath(source.path) not in owned]

@@ -54,8 +54,8 @@ Out = Annotated[
         metavar="DIR|FILE",
         show_default="the current folder",
         help="Folder for the results; for a single input it may be the name of the result itself. Results that would "
-        "share a name keep that of their source: a.png.atok and a.webp.atok. Decoded 3D is a .ply, or a page "
-        "to turn it in where the name ends in .html, or a turntable where it ends in .mp4.",
+        "share a name keep that of their source: a.png.atok and a.webp.atok. Decoded 3D is a .ply, or by "
+        "the name's ending a .splat, .spz or .sog, an .html page to turn it in, or a turntable (.mp4).",
     ),
 ]
 Format = Annotated[
@@ -91,6 +91,21 @@ Patches = Annotated[
     typer.Option(
         metavar="visible|nearest",
         help="3D: the patch of a voxel is that of the nearest view that sees it, or just of the nearest.",
+    ),
+]
+Extent = Annotated[
+    str,
+    typer.Option(
+        metavar="robust|full|SIDE",
+        help="3D: what becomes tokens: all but strays far off, everything, or a cube of this side in the file's units.",
+    ),
+]
+Light = Annotated[
+    str | None,
+    typer.Option(
+        metavar="none|head|studio",
+        show_default="studio for meshes without colours, else none",
+        help="3D: soft light on the surface of meshes.",
     ),
 ]
 KeepAudio = Annotated[
@@ -159,6 +174,14 @@ def parse_size(value: str | None) -> int | tuple[int, int] | None:
     if len(numbers) > 2 or min(numbers) < 1:
         raise ValueError(f"--size is {value!r}: give the shorter side, such as 256, or width x height, such as 320x240")
     return numbers[0] if len(numbers) == 1 else (numbers[1], numbers[0])
+
+
+def parse_extent(value: str) -> str | float:
+    """A side as a number; any other text as it is, for ``ViewOptions`` to check."""
+    try:
+        return float(value)
+    except ValueError:
+        return value
 
 
 def parse_dtype(value: str) -> torch.dtype:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..atok import read_modality
 from ..codec import TOKEN_BUDGET
-from ..codec.assets import read_any
+from ..codec.assets import is_unpacked_sog, read_any
 from ..codec.videos import frame_count
 from ..config import KINDS, PATCH
 from ..evaluation.psnr import psnr
@@ -26,12 +26,13 @@ from ..media.packed import PackedAsset
 from ..media.video import Video, open_video
 from ..media.views import DEFAULT, ViewOptions, Views
 from ..model.tokenizer import AToken
+from ..render.files import SPLAT_SUFFIXES as SPLATS_WRITTEN
 from ..render.gaussians import Gaussians
 from ..token_file import TokenFile, open_tokens
 from ..tokens import Tokens
 from ..weights.load import list_models, load
 from . import forecast, options, paths, videos
-from .assets import PAGE_SUFFIX, SPLAT_SUFFIX, count_voxels, write_comparison, write_gaussians
+from .assets import PAGE_SUFFIX, count_voxels, without_owned, write_comparison, write_gaussians
 from .batches import Task, process
 from .options import MOVIE_SUFFIXES
 from .record import Record
@@ -41,7 +42,7 @@ TOKEN_SUFFIXES = frozenset({".atok"})
 VIEWS_FILE = "transforms.json"
 PICTURE_SUFFIXES = WRITABLE_SUFFIXES
 """Pictures that are written."""
-SOLID_SUFFIXES = MOVIE_SUFFIXES | {SPLAT_SUFFIX, PAGE_SUFFIX}
+SOLID_SUFFIXES = MOVIE_SUFFIXES | SPLATS_WRITTEN | {PAGE_SUFFIX}
 """What Gaussians are written as."""
 KNOWN_SUFFIXES = TOKEN_SUFFIXES | IMAGE_SUFFIXES | VIDEO_SUFFIXES | SOLID_SUFFIXES | ASSET_SUFFIXES
 RECONSTRUCTED = ".reconstructed"
@@ -240,7 +241,7 @@ class Encode(Command):
     def wants(cls, path: Path) -> bool:
         """Whether a file in a folder is an input."""
         known = IMAGE_SUFFIXES | VIDEO_SUFFIXES | ASSET_SUFFIXES
-        return path.suffix.lower() in known or path.name == VIEWS_FILE
+        return path.suffix.lower() in known or path.name == VIEWS_FILE or is_unpacked_sog(path)
 
     @classmethod
     def ending(cls, path: Path, settings: Settings) -> str:
@@ -314,7 +315,10 @@ class Encode(Command):
 
     def read(self, path: Path) -> np.ndarray | Views | PackedAsset:
         """The picture, uint8 HWC, or the views of a 3D asset."""
-        return read_any(path, self.settings.views) if modality_of(path) == "3d" else self.settings.read_picture(path)
+        if modality_of(path) == "3d":
+            most = self.settings.max_pixels or DEFAULT_MAX_PIXELS
+            return read_any(path, self.settings.views, max_pixels=most)
+        return self.settings.read_picture(path)
 
     def count(self, item: np.ndarray | Views | PackedAsset) -> int:
         """Patches of the picture, or voxels of the asset."""
@@ -495,6 +499,7 @@ def run(command: type[Command], inputs: Sequence[str], settings: Settings) -> No
     report = Report()
     left_out: Counter[str] = Counter()
     sources, report.failures = paths.expand(inputs, command.wants, command.what, left_out)
+    sources = without_owned(sources, inputs)
     if not sources:
         raise ValueError("; ".join(report.failures))
     _check_options(settings, {modality_of(source.path) for source in sources})
@@ -527,6 +532,6 @@ def _check_options(settings: Settings, modalities: set[str]) -> None:
     if (settings.resampling != NOTHING or settings.keep_audio) and "video" not in modalities:
         raise ValueError("--fps, --size, --start, --end, --allow-partial and --keep-audio are for videos: none is here")
     if settings.views != DEFAULT and "3d" not in modalities:
-        raise ValueError("--views, --view-size, --fov and --patches are for 3D files: none is here")
+        raise ValueError("--views, --view-size, --fov, --patches, --extent and --light are for 3D files: none is here")
     if settings.max_side is not None and "image" not in modalities:
         raise ValueError("--max-side is for pictures: none is here (--size is for videos)")

@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from ..media.image import DEFAULT_MAX_PIXELS
+from ..media.kinds import SPLAT_SUFFIXES
+from ..media.light import NONE
 from ..media.packed import PACKED_SUFFIX, PackedAsset, read_packed, to_patches
+from ..media.posed import VIEWS_FILE, read_views
+from ..media.posed import files_of as files_of_views
 from ..media.views import DEFAULT, ViewOptions, Views
 from ..media.voxels import RESOLUTION
+from ..render.files import refuse_unread
 from ..render.gaussians import Gaussians
 from ..render.ply import is_splat
+from ..render.sog import META
+from ..render.sog import files_of as files_of_sog
 from ..tokens import Packed, Tokens
 from .quantize import quantize
 
@@ -51,15 +59,17 @@ def embed(model: AToken, assets: Sequence[Any], options: EncodeOptions) -> list[
     return [vector.cpu() for vector in pooled if vector is not None]
 
 
-def read_any(source: Any, options: ViewOptions = DEFAULT) -> Views | PackedAsset:
+def read_any(
+    source: Any, options: ViewOptions = DEFAULT, *, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> Views | PackedAsset:
     """Views of a 3D source: a mesh, point or splat file, a folder or file of posed RGB-D views, or what they hold.
 
     A packed asset stays one. Posed views have their own number and fields of view, and a packed asset its patches:
-    ``ValueError`` where ``options`` ask for others.
+    ``ValueError`` where ``options`` ask for others. ``max_pixels`` bounds each posed picture and depth.
     """
     from ..media.mesh import Asset, read_asset
     from ..media.splats import splat_views
-    from ..media.views import read_views, render_views
+    from ..media.views import render_views
 
     if isinstance(source, Views | PackedAsset):
         return source
@@ -70,20 +80,47 @@ def read_any(source: Any, options: ViewOptions = DEFAULT) -> Views | PackedAsset
     if not isinstance(source, str | os.PathLike):
         raise ValueError(f"a 3D source is a path, an Asset, Gaussians or Views, not a {type(source).__name__}")
     path = Path(source)
-    if path.name == "transforms.json" or path.is_dir():
-        if (options.views, options.fov) != (DEFAULT.views, DEFAULT.fov):
-            raise ValueError(f"{path} holds views: their number and field of view cannot be chosen")
-        posed = read_views(path if path.is_dir() else path.parent, size=options.size)
-        return replace(posed, choice=options.choice)
+    refuse_unread(path)
+    if path.name == VIEWS_FILE or (path.is_dir() and not (path / META).exists()):
+        return _posed(path if path.is_dir() else path.parent, options, max_pixels)
     if path.suffix.lower() == PACKED_SUFFIX:
         if options != DEFAULT:
             raise ValueError(f"{path} holds voxels with their patches: views cannot be chosen any more")
         return read_packed(path)
-    if path.suffix.lower() == ".ply" and is_splat(path):
-        views = splat_views(Gaussians.load(path), options.cameras())
+    if is_splat_file(path):
+        if options.light not in (None, NONE):
+            raise ValueError(f"{path} holds Gaussians, which have no surface to light: leave light at {NONE!r}")
+        gaussians = Gaussians.load(path / META if path.is_dir() else path)
+        views = splat_views(gaussians, options.cameras(), options.extent, path)
     else:
-        views = render_views(read_asset(path), options.cameras())
+        views = render_views(read_asset(path), options.cameras(), extent=options.extent, light=options.light)
     return replace(views, choice=options.choice)
+
+
+def is_splat_file(path: Path) -> bool:
+    """Whether a file holds Gaussians, or a folder an unpacked SOG."""
+    suffix = path.suffix.lower()
+    return suffix in SPLAT_SUFFIXES or path.name == META or path.is_dir() or (suffix == ".ply" and is_splat(path))
+
+
+def is_unpacked_sog(path: Path) -> bool:
+    """Whether a file lists the pictures of a SOG."""
+    return path.name == META and bool(files_of_sog(path))
+
+
+def owned_files(path: Path) -> list[Path]:
+    """The files that a ``transforms.json``, or the ``meta.json`` of a SOG, names, and that are no assets of their own.
+
+    Nothing where it cannot be read: its reader says why.
+    """
+    return {VIEWS_FILE: files_of_views, META: files_of_sog}.get(path.name, lambda _: [])(path)
+
+
+def _posed(folder: Path, options: ViewOptions, max_pixels: int) -> Views:
+    if (options.views, options.fov) != (DEFAULT.views, DEFAULT.fov) or options.light not in (None, NONE):
+        raise ValueError(f"{folder} holds views: their number, field of view and light cannot be chosen")
+    posed = read_views(folder, size=options.size, extent=options.extent, max_pixels=max_pixels)
+    return replace(posed, choice=options.choice)
 
 
 def _voxels(model: AToken, assets: Sequence[Any]) -> Iterator[tuple[Tensor, Tensor, dict[str, Any]]]:

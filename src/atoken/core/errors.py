@@ -33,7 +33,7 @@ def reading(name: object, remedy: str = "save or download it again") -> Iterator
     """
     try:
         yield
-    except (ReadError, *_OF_OPENING):
+    except (ReadError, Warning, *_OF_OPENING):  # a warning where the caller has made errors of them
         raise
     except Exception as error:  # decoders raise nearly every class there is
         if isinstance(error, OSError) and error.errno in _OF_THE_DISK:

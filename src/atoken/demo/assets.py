@@ -15,7 +15,7 @@ from ..media.packed import PackedAsset, read_packed
 from ..model.tokenizer import AToken
 from ..render.gaussians import SH_C0, Gaussians
 from ..render.rasterize import render
-from ..render.show import animation, turntable_frames, viewer, viewer_script
+from ..render.show import BACKGROUND, animation, on_grey, turntable_frames, viewer, viewer_script
 from ..tokens import Tokens
 from . import page
 from .overview import Column
@@ -74,15 +74,16 @@ def column(solid: Decoded) -> Column:
         each = len(gaussians) // len(paint)
         painted = (torch.from_numpy(paint).float() / 255 - 0.5) / SH_C0
         recoloured = replace(gaussians, sh=painted.repeat_interleave(each, 0))
-        return render(recoloured, view).to_uint8()[0]
+        return render(recoloured, view, background=BACKGROUND).to_uint8()[0]
 
-    returned = tuple(render(gaussians, view).to_uint8()[0] for _, gaussians in solid.ways)
-    return Column(solid.asset.held_out[0], solid.ways[0][0], draw, returned)
+    returned = tuple(render(gaussians, view, background=BACKGROUND).to_uint8()[0] for _, gaussians in solid.ways)
+    return Column(on_grey(solid.asset.held_out[:1])[0], solid.ways[0][0], draw, returned)
 
 
 def _there_and_back(solid: Decoded) -> list[str]:
     asset = solid.asset
-    figures = [_picture(page.embed(asset.held_out[0]), f"the {asset.name}, from a side that the model did not get")]
+    held_out = on_grey(asset.held_out[:1])[0]
+    figures = [_picture(page.embed(held_out), f"the {asset.name}, from a side that the model did not get")]
     for tokens, gaussians in solid.ways:
         score = psnr(render(gaussians, asset.held_out_cameras).to_uint8(), asset.held_out)
         figures.append(

@@ -15,6 +15,7 @@ from ..media.image import read_image
 from ..media.packed import PackedAsset
 from ..media.video import open_video
 from ..model.tokenizer import AToken
+from ..render.show import on_grey
 from ..understanding.aligned import tower_of
 from ..understanding.zero_shot import TEMPLATES, label_embeddings, probabilities
 from . import page
@@ -67,7 +68,7 @@ def things(model: AToken) -> list[Thing]:
     head = model.config.gaussians
     for asset in map(solid, SOLIDS):
         if head is not None and head.resolution in asset.voxels:
-            pictures[asset.name] = asset.held_out[0]
+            pictures[asset.name] = on_grey(asset.held_out[:1])[0]
             inputs.append(asset)
     vectors = list(model.embed(inputs))
     if find_spec("av"):

@@ -36,11 +36,11 @@ def held_out_cameras() -> Cameras:
 
 def read_held_out(path: Path) -> HeldOut:
     """A mesh, point or splat file, or a packed asset. Raises ``ValueError`` for what cannot be read."""
+    from ..codec.assets import is_splat_file
     from ..media.mesh import read_asset
     from ..media.packed import PACKED_SUFFIX, read_packed
     from ..media.splats import splat_views
     from ..render.gaussians import Gaussians
-    from ..render.ply import is_splat
 
     cameras = held_out_cameras()
     if path.suffix.lower() == PACKED_SUFFIX:
@@ -48,7 +48,7 @@ def read_held_out(path: Path) -> HeldOut:
         if packed.held_out.shape[:3] != (len(cameras), *cameras.size):
             raise ValueError(f"{path} has held-out views {list(packed.held_out.shape)}, not 8 of 256 x 256")
         return HeldOut(packed, cameras, packed.held_out)
-    if path.suffix.lower() == ".ply" and is_splat(path):
+    if is_splat_file(path):
         splats = Gaussians.load(path)
         return HeldOut(splat_views(splats), cameras, splat_views(splats, cameras).colour)
     asset = read_asset(path)

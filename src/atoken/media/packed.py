@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,11 +13,16 @@ import torch
 from torch import Tensor
 
 from ..config import PATCH
+from ..core.errors import ReadError, reading
+from ..core.text import shortened
 from ..render.cameras import Cameras, hammersley_sphere
-from .views import DISTANCE, Views
+from .arrays import read_npz
+from .views import DISTANCE, MOST_PIXELS, Views
 from .voxels import patches_of, views_to_patches
 
 PACKED_SUFFIX = ".npz"
+MOST_SIDE, MOST_VOXELS = 1024, 2**22
+"""Voxels along an edge of the cube, and occupied ones, that are read."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +80,28 @@ class PackedAsset:
 
 
 def read_packed(source: str | os.PathLike[str] | bytes, name: str | None = None) -> PackedAsset:
-    """A packed asset from a file or its bytes. Raises ``FileNotFoundError``, or ``ValueError`` for any other file."""
+    """A packed asset from a file or its bytes.
+
+    Raises ``ReadError`` for any other file, and for one whose arrays are larger than those of ``MOST_PIXELS``, or
+    ``OSError`` where it cannot be opened.
+    """
     name = name or ("packed 3D" if isinstance(source, bytes) else str(source))
-    try:
-        with np.load(io.BytesIO(source) if isinstance(source, bytes) else Path(source), allow_pickle=False) as arrays:
-            sides = [int(key.removeprefix("voxels")) for key in arrays if key.startswith("voxels")]
-            voxels = {side: (arrays[f"voxels{side}"], arrays[f"patch{side}"]) for side in sides}
-            asset = PackedAsset(name, arrays["views"], arrays["held_out"], voxels)
-    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{name} is not packed 3D ({error})") from None
-    _check(asset)
+    with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file, reading(name):
+        with zipfile.ZipFile(file) as archive:
+            keys = [key.removesuffix(".npy") for key in archive.namelist()]
+            numbers = [key.removeprefix("voxels") for key in keys if key.startswith("voxels")]
+            if not all(side.isascii() and side.isdecimal() and 0 < int(side[:5]) <= MOST_SIDE for side in numbers):
+                raise ReadError(f"{name} is not packed 3D: {shortened(repr(numbers))} are no voxels a side")
+            colour, held_out = (read_npz(archive, key, 3 * MOST_PIXELS, name) for key in ("views", "held_out"))
+            voxels = {
+                int(side): (
+                    read_npz(archive, f"voxels{side}", 3 * MOST_VOXELS, name),
+                    read_npz(archive, f"patch{side}", 3 * MOST_VOXELS, name),
+                )
+                for side in numbers
+            }
+        asset = PackedAsset(name, colour, held_out, voxels)
+        _check(asset)
     return asset
 
 
@@ -98,13 +113,20 @@ def to_patches(source: Views | PackedAsset, resolution: int) -> tuple[Tensor, Te
 
 
 def _check(asset: PackedAsset) -> None:
-    shape = asset.colour.shape
-    square = len(shape) == 4 and shape[1] == shape[2] and shape[1] % PATCH[1] == 0 and shape[3] == 3
-    if not square or asset.held_out.shape[1:] != shape[1:] or not asset.voxels:
-        raise ValueError(f"{asset.name} is not packed 3D (views of {list(shape)} and {list(asset.held_out.shape)})")
+    shape, pictures = asset.colour.shape, (asset.colour, asset.held_out)
+    square = (
+        len(shape) == 4 and 0 < shape[1] == shape[2] and shape[1] % PATCH[1] == 0 and shape[3] == 3 and shape[0] > 0
+    )
+    if not square or asset.held_out.shape[1:] != shape[1:] or any(array.dtype != np.uint8 for array in pictures):
+        found = ", ".join(f"{array.dtype} {list(array.shape)}" for array in pictures)
+        raise ReadError(f"{asset.name} is not packed 3D: views and held_out must be uint8 [V, H, H, 3], not {found}")
+    if not asset.voxels:
+        raise ReadError(f"{asset.name} is not packed 3D: it has no voxels")
     for side, (places, patch) in asset.voxels.items():
         ends = (shape[0], shape[1] // PATCH[1], shape[2] // PATCH[2])
-        if places.shape != patch.shape or places.ndim != 2 or places.shape[1] != 3 or not len(places):
-            raise ValueError(f"{asset.name} has voxels{side} {list(places.shape)} and patch{side} {list(patch.shape)}")
-        if int(places.max()) >= side or bool((patch.max(0) >= ends).any()):
-            raise ValueError(f"{asset.name} has voxels or patches outside its grid of {side} or its views")
+        fits = places.shape == patch.shape and places.ndim == 2 and places.shape[1] == 3 and len(places)
+        if not fits or places.dtype.kind not in "iu" or patch.dtype.kind not in "iu":
+            found = f"{places.dtype} {list(places.shape)} and {patch.dtype} {list(patch.shape)}"
+            raise ReadError(f"{asset.name}: voxels{side} and patch{side} must be integers [N, 3], not {found}")
+        if places.min() < 0 or places.max() >= side or patch.min() < 0 or (patch.max(0) >= ends).any():
+            raise ReadError(f"{asset.name} has voxels{side} or patch{side} outside of its grid or its views")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from ..render.cameras import Cameras
-from ..render.gaussians import Gaussians
+from ..render.gaussians import TENSORS, Gaussians
 from ..render.rasterize import render
+from .extent import NEAR, ROBUST, Extent, cube_of
 from .views import DEFAULT, Views
 
 SOLID = 0.5
@@ -17,24 +20,34 @@ FAINT = 0.05
 
 
 @torch.no_grad()
-def splat_views(gaussians: Gaussians, cameras: Cameras | None = None) -> Views:
+def splat_views(
+    gaussians: Gaussians, cameras: Cameras | None = None, extent: Extent = ROBUST, name: object = "the splat"
+) -> Views:
     """Colour and depth of Gaussians, centred and scaled so that the longest side is 1; by default as ``render_views``.
 
-    Raises ``ValueError`` where no Gaussian is visible or all lie in one point.
+    ``extent`` says which side (see ``ViewOptions``). Raises ``ValueError`` where no Gaussian is visible or all lie in
+    one point.
     """
     cameras = cameras or DEFAULT.cameras()
-    seen = gaussians.means[gaussians.opacities >= FAINT]
-    if not len(seen):
-        raise ValueError(f"none of the {len(gaussians)} Gaussians is visible")
-    low, high = seen.amin(0).double(), seen.amax(0).double()
-    side = float((high - low).max())
+    solid = gaussians.opacities >= FAINT
+    if not bool(solid.any()):
+        raise ValueError(f"{name}: none of the {len(gaussians)} Gaussians is visible")
+    means, opacities = (tensor[solid].cpu().numpy() for tensor in (gaussians.means, gaussians.opacities))
+    centre, side = cube_of(means, opacities, extent, name, "Gaussians")
     if side == 0:
-        raise ValueError("all visible Gaussians lie in one point")
+        raise ValueError(f"{name}: all visible Gaussians lie in one point, so there is no size to scale by")
     out = torch.eye(4, dtype=torch.float64)
-    out[:3, :3], out[:3, 3] = out[:3, :3] * side, (low + high) / 2
-    pictures = render(gaussians.transformed(torch.linalg.inv(out)), cameras)
-    solid = pictures.alpha[:, 0] >= SOLID
-    rgb = torch.where(solid[:, None], pictures.rgb / pictures.alpha.clamp_min(SOLID), 0)
+    out[:3, :3], out[:3, 3] = out[:3, :3] * side, torch.from_numpy(centre)
+    placed = gaussians.transformed(torch.linalg.inv(out))
+    near = (placed.means.abs() <= NEAR / 2).all(1)  # what is left outside would only stand in the way
+    if not bool(near.any()):
+        raise ValueError(f"{name}: no Gaussian lies in the cube of side {side:.4g}: give a larger extent")
+    placed = replace(placed, **{name: getattr(placed, name)[near] for name in TENSORS})
+    pictures = render(placed, cameras)
+    covered = pictures.alpha[:, 0] >= SOLID
+    if not bool(covered.any()):
+        raise ValueError(f"{name}: all of it is transparent, no view has a pixel that is half covered")
+    rgb = torch.where(covered[:, None], pictures.rgb / pictures.alpha.clamp_min(SOLID), 0)
     colour = (rgb.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-    depth = torch.where(solid, pictures.depth[:, 0], torch.inf).numpy().astype(np.float32)
+    depth = torch.where(covered, pictures.depth[:, 0], torch.inf).numpy().astype(np.float32)
     return Views(cameras, colour.numpy(), depth, tuple(tuple(row) for row in out.tolist()))

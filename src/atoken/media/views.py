@@ -1,22 +1,19 @@
-"""Pictures of an asset with their depths: rendered by ray casting, or read from a folder of posed RGB-D views."""
+"""Pictures of an asset with their depths, rendered by ray casting."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ..config import PATCH
 from ..render.cameras import Cameras, hammersley_sphere
-from .image import read_image
+from .extent import ROBUST, Extent, check_extent, fitted
+from .light import NONE, check_light, light_of, normals_of, shade
 from .mesh import Asset
 
 VIEWS, FOV, SIZE = 16, 40.0, 256
@@ -26,6 +23,7 @@ DISTANCE = 2.0
 """From the cameras to the centre of the unit cube; corners of a full cube may lie outside views that face an edge."""
 MOST_LAYERS = 8
 """Holes behind one another that a ray looks through."""
+HOLE = -2
 STEP = 1e-5
 """How far behind a hole a ray goes on, in edges of the unit cube."""
 
@@ -44,6 +42,12 @@ class ViewOptions:
     """Field of view in degrees."""
     choice: str = CHOICES[0]
     """Which view a voxel takes its patch from: see ``Views.choice``."""
+    extent: Extent = ROBUST
+    """What fills the unit cube: "robust", all but what lies far off; "full", everything; or the side of a cube in the
+    asset's own units about its middle. A warning says what is left outside."""
+    light: str | None = None
+    """"none", "head" (from the camera) or "studio" (from fixed directions, so that every view agrees); None is "studio"
+    for a mesh without colours of its own, else "none"."""
 
     def __post_init__(self) -> None:
         if self.views < 1 or self.size < PATCH[1] or self.views * self.size**2 > MOST_PIXELS:
@@ -55,6 +59,8 @@ class ViewOptions:
             raise ValueError(f"a field of view of {self.fov:g} degrees cannot be: give 1 to {MOST_FOV:g}")
         if self.choice not in CHOICES:
             raise ValueError(f"patches cannot be of the {self.choice!r} view: give one of {', '.join(CHOICES)}")
+        check_extent(self.extent)
+        check_light(self.light)
 
     def cameras(self) -> Cameras:
         """On a sphere about the asset."""
@@ -82,6 +88,8 @@ class Views:
     """Which view a voxel takes its patch from: "nearest", the one with the least camera depth, whatever stands
     between, as in the released code; or "visible", the one with the least depth among those that see the voxel (all,
     where none does)."""
+    light: str = NONE
+    """What the colours are seen in, see ``ViewOptions.light``."""
 
     @property
     def mask(self) -> np.ndarray:
@@ -97,12 +105,17 @@ class Views:
         return origins[view] + directions[seen] * depth[seen][:, None]
 
 
-def render_views(asset: Asset, cameras: Cameras | None = None) -> Views:
-    """Colour and depth of ``asset``, one ray through each pixel's centre, without light.
+def render_views(
+    asset: Asset, cameras: Cameras | None = None, *, extent: Extent = ROBUST, light: str | None = None
+) -> Views:
+    """Colour and depth of ``asset``, one ray through each pixel's centre.
 
-    By default from 16 cameras on a sphere of radius 2, 40 degrees wide, 256 x 256 pixels. Needs the extra ``mesh``.
+    By default from 16 cameras on a sphere of radius 2, 40 degrees wide, 256 x 256 pixels; ``extent`` and ``light`` are
+    those of ``ViewOptions``. Needs the extra ``mesh``. Raises ``ValueError`` where all of the surface is transparent.
     """
     cameras = cameras or DEFAULT.cameras()
+    asset = fitted(asset, extent)
+    light = light_of(asset, light)
     if asset.is_cloud:
         return _splat_points(asset, cameras)
     try:
@@ -112,25 +125,38 @@ def render_views(asset: Asset, cameras: Cameras | None = None) -> Views:
         raise ValueError("rendering meshes needs: pip install 'atoken[mesh]'") from None
     scene = EmbreeScene()
     _keep = TriangleMesh(scene, asset.vertices, asset.faces)
-    density = _texel_density(asset)
+    density, normals = _texel_density(asset), normals_of(asset)
     origins, directions = (tensor.numpy() for tensor in cameras.rays())
     height, width = cameras.size
     colour = np.zeros((len(cameras), height, width, 3), np.uint8)
     depth = np.full((len(cameras), height, width), np.inf, np.float32)
+    struck = False
     for view in range(len(cameras)):
         focal = float(cameras.intrinsics[view, 0, 0])
         flat = directions[view].reshape(-1, 3)
-        rgb, far = _trace(scene, asset, density / focal, np.broadcast_to(origins[view], flat.shape).copy(), flat)
+        starts = np.broadcast_to(origins[view], flat.shape).copy()
+        rgb, far, face = _trace(scene, asset, density / focal, starts, flat)
+        if light != NONE:
+            hit = face >= 0
+            lit = rgb[hit] * shade(light, normals[face[hit]], flat[hit])[:, None]
+            rgb[hit] = lit.round().astype(np.uint8)
+        struck |= bool((face >= 0).any() | (face == HOLE).any())
         colour[view], depth[view] = rgb.reshape(height, width, 3), far.reshape(height, width)
-    return Views(cameras, colour, depth, asset.transform)
+    if struck and not np.isfinite(depth).any():
+        raise ValueError(f"{asset.name}: all of it is transparent (its alpha is below what counts as surface)")
+    return Views(cameras, colour, depth, asset.transform, light=light)
 
 
 def _trace(
     scene: Any, asset: Asset, density: np.ndarray, origins: np.ndarray, directions: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Colour uint8 [n, 3] and depth [n] of rays; ``density`` [F] times depth are the texels that a pixel covers."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Colour uint8 [n, 3], depth [n] and face [n] of rays; ``density`` [F] times depth are the texels of a pixel.
+
+    The face is -1 where a ray meets nothing, and ``HOLE`` where it meets holes alone.
+    """
     colour = np.zeros((len(origins), 3), np.uint8)
     depth = np.full(len(origins), np.inf, np.float32)
+    faces = np.full(len(origins), -1)
     rays, passed = np.arange(len(origins)), np.zeros(len(origins), np.float32)
     see_through = any(material.cutoff is not None for material in asset.materials)
     for _ in range(MOST_LAYERS if see_through else 1):
@@ -143,11 +169,12 @@ def _trace(
         solid = rgba[:, 3] >= 0
         colour[rays[solid]] = np.clip(rgba[solid, :3] * 255, 0, 255).round().astype(np.uint8)
         depth[rays[solid]] = far[solid]
+        faces[rays] = np.where(solid, face, HOLE)
         rays, far = rays[~solid], far[~solid]
         if not len(rays):
             break
         passed[rays] = far + STEP
-    return colour, depth
+    return colour, depth, faces
 
 
 def _colours(asset: Asset, face: np.ndarray, u: np.ndarray, v: np.ndarray, texels: np.ndarray) -> np.ndarray:
@@ -200,69 +227,3 @@ def _splat_points(asset: Asset, cameras: Cameras, edge: float = 1 / 64) -> Views
             colour[view][nearer] = asset.colours[nearest[nearer], :3]
     shape = (len(cameras), height, width)
     return Views(cameras, colour.reshape(*shape, 3), depth.reshape(shape), asset.transform)
-
-
-def read_views(folder: str | os.PathLike[str], *, size: int = SIZE) -> Views:
-    """Posed RGB-D views: a folder with a NeRF-style ``transforms.json``, in which the object fills [-0.5, 0.5]^3.
-
-    Each frame has ``file_path`` (RGB or RGBA; alpha 0 is nothing), ``transform_matrix`` (camera to world, OpenGL axes:
-    x right, y up, z backward) and ``camera_angle_x`` in radians (or one for all at the top). Depth is the camera's z:
-    ``depth_path`` or NAME_depth.png beside the picture; a PNG of 16 bits spans the frame's ``depth``: {"min", "max"},
-    an .npy file holds world units, 0 or infinity being nothing. Pictures are brought to ``size`` x ``size``. Raises
-    ``ValueError`` or ``FileNotFoundError`` with one sentence.
-    """
-    folder = Path(folder)
-    try:
-        table = json.loads((folder / "transforms.json").read_text())
-        frames = table["frames"]
-        poses = np.array([frame["transform_matrix"] for frame in frames], np.float64)
-        angles = [float(frame.get("camera_angle_x", table.get("camera_angle_x"))) for frame in frames]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder / 'transforms.json'} is not a list of posed frames ({error!r})") from None
-    if len(frames) == 0:
-        raise ValueError(f"{folder / 'transforms.json'} has no frames")
-    if poses.shape[1:] != (4, 4) or not np.isfinite(poses).all():
-        raise ValueError(f"{folder / 'transforms.json'}: transform_matrix must be 4 x 4 numbers for every frame")
-    try:
-        pictures = [_rgbd(folder, frame, size) for frame in frames]
-    except (KeyError, TypeError, UnidentifiedImageError) as error:
-        raise ValueError(f"{folder / 'transforms.json'}: a frame lacks or misnames its pictures ({error!r})") from None
-    flip = np.diag([1.0, -1.0, -1.0, 1.0])  # OpenGL axes to OpenCV's
-    w2c = torch.from_numpy(np.linalg.inv(poses @ flip)).float()
-    focal = torch.tensor([size / 2 / math.tan(angle / 2) for angle in angles])
-    intrinsics = torch.tensor([[0, 0, size / 2], [0, 0, size / 2], [0, 0, 1.0]]).repeat(len(focal), 1, 1)
-    intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = focal
-    colour, depth = (np.stack(parts) for parts in zip(*pictures, strict=True))
-    if not np.isfinite(depth).any():
-        raise ValueError(f"{folder}: no view has a finite depth")
-    return Views(Cameras(w2c, intrinsics, (size, size)), colour, depth)
-
-
-def _inside(folder: Path, name: str) -> Path:
-    """The file ``name`` of ``folder``. Raises ``ValueError`` where it lies elsewhere."""
-    path = folder / name
-    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder)):
-        raise ValueError(f"{folder / 'transforms.json'} refers to {name!r}, outside its folder: refused")
-    return path
-
-
-def _rgbd(folder: Path, frame: dict[str, Any], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Colour uint8 [size, size, 3] over black and depth float32 [size, size] of one frame."""
-    path = _inside(folder, frame["file_path"])
-    path = path if path.suffix else path.with_suffix(".png")
-    colour = read_image(path, background=(0, 0, 0))
-    if colour.shape[0] != colour.shape[1]:
-        raise ValueError(f"{path} is not square: {colour.shape[1]} x {colour.shape[0]}")
-    colour = np.asarray(Image.fromarray(colour).resize((size, size), Image.Resampling.BOX))
-    depth_path = _inside(folder, frame.get("depth_path", f"{Path(frame['file_path']).with_suffix('')}_depth.png"))
-    if depth_path.suffix == ".npy":
-        depth = np.load(depth_path, allow_pickle=False).astype(np.float32)
-    else:
-        with Image.open(depth_path) as image:
-            raw = np.asarray(image, np.float32)
-        low, high = float(frame["depth"]["min"]), float(frame["depth"]["max"])
-        depth = np.where((raw > 0) & (raw < 65535), low + raw / 65535 * (high - low), np.inf).astype(np.float32)
-    rows = (np.arange(size) + 0.5) * depth.shape[0] / size
-    columns = (np.arange(size) + 0.5) * depth.shape[1] / size
-    depth = depth[rows.astype(int)][:, columns.astype(int)]  # the nearest: depths do not mix across an edge
-    return colour, np.where(depth > 0, depth, np.inf).astype(np.float32)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config import PATCH
+from .light import NONE
 from .views import CHOICES, Views
 
 RESOLUTION = 64
@@ -31,6 +32,7 @@ def views_to_patches(views: Views, *, resolution: int = RESOLUTION) -> tuple[Ten
         "size": (height, width),
         "box": (0, 0, height, width),
         "transform": views.transform,
+        **({} if views.light == NONE else {"light": views.light}),
     }
     return patches_of(torch.from_numpy(views.colour), patch), coords, geometry
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numba
@@ -14,8 +16,8 @@ from torch import Tensor
 from .blend import ALPHA_MAX, TILE, TRANSMITTANCE_MIN
 from .project import ALPHA_MIN, Splats
 
-ONE_AT_A_TIME = threading.Lock()
-"""Not every threading layer of numba bears two parallel loops at once."""
+SHARES = 4
+"""Pieces of the work for each thread, as tiles cost very different times."""
 KERNEL: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
@@ -33,8 +35,7 @@ class _Blend(torch.autograd.Function):
         arrays = [tensor.detach().numpy() for tensor in tensors]
         starts, lists = _sort_into_tiles(arrays[0], arrays[4], height, width)
         picture = np.zeros((height, width, colours.shape[1]))
-        with ONE_AT_A_TIME:
-            _blend_tiles(*arrays, starts, lists, picture)
+        _on_all_cores(len(starts) - 1, _blend_tiles, *arrays, starts, lists, picture)
         ctx.save_for_backward(*tensors)
         ctx.tiles, ctx.picture = (starts, lists), picture
         return torch.from_numpy(picture).to(means.dtype)
@@ -46,12 +47,28 @@ class _Blend(torch.autograd.Function):
         starts, lists = ctx.tiles
         channels = arrays[3].shape[1]
         parts = np.zeros((len(lists), 6 + channels))
-        with ONE_AT_A_TIME:
-            _blend_tiles_backward(*arrays, starts, lists, ctx.picture, gradients[0].contiguous().numpy(), parts)
+        gradient = gradients[0].contiguous().numpy()
+        _on_all_cores(len(starts) - 1, _blend_tiles_backward, *arrays, starts, lists, ctx.picture, gradient, parts)
         sums = np.zeros((len(arrays[0]), 6 + channels))
         _gather(lists, parts, sums)
         result = torch.from_numpy(sums).to(gradients[0].dtype)
         return result[:, :2], result[:, 2:5], result[:, 5], result[:, 6:], None, None, None
+
+
+def _on_all_cores(tiles: int, kernel: Callable[..., None], *arrays: Any) -> None:
+    """Run ``kernel(first, last, *arrays)`` over all tiles by as many threads as torch uses.
+
+    Threads of our own, as numba's parallel loops end a forked child of a process that ran one (GNU OpenMP), and bear no
+    two at once. The kernels hold no lock of Python.
+    """
+    threads = min(torch.get_num_threads(), tiles)
+    if threads < 2:
+        kernel(0, tiles, *arrays)
+        return
+    ends = np.linspace(0, tiles, min(tiles, SHARES * threads) + 1).astype(int).tolist()
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(kernel, first, last, *arrays) for first, last in pairwise(ends)]:
+            done.result()
 
 
 @numba.njit(**KERNEL)
@@ -111,11 +128,11 @@ def _falloff(conics, splat, dx, dy):
     return math.exp(-(xx * dx * dx + yy * dy * dy) / 2 - xy * dx * dy)
 
 
-@numba.njit(parallel=True, **KERNEL)
-def _blend_tiles(means, conics, opacities, colours, extents, starts, lists, picture):
+@numba.njit(**KERNEL)
+def _blend_tiles(begin, end, means, conics, opacities, colours, extents, starts, lists, picture):
     height, width, channels = picture.shape
     columns = -(-width // TILE)
-    for tile in numba.prange(len(starts) - 1):
+    for tile in range(begin, end):
         top, left = tile // columns * TILE, tile % columns * TILE
         bottom, right = min(top + TILE, height), min(left + TILE, width)
         through, clear = np.ones((TILE, TILE)), (bottom - top) * (right - left)
@@ -126,8 +143,8 @@ def _blend_tiles(means, conics, opacities, colours, extents, starts, lists, pict
             first, last = _row_range(means, extents, splat, top, bottom)
             for row in range(first, last):
                 dy = row + 0.5 - means[splat, 1]
-                start, end = _column_range(means, conics, opacities, splat, dy, left, right)
-                for column in range(start, end):
+                first_column, end_column = _column_range(means, conics, opacities, splat, dy, left, right)
+                for column in range(first_column, end_column):
                     light = through[row - top, column - left]
                     alpha = opacities[splat] * _falloff(conics, splat, column + 0.5 - means[splat, 0], dy)
                     if alpha < ALPHA_MIN or light < TRANSMITTANCE_MIN:
@@ -139,15 +156,17 @@ def _blend_tiles(means, conics, opacities, colours, extents, starts, lists, pict
                     clear -= light * (1 - alpha) < TRANSMITTANCE_MIN
 
 
-@numba.njit(parallel=True, **KERNEL)
-def _blend_tiles_backward(means, conics, opacities, colours, extents, starts, lists, picture, gradient, parts):
+@numba.njit(**KERNEL)
+def _blend_tiles_backward(
+    begin, end, means, conics, opacities, colours, extents, starts, lists, picture, gradient, parts
+):
     """Gradients of every splat in every tile, [P, 6 + C]: mean, conic, opacity, colour.
 
     Front to back once more: what lies behind a splat is the whole picture less what was blended so far.
     """
     height, width, channels = picture.shape
     columns = -(-width // TILE)
-    for tile in numba.prange(len(starts) - 1):
+    for tile in range(begin, end):
         top, left = tile // columns * TILE, tile % columns * TILE
         bottom, right = min(top + TILE, height), min(left + TILE, width)
         through, clear = np.ones((TILE, TILE)), (bottom - top) * (right - left)
@@ -164,8 +183,8 @@ def _blend_tiles_backward(means, conics, opacities, colours, extents, starts, li
             first, last = _row_range(means, extents, splat, top, bottom)
             for row in range(first, last):
                 dy = row + 0.5 - means[splat, 1]
-                start, end = _column_range(means, conics, opacities, splat, dy, left, right)
-                for column in range(start, end):
+                first_column, end_column = _column_range(means, conics, opacities, splat, dy, left, right)
+                for column in range(first_column, end_column):
                     light = through[row - top, column - left]
                     dx = column + 0.5 - means[splat, 0]
                     falloff = _falloff(conics, splat, dx, dy)

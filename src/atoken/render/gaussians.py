@@ -101,7 +101,9 @@ class Gaussians:
         if m.shape != (4, 4):
             raise ValueError(f"a transform is a 4 x 4 matrix, not {list(m.shape)}")
         linear, factor = m[:3, :3], m[:3, :3].det().clamp_min(0) ** (1 / 3)
-        similar = bool(factor > 0) and torch.allclose(linear @ linear.T, factor**2 * torch.eye(3).double(), rtol=1e-4)
+        similar = bool(factor > 0) and bool(
+            ((linear @ linear.T / factor.square().clamp_min(1e-300) - torch.eye(3).double()).abs() < 1e-4).all()
+        )
         if not similar or not torch.equal(m[3], torch.tensor([0.0, 0, 0, 1]).double()):
             raise ValueError("Gaussians move by a rotation, one scale and a translation, and this matrix is another")
         turn = rotation_to_quaternion(linear / factor)
@@ -119,20 +121,20 @@ class Gaussians:
         return self if self.transform is None else self.transformed(self.transform)
 
     def save(self, path: str | Path) -> None:
-        """Write a splat ``.ply`` in the asset's own frame, atomically (see ``render.ply``).
+        """Write a ``.ply``, ``.splat``, ``.spz`` or ``.sog`` in the asset's own frame, atomically: ``render.files``.
 
-        Raises ``ValueError`` for numbers that are not finite, ``OSError`` where it cannot be written.
+        Raises ``ValueError`` for another suffix or numbers that are not finite, ``OSError`` where it cannot be written.
         """
-        from .ply import write_ply
+        from .files import write_splats
 
-        write_ply(self, path)
+        write_splats(self, path)
 
     @classmethod
     def load(cls, path: str | Path) -> Gaussians:
-        """Read a splat ``.ply``. Raises ``ValueError`` for a file that is damaged or not one."""
-        from .ply import read_ply
+        """Read a splat file, see ``save``. Raises ``ReadError`` for one that is damaged or of another kind."""
+        from .files import read_splats
 
-        return read_ply(path)
+        return read_splats(path)
 
     def _with(self, tensors: dict[str, Any]) -> Gaussians:
         return replace(self, **tensors)

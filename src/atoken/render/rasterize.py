@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.forks import keep_children_working
 from . import blend
 from .cameras import Cameras
 from .gaussians import Gaussians
@@ -32,6 +33,11 @@ class Renders:
     """[V, 1, H, W], how much of each pixel is covered, in [0, 1]."""
     depth: Tensor
     """[V, 1, H, W], mean distance along the viewing axis of what covers the pixel; 0 where nothing does."""
+
+    def over(self, background: Sequence[float]) -> Renders:
+        """The same pictures, rendered over black, over another colour in [0, 1]."""
+        behind = self.rgb.new_tensor(background).view(1, 3, 1, 1)
+        return replace(self, rgb=self.rgb + (1 - self.alpha) * behind)
 
     def to_uint8(self) -> np.ndarray:
         """The pictures as uint8 [V, H, W, 3]."""
@@ -56,6 +62,7 @@ def render(
     that is installed.
     Raises ``ValueError`` for numbers that are not finite and for a backend that cannot be had.
     """
+    keep_children_working()
     backend = _choose(backend, gaussians.means.device)
     gaussians.check_finite()
     if backend == "gsplat":

@@ -22,6 +22,11 @@ from .ply import to_bytes
 from .rasterize import render
 
 FPS = 20
+GREY = 119
+"""sRGB level of the one background of 3D in pictures, clips and pages for people: middle grey (18 % of the light of
+white), on which both black and white show."""
+BACKGROUND = (GREY / 255,) * 3
+PAGE_GREY = f"#{GREY:02x}{GREY:02x}{GREY:02x}"
 
 
 @torch.no_grad()
@@ -31,7 +36,7 @@ def turntable_frames(
     *,
     size: int = 256,
     distance: float | None = None,
-    background: Sequence[float] | Tensor = (1.0, 1.0, 1.0),
+    background: Sequence[float] | Tensor = BACKGROUND,
 ) -> np.ndarray:
     """Pictures uint8 [frames, size, size, 3] from a circle around the unit cube, as far away as it needs by default."""
     return render(gaussians, turntable(frames, size=size, distance=distance), background=background).to_uint8()
@@ -45,12 +50,18 @@ def animation(frames: np.ndarray, fps: int = FPS) -> bytes:
     return stream.getvalue()
 
 
+def on_grey(pictures: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """Pictures uint8 [V, H, W, 3] on black with grey where ``mask`` [V, H, W] is false, or where they are black."""
+    there = np.asarray(np.any(pictures > 0, axis=-1)) if mask is None else mask
+    return np.where(there[..., None], pictures, np.uint8(GREY))
+
+
 def contact_sheet(pictures: np.ndarray, columns: int | None = None, gap: int = 4) -> np.ndarray:
-    """Pictures uint8 [V, H, W, 3] in rows on white, about as many rows as columns: uint8 HWC."""
+    """Pictures uint8 [V, H, W, 3] in rows on grey, about as many rows as columns: uint8 HWC."""
     count, height, width, _ = pictures.shape
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
-    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), GREY, np.uint8)
     for index, picture in enumerate(pictures):
         top, left = index // columns * (height + gap), index % columns * (width + gap)
         sheet[top : top + height, left : left + width] = picture
@@ -59,7 +70,7 @@ def contact_sheet(pictures: np.ndarray, columns: int | None = None, gap: int = 4
 
 def side_by_side(left: np.ndarray, right: np.ndarray, gap: int = 4) -> np.ndarray:
     """Views of an asset and of its reconstruction, each uint8 [V, H, W, 3], as a sheet of pairs."""
-    strip = np.full((*left.shape[:2], gap, 3), 255, np.uint8)
+    strip = np.full((*left.shape[:2], gap, 3), GREY, np.uint8)
     pairs = np.concatenate([left, strip, right], 2)
     return contact_sheet(pairs, max(1, round(math.sqrt(len(pairs) / 2))), gap * 3)
 
@@ -69,7 +80,7 @@ def viewer(gaussians: Gaussians, *, label: str = "3D view") -> str:
     data = base64.b64encode(to_bytes(gaussians)).decode()
     return (
         f"<canvas class='splats' role='img' aria-label='{escape(label)}' style='width: 100%; aspect-ratio: 1; "
-        f"cursor: grab' data-ply='{data}'></canvas>"
+        f"cursor: grab; background: {PAGE_GREY}' data-ply='{data}'></canvas>"
     )
 
 
@@ -91,7 +102,8 @@ def write_viewer(path: str | os.PathLike[str], gaussians: Gaussians, *, title: s
     page = (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escape(title)}</title>"
         "<meta name='viewport' content='width=device-width'>"
-        "<style>body { margin: 0; background: #fff } canvas { display: block; max-height: 100vh; margin: auto }</style>"
+        f"<style>body {{ margin: 0; background: {PAGE_GREY} }} "
+        "canvas { display: block; max-height: 100vh; margin: auto }</style>"
         f"<body>{viewer(gaussians, label=title)}{viewer_script()}</body></html>\n"
     )
     with atomic_write(path) as temporary:
