@@ -65,7 +65,7 @@ def read_any(
     """Views of a 3D source: a mesh, point or splat file, a folder or file of posed RGB-D views, or what they hold.
 
     A packed asset stays one. Posed views have their own number and fields of view, and a packed asset its patches:
-    ``ValueError`` where ``options`` ask for others. ``max_pixels`` bounds each posed picture and depth.
+    ``ValueError`` where ``options`` ask for others. ``max_pixels`` bounds each texture, posed picture and depth.
     """
     from ..media.mesh import Asset, read_asset
     from ..media.splats import splat_views
@@ -93,7 +93,9 @@ def read_any(
         gaussians = Gaussians.load(path / META if path.is_dir() else path)
         views = splat_views(gaussians, options.cameras(), options.extent, path)
     else:
-        views = render_views(read_asset(path), options.cameras(), extent=options.extent, light=options.light)
+        views = render_views(
+            read_asset(path, max_pixels=max_pixels), options.cameras(), extent=options.extent, light=options.light
+        )
     return replace(views, choice=options.choice)
 
 
