@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..core.text import shortened
 from ..files import atomic_write
 from .frames import Frame
 from .pyav import require_av
@@ -28,6 +30,8 @@ TICKS = 5_760_000
 that the times of ordinary videos are exact. Matroska and WebM keep milliseconds, GIF hundredths."""
 
 _BT709 = 1
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+"""Error numbers that FFmpeg passes on from the system and does not use for failures of its own."""
 
 
 class VideoWriter:
@@ -94,9 +98,9 @@ class VideoWriter:
                 finally:
                     self._close()
             except self.av.FFmpegError as failure:
-                if isinstance(failure, OSError):  # of the disk, with its number
-                    raise
-                reason = f"FFmpeg cannot write this ({failure.strerror})"
+                if failure.errno in _OF_THE_DISK:
+                    raise OSError(failure.errno, failure.strerror, str(self.path)) from failure
+                reason = f"FFmpeg cannot write this ({shortened(failure.strerror or failure)})"
                 raise ValueError(f"{self.path}: {reason}: try another format, such as .mkv or .webm") from failure
 
     def _begin(self, frame: Frame) -> None:
