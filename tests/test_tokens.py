@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +14,10 @@ import safetensors.torch
 import torch
 
 from atoken import PRESETS, AToken, Packed, TokenFile, Tokens
-from atoken.atok import from_bytes, metadata_of, pack_12bit, sealed, stored_values, to_bytes, unpack_12bit, values_name
+from atoken.atok import from_bytes, pack_12bit, sealed, stored_values, to_bytes, unpack_12bit, values_name
+from atoken.header import VERSION
 from atoken.tokens import dense_coords
+from refusals import refused
 
 GENERATOR = torch.Generator().manual_seed(0)
 GRID = (1, 2, 3, 1)
@@ -24,18 +28,9 @@ def tokens(kind="continuous", dtype=torch.float32, **changes):
     values = torch.randn(count, 48, generator=GENERATOR).to(dtype)
     if kind == "discrete":
         values = torch.randint(4096, (count, 8), generator=GENERATOR).to(torch.uint16)
-    made = Tokens(kind, values, dense_coords(GRID), GRID, (20, 33), (0, 0, 20, 33), "test", "0123abcd" * 8)
-    return replace(made, **changes)
-
-
-def assert_same(a: Tokens, b: Tokens):
-    for name, value in vars(a).items():
-        other = getattr(b, name)
-        if isinstance(value, torch.Tensor):
-            assert value.dtype == other.dtype, name
-            assert torch.equal(value, other), name
-        else:
-            assert value == other, name
+    facts = {"grid": GRID, "size": (20, 33), "box": (0, 0, 20, 33), "model": "test", "weights": "0123abcd" * 8}
+    facts |= {"kind": kind, "values": values, "coords": dense_coords(GRID)}
+    return Tokens(**(facts | changes))
 
 
 # The packed batch
@@ -66,9 +61,8 @@ def test_packed_joins_and_counts():
     ],
 )
 def test_packed_refuses_what_does_not_fit(feats, coords, words):
-    with pytest.raises(ValueError, match=r"packed|coords") as caught:
+    with refused(words):
         Packed(feats, coords)
-    assert words in str(caught.value)
 
 
 def two_pictures() -> Packed:
@@ -86,7 +80,7 @@ def test_other_numbers_for_the_same_tokens():
     assert other.layout(1, 16) is packed.layout(1, 16) is not layout
     assert (other.lengths, other.extents) == ([6, 4], [(2, 3), (1, 2)])
     for wrong in (torch.ones(9, 3), torch.ones(10)):
-        with pytest.raises(ValueError, match="10 tokens need feats"):
+        with refused("10 tokens", list(wrong.shape)):
             packed.with_feats(wrong)
 
 
@@ -125,7 +119,7 @@ def test_latents_and_codes():
     assert continuous.latents is continuous.values
     assert (discrete.latents.dtype, discrete.latents.shape) == (torch.float32, (6, 48))
     assert discrete.latents.abs().max() <= 1
-    with pytest.raises(ValueError, match="no codes"):
+    with refused("continuous"):
         _ = continuous.codes
 
 
@@ -133,11 +127,11 @@ def test_half_of_tokens():
     made = tokens()
     half = made.half()
     assert half.values.dtype == torch.float16
-    assert_same(replace(half, values=made.values), made)
+    assert replace(half, values=made.values) == made
     assert torch.equal(half.values, made.values.half())
     codes = tokens("discrete")
     assert codes.half() is codes
-    with pytest.raises(ValueError, match=r"latents up to 7e\+04 do not fit into float16"):
+    with refused("7e+04", "float16"):
         tokens(values=torch.full((6, 48), -7e4)).half()
 
 
@@ -179,7 +173,7 @@ def test_the_layout_of_twelve_bits_is_the_documented_one():
 )
 def test_a_file_gives_back_what_was_saved(made, tmp_path):
     made.save(tmp_path / "a.atok")
-    assert_same(made, Tokens.load(tmp_path / "a.atok"))
+    assert Tokens.load(tmp_path / "a.atok") == made
     assert [path.name for path in tmp_path.iterdir()] == ["a.atok"]
 
 
@@ -212,36 +206,34 @@ def test_every_flipped_bit_is_noticed(kind):
     for position in range(8 * len(data)):
         bad = bytearray(data)
         bad[position // 8] ^= 1 << position % 8
-        with pytest.raises(ValueError):  # noqa: PT011 (the sentence depends on where the bit lies)
+        with refused():
             from_bytes(bytes(bad))
 
 
 def test_every_truncation_is_noticed():
     data = to_bytes(tokens("discrete"))
     for length in range(len(data)):
-        with pytest.raises(ValueError, match=r"truncated|damaged|not a token file|empty"):
+        with refused():
             from_bytes(data[:length])
-    with pytest.raises(ValueError, match="truncated or damaged"):
+    with refused("damaged"):
         from_bytes(data + b"\0")
 
 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "the file is empty"),
+        (b"", "empty"),
         (b"words", "not a token file"),
         (b"\x89PNG\r\n\x1a\n" + bytes(64), "not a token file"),
-        (safetensors.torch.save({"latents": torch.zeros(1)}), "a safetensors file without the atok header"),
-        (safetensors.torch.save({"latents": torch.zeros(1)}, {"format": "pt"}), "without the atok header"),
+        (safetensors.torch.save({"latents": torch.zeros(1)}), "safetensors"),
+        (safetensors.torch.save({"latents": torch.zeros(1)}, {"format": "pt"}), "safetensors"),
     ],
 )
 def test_files_that_are_not_ours(tmp_path, data, words):
     path = tmp_path / "a.atok"
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"a\.atok: ") as caught:
+    with refused("a.atok", words):
         Tokens.load(path)
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def numbers(count):
@@ -249,82 +241,193 @@ def numbers(count):
 
 
 CUBE = {"modality": "3d", "grid": (1, 4, 4, 4), "coords": dense_coords((1, 4, 4, 4))[::7].contiguous()}
+CODES = {"kind": "discrete", "values": torch.full((6, 3), 99).to(torch.uint16)}
 CONTRADICTIONS = [
-    (tokens(grid=(1, 2, 2, 1)), "6 tokens do not fill the grid"),
-    (tokens(grid=(1, -2, -3, 1)), "is not four positive integers"),
-    (tokens(grid=(1, 2, 3)), "is not four positive integers"),
-    (tokens(grid=(1, 2, 3.0, 1)), "is not four positive integers"),
-    (tokens(grid=(2, 1, 3, 1)), "is not that of a image"),
-    (tokens(grid=(1, 100000, 100000, 1)), "6 tokens do not fill the grid"),
-    (tokens(coords=dense_coords(GRID).flip(0)), "not those of the grid (1, 2, 3, 1) in row-major order"),
-    (tokens(coords=dense_coords(GRID) + 1), "in row-major order"),
-    (tokens(coords=dense_coords(GRID).long() << 40), "are not int32"),
-    (replace(tokens(), coords=dense_coords(GRID)[:5]), "are not int32 [6, 4]"),
-    (tokens(box=(0, 0, 33, 20), size=(33, 20)), "does not lie on the canvas of 32 rows and 48 columns"),
-    (tokens(box=(20, 0, 20, 33)), "does not lie on the canvas"),
-    (tokens(box=(-1, 0, 20, 33)), "is not the top, left, height and width"),
-    (tokens(box=(0, 0, 0, 33), size=(0, 33)), "is not the top, left, height and width"),
-    (tokens(size=(21, 33)), "size (21, 33) is not that of box (0, 0, 20, 33)"),
-    (tokens(values=torch.full((6, 48), torch.nan)), "NaN or infinite latents"),
-    (tokens(values=torch.full((6, 48), torch.inf)), "NaN or infinite latents"),
-    (tokens(values=torch.zeros(6, 48, dtype=torch.int32)), "latents of int32 [6, 48] are not floats"),
-    (tokens(values=torch.zeros(6, 4, 12)), "matrix"),
-    (tokens("discrete", fsq=((4,) * 6,) * 7), "codes"),
-    (
-        tokens("discrete", fsq=((4, 4), (4, 4), (9000,)), values=torch.full((6, 3), 99).to(torch.uint16)),
-        "a code lies above",
-    ),
-    (tokens("discrete", fsq=((1,),) * 8), "each at least 2"),
-    (tokens(value_range=(1.0, -1.0)), "not two ascending numbers"),
-    (tokens(value_range=(-1.0, float("inf"))), "not two ascending numbers"),
-    (tokens(times=numbers(1)), "this is modality 'image'"),
-    (tokens(first_frame=1), "this is modality 'image'"),
-    (tokens(transform=((1.0,) * 4,) * 4), "transform is not 4 x 4 numbers of a 3D asset"),
-    (tokens(modality="video", times=numbers(5)), "5 frames from frame 0 on do not lie in 1 steps of 4"),
-    (tokens(modality="video", times=numbers(2), first_frame=3), "2 frames from frame 3 on"),
-    (tokens(modality="video", times=numbers(2), first_frame=-1), "2 frames from frame -1 on"),
-    (tokens(modality="video", times=numbers(3).flip(0)), "do not ascend"),
-    (tokens(modality="video", times=numbers(3) * torch.nan), "do not ascend"),
-    (tokens(**{**CUBE, "grid": (1, 4, 4, 3)}), "outside the grid"),
-    (tokens(**{**CUBE, "coords": CUBE["coords"] - 1}), "outside the grid"),
-    (tokens(**{**CUBE, "coords": CUBE["coords"] * 0}), "two tokens have the same coords"),
-    (tokens(**{**CUBE, "grid": (1, 4, 4, 1025)}), "at most 1024 voxels a side"),
-    (tokens(**{**CUBE, "grid": (2, 4, 4, 4)}), "is not one step in time"),
-    (tokens(**CUBE, transform=((1.0, 2.0),)), "transform is not 4 x 4"),
+    ({"grid": (1, 2, 4, 1)}, "6 tokens", "grid"),
+    ({"grid": (1, -2, -3, 1)}, "grid"),
+    ({"grid": (1, 2, 3)}, "grid"),
+    ({"grid": (1, 2, 3.0, 1)}, "grid"),
+    ({"grid": (2, 1, 3, 1)}, "grid", "image"),
+    ({"grid": (1, 100000, 100000, 1)}, "6 tokens", "grid"),
+    ({"grid": (1, 10**400, 10**400, 1)}, "6 tokens", "grid"),
+    ({"coords": dense_coords(GRID).flip(0)}, "coords", "grid (1, 2, 3, 1)"),
+    ({"coords": dense_coords(GRID) + 1}, "coords"),
+    ({"coords": dense_coords(GRID).long() << 40}, "coords", "int64"),
+    ({"coords": dense_coords(GRID)[:5]}, "coords", "[5, 4]"),
+    ({"box": (0, 0, 33, 20), "size": (33, 20)}, "box", "32 rows and 48 columns"),
+    ({"box": (20, 0, 20, 33)}, "box"),
+    ({"box": (-1, 0, 20, 33)}, "box"),
+    ({"box": (0, 0, 0, 33), "size": (0, 33)}, "box"),
+    ({"box": ("a" * 5000,) * 4}, "box"),
+    ({"box": [0, 0, 20, 33, "x"]}, "box"),
+    ({"size": (21, 33)}, "size (21, 33)", "box (0, 0, 20, 33)"),
+    ({"values": torch.full((6, 48), torch.nan)}, "NaN"),
+    ({"values": torch.full((6, 48), torch.inf)}, "infinite"),
+    ({"values": torch.zeros(6, 48, dtype=torch.int32)}, "latents of int32 [6, 48]"),
+    ({"values": torch.zeros(6, 4, 12)},),
+    ({**CODES, "fsq": ((4,) * 6,) * 7}, "codes"),
+    ({**CODES, "fsq": ((4, 4), (4, 4), (9000,))}, "code"),
+    ({**CODES, "fsq": ((1,),) * 3}, "fsq", "at least 2"),
+    ({**CODES, "fsq": tuple(((4096, 4096),) * 5000)}, "fsq"),
+    ({"value_range": (1.0, -1.0)}, "value_range"),
+    ({"value_range": (-1.0, float("inf"))}, "value_range"),
+    ({"times": numbers(1)}, "times", "image"),
+    ({"first_frame": 1}, "first frame", "image"),
+    ({"transform": ((1.0,) * 4,) * 4}, "transform"),
+    ({"modality": "video", "times": numbers(5)}, "5 frames", "1 steps"),
+    ({"modality": "video", "times": numbers(2), "first_frame": 3}, "2 frames from frame 3"),
+    ({"modality": "video", "times": numbers(2), "first_frame": -1}, "2 frames from frame -1"),
+    ({"modality": "video", "times": numbers(3).flip(0)}, "times"),
+    ({"modality": "video", "times": numbers(3) * torch.nan}, "times"),
+    ({"modality": "video", "times": numbers(3).float()}, "times"),
+    ({**CUBE, "grid": (1, 4, 4, 3)}, "coords", "grid"),
+    ({**CUBE, "coords": CUBE["coords"] - 1}, "coords", "grid"),
+    ({**CUBE, "coords": CUBE["coords"] * 0}, "coords"),
+    ({**CUBE, "grid": (1, 4, 4, 1025)}, "1024 voxels"),
+    ({**CUBE, "grid": (2, 4, 4, 4)}, "grid", "time"),
+    ({**CUBE, "transform": ((1.0, 2.0),)}, "transform"),
+    ({**CUBE, "box": (0, 0, 10**300, 1), "size": (10**300, 1)}, "box"),
+    ({"spatial_tile": 250}, "spatial_tile", "16"),
+    ({"spatial_tile": -16}, "spatial_tile"),
+    ({"compute_dtype": "int8"}, "compute_dtype", "bfloat16"),
+    ({"light": "x" * 5000}, "light"),
 ]
+NAMES = [", ".join(names) or "matrix" for _, *names in CONTRADICTIONS]
 
 
-def unchecked(made):
-    """The file of such tokens, written as they are."""
+def with_values(changes):
+    """The changes, with as many latents as there are coords."""
+    count = len(changes["coords"]) if "grid" in changes and "coords" in changes else 6
+    return {"values": torch.zeros(count, 48)} | changes
+
+
+def raw(**changes) -> Tokens:
+    """Tokens that nobody has checked."""
+    made = object.__new__(Tokens)
+    vars(made).update(vars(tokens()) | changes)
+    return made
+
+
+def file_of(made, metadata=None):
+    """The file of such tokens, written as they are by safetensors, with these metadata."""
     tensors = {values_name(made.kind): stored_values(made)}
     tensors |= {} if made.times is None else {"times": made.times}
     tensors |= {} if torch.equal(made.coords, dense_coords(GRID)) else {"coords": made.coords}
-    return sealed(safetensors.torch.save(tensors, metadata_of(made)))
+    return sealed(safetensors.torch.save(tensors, {**(metadata or made.to_metadata()), "checksum": "0" * 64}))
 
 
-@pytest.mark.parametrize(("made", "words"), CONTRADICTIONS, ids=[words for _, words in CONTRADICTIONS])
-def test_tokens_that_contradict_themselves(made, words, tmp_path):
-    torch.manual_seed(0)
-    model = AToken(PRESETS["tiny"]).eval()
-    with pytest.raises(ValueError, match=r"the tokens ") as caught:
-        model.decode(replace(made, weights=model.weights_hash))
-    assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match=r"the tokens "):
-        made.save(tmp_path / "a.atok")
-    (tmp_path / "a.atok").write_bytes(unchecked(made))
+@pytest.mark.parametrize(("changes", "named"), [(changes, named) for changes, *named in CONTRADICTIONS], ids=NAMES)
+def test_tokens_that_contradict_themselves(changes, named, tmp_path):
+    with refused("tokens contradict themselves", *named):
+        tokens(**with_values(changes))
+    made = raw(**with_values(changes))
+    (tmp_path / "a.atok").write_bytes(file_of(made))
     for read in (Tokens.load, TokenFile) if made.modality == "video" else (Tokens.load,):
-        with pytest.raises(ValueError, match=r"a\.atok: ") as caught:
+        with refused("a.atok", *named):
             read(tmp_path / "a.atok")
-        assert words in str(caught.value)
-        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"values": [[0.0] * 48] * 6}, "list"),
+        ({"coords": [[0, 0, 0, 0]] * 6}, "list"),
+        ({"modality": "video", "times": [0.0]}, "list"),
+        ({"grid": None}, "grid"),
+        ({"size": 20}, "size"),
+        ({"kind": 3}, "kind"),
+        ({"modality": None}, "modality"),
+        ({"model": 7}, "model"),
+        ({"weights": None}, "weights"),
+        ({"first_frame": None}, "first frame"),
+        ({"spatial_tile": 64.0}, "spatial_tile"),
+        ({"light": 3}, "light"),
+    ],
+)
+def test_fields_of_another_type(changes, named):
+    with refused(named):
+        tokens(**changes)
+
+
+def test_tokens_made_wrong_in_place_are_not_written(tmp_path):
+    made = tokens()
+    made.values[0, 0] = torch.nan
+    with refused("NaN"):
+        made.save(tmp_path / "a.atok")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_video_needs_times(tmp_path):
-    (tmp_path / "a.atok").write_bytes(unchecked(tokens(modality="video")))
-    with pytest.raises(ValueError, match="a video needs the times of its frames"):
-        Tokens.load(tmp_path / "a.atok")
-    with pytest.raises(ValueError, match="only token files of videos are read step by step"):
-        TokenFile(tmp_path / "a.atok")
+    (tmp_path / "a.atok").write_bytes(file_of(raw(modality="video")))
+    for read in (Tokens.load, TokenFile):
+        with refused("a.atok", "video"):
+            read(tmp_path / "a.atok")
+
+
+OPTIONAL = {"spatial_tile": 256, "light": "headlight", "compute_dtype": "bfloat16"}
+
+
+def test_optional_facts_are_written_only_where_they_are_set(tmp_path):
+    for name, value in OPTIONAL.items():
+        made = tokens(modality="video", times=numbers(3), **{name: value})
+        made.save(tmp_path / "a.atok")
+        with safetensors.safe_open(tmp_path / "a.atok", "np") as file:
+            header = file.metadata()
+        assert (header.keys() & OPTIONAL.keys(), header[name]) == ({name}, str(value))
+        assert Tokens.load(tmp_path / "a.atok") == made
+        with TokenFile(tmp_path / "a.atok") as file:
+            assert getattr(file, name) == value
+            assert getattr(file.frames(1, 2), name) == value
+
+
+def test_only_what_decoding_depends_on_raises_the_version():
+    versions = {name: tokens(**{name: value}).to_metadata()["version"] for name, value in OPTIONAL.items()}
+    assert versions == {"spatial_tile": "2", "light": "1", "compute_dtype": "1"}
+
+
+def test_keys_of_later_versions_are_left_out():
+    made = tokens()
+    assert from_bytes(file_of(made, {**made.to_metadata(), "something": "new"})) == made
+
+
+def test_equal_tokens():
+    made = tokens()
+    assert made == replace(made, values=made.values.clone())
+    for changes in ({"values": made.values + 1}, {"values": made.values.double()}, {"model": "other"}):
+        assert made != replace(made, **changes)
+    video = tokens(modality="video", times=numbers(3), values=made.values)
+    assert video == replace(video)
+    assert video != replace(video, times=numbers(2))
+    assert made != video
+    assert made != "tokens"
+    packed = two_pictures()
+    assert packed == Packed(packed.feats.clone(), packed.coords.clone())
+    assert packed != packed.with_feats(packed.feats + 1)
+
+
+SAVE = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+from test_tokens import tokens, numbers
+from atoken.atok import to_bytes
+import hashlib
+made = tokens("discrete", modality="video", times=numbers(3), values=torch.ones(6, 8, dtype=torch.uint16))
+print(hashlib.sha256(to_bytes(made)).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_a_file_is_the_same_bytes_in_every_process():
+    run = [sys.executable, "-c", SAVE, str(Path(__file__).parent)]
+    assert len({subprocess.run(run, check=True, capture_output=True).stdout for _ in range(3)}) == 1
+
+
+def test_our_header_is_what_safetensors_would_write_but_for_the_order_of_the_metadata():
+    for made in (tokens(), tokens("discrete"), tokens(**with_values(CUBE)), tokens(modality="video", times=numbers(3))):
+        ours, theirs = (safetensors.torch.load(data) for data in (to_bytes(made), file_of(made)))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+        assert from_bytes(file_of(made)) == made  # files of before
 
 
 @pytest.mark.parametrize("modality", ["image", "video"])
@@ -345,13 +448,10 @@ def test_a_video_needs_times(tmp_path):
 )
 def test_headers_that_say_nothing_sensible(modality, key, value, tmp_path):
     made = tokens(modality=modality, times=numbers(3) if modality == "video" else None)
-    header = {**metadata_of(made), key: value}
-    tensors = {"latents": made.values} | ({} if made.times is None else {"times": made.times})
-    (tmp_path / "a.atok").write_bytes(sealed(safetensors.torch.save(tensors, header)))
+    (tmp_path / "a.atok").write_bytes(file_of(made, {**made.to_metadata(), key: value}))
     for read in (Tokens.load, TokenFile) if modality == "video" else (Tokens.load,):
-        with pytest.raises(ValueError, match=r"a\.atok: ") as caught:
+        with refused("a.atok"):
             read(tmp_path / "a.atok")
-        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("dtype", ["F8_E8M0", "F4", "BOOL"])
@@ -360,7 +460,7 @@ def test_tensors_of_a_type_that_we_do_not_have(dtype, read, tmp_path):
     made = tokens(modality="video", times=numbers(3))
     size = 6 * (24 if dtype == "F4" else 48)
     header = {
-        "__metadata__": metadata_of(made),
+        "__metadata__": {**made.to_metadata(), "checksum": "0" * 64},
         "latents": {"dtype": dtype, "shape": [6, 48], "data_offsets": [0, size]},
         "times": {"dtype": "F64", "shape": [3], "data_offsets": [size, size + 24]},
     }
@@ -368,9 +468,8 @@ def test_tensors_of_a_type_that_we_do_not_have(dtype, read, tmp_path):
     text += b" " * (-len(text) % 8)
     data = len(text).to_bytes(8, "little") + text + bytes(size) + made.times.numpy().tobytes()
     (tmp_path / "a.atok").write_bytes(sealed(data))
-    with pytest.raises(ValueError, match=r"a\.atok: ") as caught:
+    with refused("a.atok", dtype):
         read(tmp_path / "a.atok")
-    assert dtype in str(caught.value) or "latents of bool" in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -379,10 +478,8 @@ def test_bad_latents_of_a_video_are_noticed_step_by_step(value, tmp_path):
     model = AToken(PRESETS["tiny"]).eval()
     made = tokens(modality="video", times=numbers(3), weights=model.weights_hash)
     made.values[5, 40] = value
-    (tmp_path / "a.atok").write_bytes(unchecked(made))
-    with pytest.raises(
-        ValueError, match=r"a\.atok: the tokens contradict themselves: there are NaN or infinite latents"
-    ):
+    (tmp_path / "a.atok").write_bytes(file_of(made))
+    with refused("a.atok", "NaN"):
         list(model.decode_stream(tmp_path / "a.atok"))
 
 
@@ -390,20 +487,20 @@ def test_bad_latents_of_a_video_are_noticed_step_by_step(value, tmp_path):
 def test_tokens_of_other_pixels_or_codes_than_the_models(changes):
     torch.manual_seed(0)
     model = AToken(PRESETS["tiny"]).eval()
-    with pytest.raises(ValueError, match="from other pixels or codes than it has"):
+    with refused("tiny", *changes):
         model.decode(tokens("discrete", weights=model.weights_hash, **changes))
 
 
 def test_a_newer_version_says_so_before_anything_else():
-    data = to_bytes(tokens()).replace(b'"version":"1"', b'"version":"2"')
-    with pytest.raises(ValueError, match="newer version of the format"):
+    data = to_bytes(tokens()).replace(b'"version":"1"', f'"version":"{VERSION + 1}"'.encode())
+    with refused("newer version", VERSION + 1):
         from_bytes(data)
 
 
 def test_a_missing_file_and_a_folder(tmp_path):
     with pytest.raises(FileNotFoundError):
         Tokens.load(tmp_path / "none.atok")
-    with pytest.raises(OSError, match="directory"):
+    with refused(tmp_path, error=OSError):
         Tokens.load(tmp_path)
 
 
@@ -412,10 +509,8 @@ def test_tokens_of_another_model_are_refused():
     ours, theirs = AToken(PRESETS["tiny"]), AToken(PRESETS["tiny"])
     made = from_bytes(to_bytes(theirs.encode(np.zeros((20, 33, 3), np.uint8))))
     assert theirs.decode(made).shape == (20, 33, 3)
-    with pytest.raises(ValueError, match="made by 'tiny' with weights") as caught:
+    with refused("tiny", theirs.weights_hash[:12], ours.weights_hash[:12]):
         ours.decode(made)
-    assert theirs.weights_hash[:12] in str(caught.value)
-    assert ours.weights_hash[:12] in str(caught.value)
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
@@ -430,8 +525,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space left") as caught:
+    with refused(path, os.strerror(errno.ENOSPC), error=OSError):
         tokens("discrete").save(path)
-    assert caught.value.filename == str(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,28 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from .checks import check_facts, check_tokens
+from .checks import check_values
+from .core.text import shortened
 from .files import atomic_write
+from .header import TokenHeader, check_version
 from .tokens import Tokens, dense_coords
 
-VERSION = 1
 LONGEST_HEADER = 1 << 20
 CHECKSUM = b'"checksum":"'
 BLANK = b"0" * 64
 MISMATCH = "the file is damaged: its checksum does not match its contents"
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "U16": torch.uint16,
+    "U8": torch.uint8,
+    "I32": torch.int32,
+}
+"""Dtypes of the tensors in token files, by their names in safetensors."""
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def pack_12bit(codes: Tensor) -> Tensor:
@@ -68,41 +80,39 @@ def read_modality(path: Path) -> str | None:
 
 
 def to_bytes(tokens: Tokens) -> bytes:
-    """The file's bytes. Coordinates are stored only where they are not the full grid in row-major order.
+    """The file's bytes, the same for equal tokens. Coordinates are stored only where they are not the full grid.
 
-    Raises ``ValueError`` for tokens that contradict themselves, which no reader would take.
+    Raises ``ValueError`` for tokens that were changed in place into such that no reader would take.
     """
-    check_tokens(tokens)
+    check_values(tokens.values, tokens.kind, tokens.fsq)
     tensors = {values_name(tokens.kind): stored_values(tokens)}
     if not torch.equal(tokens.coords, dense_coords(tokens.grid)):
-        tensors["coords"] = tokens.coords.to(torch.int32).contiguous()
+        tensors["coords"] = tokens.coords.contiguous()
     if tokens.times is not None:
-        tensors["times"] = tokens.times.to(torch.float64).contiguous()
-    return sealed(safetensors.torch.save(tensors, metadata_of(tokens)))
+        tensors["times"] = tokens.times.contiguous()
+    parts = [bytes_of(tensor) for tensor in tensors.values()]
+    shapes = {name: (tensor.dtype, list(tensor.shape)) for name, tensor in tensors.items()}
+    head = head_of(tokens.to_metadata(), shapes)
+    head = head.ljust(-(-len(head) // 8) * 8)
+    return sealed(b"".join([len(head).to_bytes(8, "little"), head, *parts]))
 
 
-def metadata_of(tokens: Tokens) -> dict[str, str]:
-    """The header, with a blank checksum."""
-    header = {
-        "format": "atok",
-        "version": VERSION,
-        "modality": tokens.modality,
-        "kind": tokens.kind,
-        "model": tokens.model,
-        "weights": tokens.weights,
-        "grid": tokens.grid,
-        "size": tokens.size,
-        "box": tokens.box,
-        "value_range": tokens.value_range,
-        "checksum": BLANK.decode(),
-    }
-    if tokens.kind == "discrete":
-        header["fsq"] = tokens.fsq
-    if tokens.first_frame:
-        header["first_frame"] = tokens.first_frame
-    if tokens.transform is not None:
-        header["transform"] = tokens.transform
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in header.items()}
+def head_of(metadata: dict[str, str], shapes: dict[str, tuple[torch.dtype, list[int]]]) -> bytes:
+    """The JSON header of a safetensors file whose tensors follow each other in this order; the checksum is blank.
+
+    safetensors itself writes the metadata in the order of a hash map, another in each process.
+    """
+    header: dict[str, Any] = {"__metadata__": {**metadata, "checksum": BLANK.decode()}}
+    end = 0
+    for name, (dtype, shape) in shapes.items():
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": NAMES[dtype], "shape": shape, "data_offsets": [start, end]}
+    return json.dumps(header, separators=(",", ":")).encode()
+
+
+def bytes_of(tensor: Tensor) -> bytes:
+    """The numbers of a CPU tensor of at least one dimension, little-endian in row-major order."""
+    return np.ascontiguousarray(tensor.contiguous().view(torch.uint8).numpy()).tobytes()
 
 
 def values_name(kind: str) -> str:
@@ -126,47 +136,24 @@ def sealed(data: bytes) -> bytes:
 
 def from_bytes(data: bytes) -> Tokens:
     """The inverse of ``to_bytes``. Raises ``ValueError``."""
-    header, tensors = _parse(data)
-    check_version(header)
+    metadata, tensors = _parse(data)
+    check_version(metadata)
     _verify(data)
-    stored = tensors.get(values_name(header.get("kind", "")))
+    stored = tensors.get(values_name(metadata.get("kind", "")))
     if stored is None or stored.ndim != 2:
         raise ValueError("the tokens are missing or no matrix")
-    facts = facts_of(header, tensors.get("times"), len(stored))
+    header = TokenHeader.from_metadata(metadata, tensors.get("times"))
     coords = tensors.get("coords")
     if coords is None:
-        if math.prod(facts.grid) != len(stored):  # a grid without its tokens may be larger than memory
-            raise ValueError(f"{len(stored)} tokens do not fill the grid {facts.grid}, and have no coords")
-        coords = dense_coords(facts.grid)
-    tokens = replace(facts, values=unpacked(facts, stored), coords=coords)
-    check_tokens(tokens)
-    return tokens
+        if math.prod(header.grid) != len(stored):  # a grid without its tokens may be larger than memory
+            raise ValueError(f"{len(stored)} tokens do not fill the grid {shortened(header.grid)}, and have no coords")
+        coords = dense_coords(header.grid)
+    return Tokens(**vars(header), values=unpacked(header, stored), coords=coords)
 
 
-def check_version(header: dict[str, str]) -> None:
-    """Raise ``ValueError`` where the header is not that of a token file, or of a newer one."""
-    version = header.get("version", "")
-    if header.get("format") != "atok":
-        raise ValueError("not a token file: a safetensors file without the atok header")
-    if not version.isdecimal():
-        raise ValueError(f"the header is not complete (version {version!r})")
-    if int(version) > VERSION:
-        raise ValueError(f"written by a newer version of the format ({version}; this one reads up to {VERSION})")
-
-
-def facts_of(header: dict[str, str], times: Tensor | None, count: int) -> Tokens:
-    """What the metadata say of ``count`` tokens, themselves left out, once it fits together. Raises ``ValueError``."""
-    try:
-        facts = _facts(header, times)
-    except (KeyError, TypeError, RecursionError, json.JSONDecodeError) as error:
-        raise ValueError(f"the header is not complete ({error})") from None
-    check_facts(facts, count)
-    return facts
-
-
-def unpacked(facts: Tokens, stored: Tensor) -> Tensor:
+def unpacked(header: TokenHeader, stored: Tensor) -> Tensor:
     """The inverse of ``stored_values``."""
-    packed = facts.kind == "discrete" and stored.dtype == torch.uint8 and 2 * stored.shape[1] == 3 * len(facts.fsq)
+    packed = header.kind == "discrete" and stored.dtype == torch.uint8 and 2 * stored.shape[1] == 3 * len(header.fsq)
     return unpack_12bit(stored) if packed else stored
 
 
@@ -180,7 +167,9 @@ def _parse(data: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
     except (SafetensorError, ValueError, AttributeError, RecursionError):
         raise ValueError("the file is truncated or damaged") from None
     except KeyError as error:
-        raise ValueError(f"the file holds tensors of {error.args[0]}, which token files do not have") from None
+        raise ValueError(
+            f"the file holds tensors of {shortened(error.args[0])}, which token files do not have"
+        ) from None
 
 
 def _verify(data: bytes) -> None:
@@ -189,25 +178,3 @@ def _verify(data: bytes) -> None:
     digest = data[at : at + 64]
     if at < len(CHECKSUM) or hashlib.sha256(data[:at] + BLANK + data[at + 64 :]).hexdigest().encode() != digest:
         raise ValueError(MISMATCH)
-
-
-def _facts(header: dict[str, str], times: Tensor | None) -> Tokens:
-    def numbers(key: str) -> tuple[Any, ...]:
-        return tuple(json.loads(header[key]))
-
-    return Tokens(
-        kind=header["kind"],
-        values=torch.zeros(0, 0),
-        coords=torch.zeros(0, 4, dtype=torch.int32),
-        grid=numbers("grid"),
-        size=numbers("size"),
-        box=numbers("box"),
-        model=header["model"],
-        weights=header["weights"],
-        modality=header["modality"],
-        value_range=numbers("value_range"),
-        **({"fsq": tuple(map(tuple, numbers("fsq")))} if header["kind"] == "discrete" else {}),
-        times=times,
-        first_frame=json.loads(header.get("first_frame", "0")),
-        transform=tuple(map(tuple, numbers("transform"))) if "transform" in header else None,
-    )

@@ -1,12 +1,27 @@
-"""Writing files so that a reader sees either the old file or the complete new one, never a part."""
+"""Writing files so that a reader sees either the old file or the complete new one, never a part, after a crash too."""
 
 import errno
 import os
+import re
 import secrets
 import shutil
+import socket
+import time
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked, and leftovers stay
+    fcntl = None  # type: ignore[assignment]
+
+LOCK_SECONDS = 1.0
+"""How long a write waits for its shared lock while another process removes leftovers."""
+
+_swept: set[tuple[int, int]] = set()
+"""Device and inode of folders whose leftovers this process has removed: one look at a folder is enough."""
 
 
 @contextmanager
@@ -17,7 +32,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     it decides its permissions (so the umask holds), but a file that is replaced hands its own mode on. Missing
     parent folders are created. A symbolic link stays: the file it points to is replaced.
 
-    If the block or the replacement fails, for any reason, the temporary file is removed and `path` is as it was.
+    The file is on the disk before it gets its name, and the name before this returns (fsync). If the block or the
+    replacement fails, for any reason, the temporary file is removed and `path` is as it was. What a killed process left
+    behind in the folder is removed by the first write there of the next one on the same machine (docs/tokens.md).
 
     Raises:
         IsADirectoryError: `path` is a folder.
@@ -26,6 +43,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
     _refuse_unless_replaceable(target)
+    made = [folder for folder in target.parents if not folder.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
@@ -33,21 +51,105 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(target)) from error
 
-    temporary = target.with_name(f".{os.getpid()}-{secrets.token_hex(8)}{target.suffix}")
-    try:
-        yield temporary
-        if target.exists():
-            with suppress(OSError):  # a file system without modes
-                shutil.copymode(target, temporary)
-        os.replace(temporary, target)
-    except OSError as error:
-        _remove(temporary)
-        if error.errno is None or error.filename not in (None, str(temporary), temporary):
+    temporary = target.with_name(f"{_prefix()}{os.getpid()}-{secrets.token_hex(8)}{target.suffix}")
+    with _in_use(target.parent):
+        try:
+            yield temporary
+            if target.exists():
+                with suppress(OSError):  # a file system without modes
+                    shutil.copymode(target, temporary)
+            _sync(temporary)
+            os.replace(temporary, target)
+            for folder in (target.parent, *(new.parent for new in made)):
+                _sync(folder)
+        except OSError as error:
+            _remove(temporary)
+            if error.errno is None or error.filename not in (None, str(temporary), temporary):
+                raise
+            raise OSError(error.errno, error.strerror, str(target)) from error
+        except BaseException:
+            _remove(temporary)
             raise
-        raise OSError(error.errno, error.strerror, str(target)) from error
-    except BaseException:
-        _remove(temporary)
-        raise
+
+
+def sync_tree(folder: str | os.PathLike[str]) -> None:
+    """Wait until all files and folders below `folder`, and its own name, are on the disk: call it before a rename.
+
+    Raises `OSError`.
+    """
+    for root, _, files in os.walk(folder):
+        for name in files:
+            _sync(Path(root, name))
+        _sync(Path(root))
+    _sync(Path(folder).absolute().parent)
+
+
+def _sync(path: Path) -> None:
+    """`fsync` of a file or a folder. Raises `OSError` with its name."""
+    if os.name == "nt" and path.is_dir():  # Windows does not open folders
+        return
+    try:
+        descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    except PermissionError:  # it may be written and not read
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot
+            raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        os.close(descriptor)
+
+
+def _prefix() -> str:
+    """What names of temporary files begin with: they tell the machine, as locks may not reach from one to another."""
+    return f".atoken-{zlib.crc32(socket.gethostname().encode()):08x}-"
+
+
+@contextmanager
+def _in_use(folder: Path) -> Iterator[None]:
+    """Hold a shared lock on `folder`, which tells others not to remove temporary files in it, after removing leftovers.
+
+    The kernel gives a lock up when its process ends, however that happens, and process numbers play no part.
+    """
+    with ExitStack() as stack:
+        if fcntl is not None:
+            with suppress(OSError):  # a folder that cannot be read, or a file system without locks
+                descriptor = os.open(folder, os.O_RDONLY)
+                stack.callback(os.close, descriptor)
+                _remove_leftovers(folder, descriptor)
+                _lock_shared(descriptor)
+        yield
+
+
+def _remove_leftovers(folder: Path, descriptor: int) -> None:
+    """Remove the temporary files of dead processes, once for each folder; not while anyone writes there."""
+    about = os.fstat(descriptor)
+    if (about.st_dev, about.st_ino) in _swept:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    pattern = re.compile(re.escape(_prefix()) + r"\d+-[0-9a-f]{16}(\..*)?")
+    with os.scandir(folder) as entries:
+        leftovers = [entry.path for entry in entries if pattern.fullmatch(entry.name)]
+    for leftover in leftovers:
+        _remove(Path(leftover))
+    _swept.add((about.st_dev, about.st_ino))
+
+
+def _lock_shared(descriptor: int) -> None:
+    """Lock, or turn an exclusive lock into a shared one; without it where another program keeps the folder locked."""
+    end = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return
+            time.sleep(0.01)
 
 
 def _refuse_unless_replaceable(target: Path) -> None:

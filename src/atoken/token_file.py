@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
 import os
+from array import array
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -21,34 +22,26 @@ from torch import Tensor
 from .atok import (
     BLANK,
     CHECKSUM,
+    DTYPES,
     MISMATCH,
-    check_version,
-    facts_of,
-    metadata_of,
+    bytes_of,
+    head_of,
     read_modality,
     stored_values,
     unpacked,
     values_name,
 )
-from .checks import check_tokens, check_values
+from .checks import check_count, check_values
+from .config import PATCH
+from .core.text import shortened
 from .files import atomic_write
+from .header import TokenHeader, check_version
 from .tokens import Tokens, as_latents
 
 BLOCK = 1 << 20
 SPARE = 256
 """Bytes of the header kept for the numbers that grow while a file is written."""
 LARGEST_HEADER = 100_000_000
-
-_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "U16": torch.uint16,
-    "U8": torch.uint8,
-    "I32": torch.int32,
-}
-_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 class TokenWriter:
@@ -62,10 +55,11 @@ class TokenWriter:
         self.path = Path(path)
         self.tokens = 0
         self._stack = ExitStack()
-        self._first: Tokens | None = None
-        self._steps, self._rows = 0, 0
-        self._times: list[Tensor] = []
-        self._shape: tuple[str, list[int]] = ("", [])
+        self._first: TokenHeader | None = None
+        self._like: dict[str, Any] = {}
+        self._steps = 0
+        self._times = array("d")  # small tensors that outlive the large ones of their tile would fragment the heap
+        self._dtype, self._row = torch.float32, [0]
 
     def __enter__(self) -> TokenWriter:
         temporary = self._stack.enter_context(atomic_write(self.path))
@@ -78,21 +72,35 @@ class TokenWriter:
             raise ValueError(
                 f"only tokens of a video are written tile by tile, not those of modality {tile.modality!r}"
             )
-        check_tokens(tile)
-        stored = stored_values(tile)
+        check_values(tile.values, tile.kind, tile.fsq)
+        stored, times = stored_values(tile), tile.times.tolist()
         if self._first is None:
-            self._first, self._shape = tile, (_NAMES[stored.dtype], list(stored.shape[1:]))
-            self._length = -(-(len(self._header()) + SPARE) // 8) * 8
+            self._first, self._like = TokenHeader.of(tile), _common(tile)
+            self._dtype, self._row = stored.dtype, list(stored.shape[1:])
+            self._length = -(-(len(self._head(self._first, len(times))) + SPARE) // 8) * 8
             self._file.write(bytes(8 + self._length))
-        elif (tile.grid[1:], tile.kind, tile.weights) != (self._first.grid[1:], self._first.kind, self._first.weights):
-            raise ValueError("the tiles of one file need the same grid, kind and model")
-        elif sum(map(len, self._times)) != self._steps * 4 or tile.first_frame:
-            raise ValueError("only the last tile may end inside a latent step, and none may begin inside")
-        self._file.write(_bytes(stored))
-        self._rows += len(stored)
+        else:
+            self._check_next(tile, times)
+        self._file.write(bytes_of(stored))
         self._steps += tile.grid[0]
-        self._times.append(tile.times.to(torch.float64))
+        self._times.extend(times)
         self.tokens += len(tile)
+
+    def _check_next(self, tile: Tokens, times: list[float]) -> None:
+        """Raise ``ValueError`` unless the tile goes on where the one before it ended."""
+        assert self._first is not None
+        for name, value in _common(tile).items():
+            if value != self._like[name]:
+                raise ValueError(
+                    f"{self.path}: the tiles of one file need the same {name}, not {shortened(self._like[name])} and "
+                    f"then {shortened(value)}"
+                )
+        if self._first.first_frame + len(self._times) != self._steps * PATCH[0] or tile.first_frame:
+            raise ValueError(f"{self.path}: only the last tile may end inside a latent step, and none may begin inside")
+        if times[0] <= self._times[-1]:
+            raise ValueError(
+                f"{self.path}: the times of the tiles do not ascend: {times[0]} s comes after {self._times[-1]} s"
+            )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -108,8 +116,10 @@ class TokenWriter:
     def _finish(self) -> None:
         if self._first is None:
             raise ValueError(f"{self.path}: there are no tokens to write")
-        self._file.write(_bytes(torch.cat(self._times)))
-        header = self._header().ljust(self._length)
+        times = torch.tensor(self._times, dtype=torch.float64)
+        self._file.write(bytes_of(times))
+        whole = replace(self._first, grid=(self._steps, *self._first.grid[1:]), times=times)
+        header = self._head(whole, len(times)).ljust(self._length)
         self._file.seek(0)
         self._file.write(len(header).to_bytes(8, "little") + header)
         digest, at = _checksum(self._file)
@@ -117,22 +127,21 @@ class TokenWriter:
         self._file.write(digest)
         self._file.flush()
 
-    def _header(self) -> bytes:
-        assert self._first is not None
-        grid = (self._steps, *self._first.grid[1:])
-        dtype, shape = self._shape
-        times = sum(map(len, self._times))
-        size = self._rows * math.prod(shape) * _DTYPES[dtype].itemsize
-        tensors = {
-            "__metadata__": metadata_of(replace(self._first, grid=grid)),
-            values_name(self._first.kind): {"dtype": dtype, "shape": [self._rows, *shape], "data_offsets": [0, size]},
-            "times": {"dtype": "F64", "shape": [times], "data_offsets": [size, size + 8 * times]},
-        }
-        return json.dumps(tensors, separators=(",", ":")).encode()
+    def _head(self, header: TokenHeader, times: int) -> bytes:
+        values = self._dtype, [self.tokens, *self._row]
+        shapes = {values_name(header.kind): values, "times": (torch.float64, [times])}
+        return head_of(header.to_metadata(), shapes)
+
+
+def _common(tile: Tokens) -> dict[str, Any]:
+    """What all tiles of one file have in common, by name."""
+    facts = vars(TokenHeader.of(tile))
+    own = {name: value for name, value in facts.items() if name not in ("grid", "times", "first_frame")}
+    return own | {"rows and columns": tile.grid[1:], "dtype": tile.values.dtype, "channels": tile.values.shape[1]}
 
 
 class TokenFile:
-    """A ``.atok`` file of a video, open for reading step by step; it has the fields of ``Tokens`` but for the values.
+    """A ``.atok`` file of a video, open for reading step by step; it has the fields of ``TokenHeader``.
 
     Opening reads the file once to check its checksum, in blocks. Use it in a ``with`` block. Raises ``ValueError``
     for a file that is damaged, newer, not ours, or not of a video; ``FileNotFoundError``.
@@ -170,36 +179,34 @@ class TokenFile:
         self._file.seek(at)
         if self._file.read(64) != digest:
             raise ValueError(MISMATCH)
-        if unknown := {entry["dtype"] for entry in header.values()} - set(_DTYPES):
-            raise ValueError(f"the file holds tensors of {min(unknown)}, which token files do not have")
+        if unknown := {entry["dtype"] for entry in header.values()} - set(DTYPES):
+            raise ValueError(f"the file holds tensors of {shortened(min(unknown))}, which token files do not have")
         values, times = values_name(metadata.get("kind", "")), "times"
         shapes = [header[name]["shape"] for name in (values, times) if name in header]
         if "coords" in header or [len(shape) for shape in shapes if all(shape)] != [2, 1]:
             raise ValueError("only token files of videos are read step by step")
         self._values = header[values]
         self.tokens: int = shapes[0][0]
-        self._facts = facts_of(metadata, self._read(header[times], 0, shapes[1][0]), self.tokens)
-        facts = self._facts
-        self.kind, self.fsq, self.size, self.box = facts.kind, facts.fsq, facts.size, facts.box
-        self.model, self.weights, self.modality = facts.model, facts.weights, facts.modality
-        self.times, self.first_frame, self.grid = facts.times, facts.first_frame, facts.grid
-        self.value_range, self.transform = facts.value_range, facts.transform
+        self.header = TokenHeader.from_metadata(metadata, self._read(header[times], 0, shapes[1][0]))
+        check_count(self.header, self.tokens)
+
+    def __getattr__(self, name: str) -> Any:
+        """The facts of the header are those of the file."""
+        if name == "header":  # not read yet
+            raise AttributeError(name)
+        return getattr(self.header, name)
 
     def frames(self, start: int, stop: int) -> TokenFile:
         """The same file, standing for the frames ``start`` ... ``stop - 1`` alone; see ``Tokens.frames``."""
-        assert self.times is not None
-        if not 0 <= start < stop <= len(self.times):
-            raise ValueError(f"frames {start} ... {stop} are not among the {len(self.times)} of the video")
-        other = object.__new__(TokenFile)
-        other.__dict__.update(self.__dict__)
-        other.times, other.first_frame = self.times[start:stop], self.first_frame + start
+        other = copy.copy(self)
+        other.header = self.header.frames(start, stop)
         return other
 
     def latent_steps(self, first: int = 0) -> Iterator[Tensor]:
         """Latents of each step in time from ``first`` on, float [x * y * z, C]; raises ``ValueError`` for bad ones."""
         rows = math.prod(self.grid[1:])
         for index in range(first, self.grid[0]):
-            values = unpacked(self._facts, self._read(self._values, index * rows, rows))
+            values = unpacked(self.header, self._read(self._values, index * rows, rows))
             try:
                 check_values(values, self.kind, self.fsq)
             except ValueError as error:
@@ -208,7 +215,7 @@ class TokenFile:
 
     def _read(self, entry: dict[str, Any], first: int, rows: int) -> Tensor:
         """``rows`` rows of a tensor from ``first`` on."""
-        dtype, shape = _DTYPES[entry["dtype"]], entry["shape"][1:]
+        dtype, shape = DTYPES[entry["dtype"]], entry["shape"][1:]
         size = math.prod(shape) * dtype.itemsize
         self._file.seek(self._start + entry["data_offsets"][0] + first * size)
         data = bytearray(self._file.read(rows * size))
@@ -251,7 +258,3 @@ def _checksum(file: IO[bytes]) -> tuple[bytes, int]:
     while block := file.read(BLOCK):
         digest.update(block)
     return digest.hexdigest().encode(), at
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return np.ascontiguousarray(tensor.contiguous().view(torch.uint8).numpy()).tobytes()

@@ -12,11 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .checks import check_coords, check_count, check_values
+from .core.equal import equal_fields
+from .header import TokenHeader
 from .model.fsq import FSQ
 from .model.layout import Layout, build_layout
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Packed:
     """A batch without padding: ``feats`` [N, C] at ``coords`` int [N, 5] = (sample, t, x, y, z).
 
@@ -40,6 +43,12 @@ class Packed:
         steps = coords[1:, 0] - coords[:-1, 0]
         if bool((coords.amin() < 0) | (coords[0, 0] != 0) | ((steps != 0) & (steps != 1)).any()):
             raise ValueError("coords must not be negative, and samples must be contiguous and numbered from 0")
+
+    def __eq__(self, other: object) -> bool:
+        """Whether feats and coords are equal, in dtype and in value."""
+        return equal_fields(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
 
     @classmethod
     def cat(cls, samples: Sequence[tuple[Tensor, Tensor]]) -> Packed:
@@ -107,40 +116,29 @@ def as_latents(kind: str, values: Tensor, fsq: tuple[tuple[int, ...], ...]) -> T
     return FSQ(fsq).indices_to_codes(values) if kind == "discrete" else values
 
 
-@dataclass(frozen=True)
-class Tokens:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tokens(TokenHeader):
     """The tokens of one source, with all that is needed to decode them; ``save`` and ``load`` are exact inverses.
 
-    Exactly one of ``values`` is kept: latents (float [N, C]) for kind "continuous", codes (uint16 [N, G]) for kind
-    "discrete".
+    Raises ``ValueError`` with one sentence where anything is malformed or two fields contradict each other.
     """
 
-    kind: str
-    """"continuous" or "discrete"."""
     values: Tensor
+    """Latents, finite float [N, C] (kind "continuous"), or codes, uint16 [N, G] (kind "discrete")."""
     coords: Tensor
-    """int32 [N, 4] = (t, x, y, z) on the CPU."""
-    grid: tuple[int, int, int, int]
-    """Patches along t, x (rows), y (columns), z."""
-    size: tuple[int, int]
-    """Original height and width in pixels."""
-    box: tuple[int, int, int, int]
-    """Valid pixels on the padded canvas: top, left, height, width."""
-    model: str
-    """Name of the model that made the tokens."""
-    weights: str
-    """SHA-256 of that model's weights."""
-    modality: str = "image"
-    value_range: tuple[float, float] = (-1.0, 1.0)
-    """Range of the pixels that the model saw."""
-    fsq: tuple[tuple[int, ...], ...] = ((4,) * 6,) * 8
-    """Levels of each quantized number, one tuple for each code (kind "discrete")."""
-    times: Tensor | None = None
-    """Video: when each real frame is shown, float64 [F] in seconds."""
-    first_frame: int = 0
-    """Video: place of the first of these frames on the padded time axis; ``frames`` moves it."""
-    transform: tuple[tuple[float, ...], ...] | None = None
-    """3D: 4 x 4 matrix from the unit cube [-0.5, 0.5]^3 to the asset's own frame."""
+    """int32 [N, 4] = (t, x, y, z) on the CPU; for images and videos the whole grid in row-major order."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_values(self.values, self.kind, self.fsq)
+        check_count(self, len(self.values))
+        check_coords(self, self.coords, len(self.values))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all fields are equal, tensors by dtype and by value."""
+        return equal_fields(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
 
     @property
     def codes(self) -> Tensor:
@@ -168,18 +166,6 @@ class Tokens:
         if largest > torch.finfo(torch.float16).max:
             raise ValueError(f"latents up to {largest:.4g} do not fit into float16: store them as they are")
         return replace(self, values=self.values.half())
-
-    def frames(self, start: int, stop: int) -> Tokens:
-        """The same tokens, standing for the frames ``start`` ... ``stop - 1`` of a video alone.
-
-        Decoding them computes only the tiles that hold these frames. Raises ``ValueError`` for tokens of no video and
-        for frames that are not there.
-        """
-        if self.times is None:
-            raise ValueError(f"only a video has frames, and these are tokens of modality {self.modality!r}")
-        if not 0 <= start < stop <= len(self.times):
-            raise ValueError(f"frames {start} ... {stop} are not among the {len(self.times)} of the video")
-        return replace(self, times=self.times[start:stop], first_frame=self.first_frame + start)
 
     def latent_steps(self, first: int = 0) -> Iterator[Tensor]:
         """Latents of each step in time from ``first`` on, float [x * y * z, C]."""

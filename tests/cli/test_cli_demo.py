@@ -64,7 +64,7 @@ def test_a_mosaic_has_one_colour_for_each_token():
     rng = np.random.default_rng(0)
     pixels = to_pixels(rng.integers(0, 256, (20, 33, 3), dtype=np.uint8))
     numbers, coords, geometry = image_to_patches(pixels)
-    tokens = Tokens("continuous", numbers, coords, model="none", weights="0", **geometry)
+    tokens = Tokens(kind="continuous", values=numbers, coords=coords, model="none", weights="0", **geometry)
     picture = patches(tokens, *colours([tokens]))
     assert (picture.shape, picture.dtype) == ((20, 33, 3), np.uint8)
     assert len({tuple(picture[r, c]) for r in (0, 15) for c in (0, 15)}) == 1
@@ -145,7 +145,7 @@ def test_words_are_those_of_the_nearest_vectors(monkeypatch):
 def test_the_overview_has_a_row_for_each_way_and_white_where_there_is_none(tmp_path):
     rng = np.random.default_rng(0)
     numbers, coords, geometry = image_to_patches(to_pixels(rng.integers(0, 256, (64, 32, 3), dtype=np.uint8)))
-    tokens = Tokens("continuous", numbers, coords, model="none", weights="0", **geometry)
+    tokens = Tokens(kind="continuous", values=numbers, coords=coords, model="none", weights="0", **geometry)
     grey, dark = (np.full((64, 32, 3), value, np.uint8) for value in (99, 30))
     columns = [
         Column(grey, tokens, lambda paint: patches(tokens, paint), (dark, grey)),

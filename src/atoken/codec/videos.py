@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import check_tokens
 from ..config import PATCH
 from ..media.frames import Clip, Frame, tiles
 from ..media.patchify import frames_to_patches, patches_to_frames
@@ -148,8 +147,6 @@ def _packed(frames: list[Frame]) -> tuple[Packed, tuple[int, int, int, int]]:
 def _decode_stored(model: AToken, tokens: Tokens | TokenFile) -> Iterator[Clip]:
     """Only the tiles that hold wanted frames; with a cache also those before them."""
     model.check_origin(tokens)
-    if isinstance(tokens, Tokens):
-        check_tokens(tokens)
     count, start, tile = frame_count(tokens), tokens.first_frame, model.config.decoder_tile
     first = 0 if model.config.decoder_cache else start // (STEP * tile) * tile
     end = -(-(start + count) // (STEP * tile)) * tile
@@ -164,7 +161,6 @@ def _steps_of_chunks(model: AToken, first: Tokens, rest: Iterator[Tokens], times
     whole = True
     while chunk is not None:
         model.check_origin(chunk)
-        check_tokens(chunk)
         if not whole or chunk.grid[1:] != first.grid[1:] or (chunk.first_frame and chunk is not first):
             raise ValueError(
                 "only the last of the chunks may end inside a latent step, none may begin inside, and all need one grid"

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from .. import codec
-from ..checks import check_tokens
 from ..config import FRAME_FEATURES, KINDS, PATCH_FEATURES, ModelConfig
 from ..media.frames import Clip
 from ..render.gaussians import Gaussians
@@ -67,6 +66,11 @@ class AToken(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.proj.weight.device
+
+    @property
+    def compute_dtype(self) -> str:
+        """Dtype of the encoder's weights, as "float32": what it computes in, but for norms and the projection."""
+        return str(self.encoder.input_layer.weight.dtype).removeprefix("torch.")
 
     @property
     def weights_hash(self) -> str:
@@ -178,7 +182,6 @@ class AToken(nn.Module):
                     "atoken.Tokens.load reads a token file, and decode_stream takes the path of a video's"
                 )
             self.check_origin(item)
-            check_tokens(item)
         results = codec.decode(self, items, token_budget)
         return results[0] if isinstance(tokens, Tokens) else results
 
@@ -217,8 +220,8 @@ class AToken(nn.Module):
 
     def stamp(self, kind: str, values: Tensor, coords: Tensor, **geometry: Any) -> Tokens:
         """``Tokens`` that carry this model's name and weights."""
-        fsq = self.config.fsq_levels
-        return Tokens(kind, values, coords, model=self.config.name, weights=self.weights_hash, fsq=fsq, **geometry)
+        facts = {"model": self.config.name, "weights": self.weights_hash, "fsq": self.config.fsq_levels, **geometry}
+        return Tokens(kind=kind, values=values, coords=coords, compute_dtype=self.compute_dtype, **facts)
 
     def save_pretrained(self, directory: str | Path, *, storage: str | None = None) -> None:
         """Write config.json and model.safetensors, which ``atoken.load`` reads.
