@@ -99,6 +99,7 @@ def encode(
     device: options.Device = None,
     dtype: options.Dtype = "float32",
     token_budget: options.TokenBudget = None,
+    tile: options.Tile = None,
     max_pixels: options.MaxPixels = None,
     background: options.Background = "255,255,255",
     fps: options.Fps = None,
@@ -122,6 +123,7 @@ def encode(
         *(model, out, device, dtype, token_budget, overwrite, kind, max_pixels, background, resampling),
         views=ViewOptions(views, view_size, fov, patches),
         latents=latents,
+        tile=tile,
     )
     run(Encode, inputs, settings)
 
@@ -163,6 +165,7 @@ def reconstruct(
     device: options.Device = None,
     dtype: options.Dtype = "float32",
     token_budget: options.TokenBudget = None,
+    tile: options.Tile = None,
     max_pixels: options.MaxPixels = None,
     background: options.Background = "255,255,255",
     fps: options.Fps = None,
@@ -191,6 +194,7 @@ def reconstruct(
         video_format=video_format,
         lossless=lossless,
         keep_audio=keep_audio,
+        tile=tile,
     )
     run(Reconstruct, inputs, settings)
 

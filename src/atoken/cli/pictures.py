@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ class Settings:
     lossless: bool = False
     keep_audio: bool = False
     latents: str = "float16"
+    tile: int | None = None
 
     def __post_init__(self) -> None:
         options.check_choice("--kind", self.kind, KINDS)
@@ -84,6 +85,7 @@ class Settings:
         options.check_choice("--latents", self.latents, options.LATENTS)
         options.check_positive("--token-budget", self.token_budget)
         options.check_positive("--max-pixels", self.max_pixels)
+        options.check_tile(self.tile)
         options.parse_background(self.background)
         options.check_device(self.device)
 
@@ -347,6 +349,8 @@ def run(command: type[Command], inputs: Sequence[str], settings: Settings) -> No
     if settings.overwrite or not all(job.target.exists() and not paths.is_outdated(job) for job in jobs):
         paths.check_folder(settings.out.parent if single else settings.out)
     model = load(settings.model, device=settings.device, dtype=options.parse_dtype(settings.dtype))
+    if settings.tile is not None:
+        model.config = replace(model.config, spatial_tile=settings.tile or None)
     task = command(settings, model)
     process(task, jobs, report, budget=task.budget, overwrite=settings.overwrite)
     task.conclude()
