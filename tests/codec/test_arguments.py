@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from refusals import refused
 
 import atoken
+from refusals import refused
 
 PICTURE = np.zeros((20, 20, 3), np.uint8)
 CLIP = atoken.Clip(PICTURE[None], fps=25)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from refusals import refused
 
 from atoken import PRESETS, AToken, open_video
 from atoken.codec.videos import join
+from refusals import refused
 
 pytest.importorskip("av")
 ARCHIVE = Path(__file__).parent.parent / "data/clips.zip"

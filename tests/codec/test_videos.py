@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from refusals import refused
 
 import atoken
 from atoken import PRESETS, AToken, Clip, Packed, TokenFile, Tokens, TokenWriter
 from atoken.codec import videos
 from atoken.media.patchify import frames_to_patches, patches_to_frames
 from atoken.tokens import dense_coords
+from refusals import refused
 
 pytest.importorskip("av")
 

@@ -8,12 +8,12 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image
-from refusals import refused
 
 from atoken.core.errors import ReadError
 from atoken.media.frames import Clip, Frame, at_rate, target_size, tiles
 from atoken.media.kinds import modality_of
 from atoken.media.video import open_video
+from refusals import refused
 
 pytest.importorskip("av")
 

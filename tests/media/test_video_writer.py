@@ -6,13 +6,13 @@ import errno
 
 import numpy as np
 import pytest
-from refusals import refused
 from test_video import psnr
 
 from atoken.media.frames import Clip
 from atoken.media.soundtrack import Soundtrack
 from atoken.media.video import open_video
 from atoken.media.video_writer import write_video
+from refusals import refused
 
 av = pytest.importorskip("av")
 

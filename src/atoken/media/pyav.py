@@ -128,16 +128,19 @@ def _stamped(path: Path, container: InputContainer, stream: Any, max_pixels: int
     unit = stream.time_base or Fraction(1, 1000)
     step = 1 / Fraction(stream.average_rate or stream.guessed_rate or 25)
     rotation, turn = None, (1, 0, 0, 1)
-    joints: deque[int | None] = deque()
+    joints: deque[int] = deque()
+    before: int | None = None
     for frame in _decoded(container, stream, joints, partial(_warn, path)):
         if frame.is_corrupt:
             raise Damaged("a frame cannot be decoded", None)
         _check_pixels(path, frame, max_pixels)
         if frame.rotation != rotation:  # side data tie a frame into a cycle, which keeps its memory for long
             rotation, turn = frame.rotation, turn_of(frame)
-        joined = bool(frame.key_frame) and frame.pts in joints
-        if joined:
-            joints.remove(frame.pts)
+        joined = False
+        if frame.key_frame and frame.pts is not None and before is not None and frame.pts <= before:
+            joined = frame.pts in joints
+            joints.clear()
+        before = frame.pts
         stamp = frame.pts * unit if stamped and frame.pts is not None else None
         duration = (frame.duration or 0) * unit if stamped else step
         yield Stamped(stamp, duration if duration > 0 else step, upright(to_rgb(frame), turn), joined)
@@ -175,7 +178,7 @@ def _sought(container: InputContainer, stream: Any, start: float) -> Fraction | 
 
 
 def _packets(
-    container: InputContainer, stream: Any, joints: deque[int | None] | None, note: Any
+    container: InputContainer, stream: Any, joints: deque[int] | None, note: Any
 ) -> Iterator[tuple[Any, bool]]:
     """Each packet, and whether it is whole. ``joints`` gets the stamps of the key frames where streams are joined.
 
@@ -190,13 +193,14 @@ def _packets(
             key = next((other for other in ahead if other.is_keyframe), None)
             whole = key is not None
             if key is not None and joints is not None:
-                joints.append(key.pts)
+                if key.pts is not None:
+                    joints.append(key.pts)
                 note("its packet counters jump, as where streams are joined or packets are lost before a key frame")
         yield packet, whole
 
 
 def _decoded(
-    container: InputContainer, stream: Any, joints: deque[int | None] | None = None, note: Any = None
+    container: InputContainer, stream: Any, joints: deque[int] | None = None, note: Any = None
 ) -> Iterator[VideoFrame]:
     """The frames; packets before the first whole one may fail.
 
