@@ -145,3 +145,17 @@ def test_info(atoken, tiny, film, tmp_path):
     assert "h264" in said
     assert "yuv420p" in said
     assert "0.000 s, 0.760 s" in said
+
+
+def test_spatial_tiles(atoken, tiny, film, picture, tmp_path):
+    path = film.write("clip.mkv", "ffv1", film.frames(5, 96, 112), pixel_format="bgr0")
+    common = "--model", tiny, "--out"
+    assert atoken("encode", path, *common, tmp_path / "t.atok", "--tile", 48).exit_code == 0
+    assert atoken("encode", path, *common, tmp_path / "w.atok").exit_code == 0
+    tiled, whole = Tokens.load(tmp_path / "t.atok"), Tokens.load(tmp_path / "w.atok")
+    assert (tiled.spatial_tile, whole.spatial_tile) == (48, None)
+    assert not np.array_equal(tiled.values, whole.values)
+    assert atoken("decode", tmp_path / "t.atok", *common, tmp_path / "t.mkv", "--lossless").exit_code == 0
+    assert np.array_equal(read(tmp_path / "t.mkv")[0], library.load(tiny).decode(tiled))
+    result = atoken("encode", picture(tmp_path / "a.png"), *common, tmp_path, "--tile", 50)
+    assert (result.exit_code, "--tile" in result.stderr) == (2, True)

@@ -86,7 +86,7 @@ def _decode_tiled(model: AToken, item: Tokens, token_budget: int) -> np.ndarray:
     def network(packed: Packed, _: int) -> Tensor:
         return model.decode_packed(packed, features=FRAME_FEATURES)
 
-    parts = windows.decode_windows(network, item.latents.float(), item.grid, item.spatial_tile, token_budget)
+    parts = windows.decode_windows(model, network, item.latents.float(), item.grid, item.spatial_tile, token_budget)
     for window, patches in parts:
         height, width = window.shape[0] * PATCH[1], window.shape[1] * PATCH[2]
         picture = to_uint8(patches_to_image(patches, (1, *window.shape, 1), (0, 0, height, width)))

@@ -77,6 +77,8 @@ def join(chunks: Sequence[Tokens]) -> Tokens:
     """
     if not chunks:
         raise ValueError("there are no tokens to join")
+    if len({(chunk.grid[1:], chunk.spatial_tile) for chunk in chunks}) > 1:
+        raise ValueError("the joined tokens need one grid of patches and one spatial tile")
     whole = [frame_count(chunk) == chunk.grid[0] * STEP - chunk.first_frame for chunk in chunks[:-1]]
     if not all(whole) or any(chunk.first_frame for chunk in chunks[1:]):
         raise ValueError("only the last of the joined tokens may end inside a latent step, and none may begin inside")
@@ -183,10 +185,10 @@ def _steps_of_chunks(model: AToken, chunks: Iterator[Tokens]) -> Iterator[_Step]
     for chunk in chunks:
         model.check_origin(chunk)
         kept = (chunk.grid[1:], chunk.spatial_tile)
-        if not whole or like not in (None, kept) or (chunk.first_frame and like is not None):
-            raise ValueError(
-                "only the last of the chunks may end inside a latent step, none may begin inside, and all need one grid"
-            )
+        if like not in (None, kept):
+            raise ValueError("the chunks need one grid of patches and one spatial tile")
+        if not whole or (chunk.first_frame and like is not None):
+            raise ValueError("only the last of the chunks may end inside a latent step, and none may begin inside")
         like, whole = kept, frame_count(chunk) == chunk.grid[0] * STEP - chunk.first_frame
         yield from _steps_of(chunk)
 
@@ -217,7 +219,7 @@ def _decode_tile(
 
     with torch.no_grad():
         parts = windows.decode_windows(
-            network, torch.cat(steps), grid, like.spatial_tile, most_steps=model.config.decoder_tile
+            model, network, torch.cat(steps), grid, like.spatial_tile, most_steps=model.config.decoder_tile
         )
         for window, patches in parts:
             height, width = window.shape[0] * PATCH[1], window.shape[1] * PATCH[2]

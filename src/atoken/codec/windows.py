@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise, product
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..config import PATCH
@@ -26,6 +27,9 @@ CONTEXT = 1
 """Patches around a window whose tokens the decoder sees besides its own."""
 TOKEN_BUDGET = 16384
 """Tokens that go through the network at once; one larger picture or window still goes alone."""
+
+CPU_BUDGET = 2048
+"""The same for windows on the CPU, where larger batches are no faster (measured with nano) and need their memory."""
 
 
 class Window(NamedTuple):
@@ -94,7 +98,7 @@ def encode_windows(
     """Values [N, ...] of a grid in raster order; ``patches_of`` gives patches [n, 3072] or [n, 768] of a window."""
     steps, rows, columns, _ = grid
     values: Tensor | None = None
-    for group in _groups(windows_of(grid, tile), steps, options.token_budget):
+    for group in _groups(windows_of(grid, tile), steps, options.token_budget, model.device):
         packed = Packed.cat([(patches_of(window), dense_coords((steps, *window.shape, 1))) for window in group])
         found = quantize(model, model.encode_packed(packed, pool=False).posterior, options)
         if values is None:
@@ -106,6 +110,7 @@ def encode_windows(
 
 
 def decode_windows(
+    model: AToken,
     network: Callable[[Packed, int], Tensor],
     latents: Tensor,
     grid: Sequence[int],
@@ -119,7 +124,7 @@ def decode_windows(
     """
     steps, rows, columns, _ = grid
     raster = latents.view(steps, rows, columns, -1)
-    for number, group in enumerate(_groups(windows_of(grid, tile), most_steps or steps, budget)):
+    for number, group in enumerate(_groups(windows_of(grid, tile), most_steps or steps, budget, model.device)):
         seen = [window.grown(rows, columns) for window in group]
         packed = Packed.cat([(w.part_of(raster).flatten(0, 2), dense_coords((steps, *w.shape, 1))) for w in seen])
         for window, larger, part in zip(group, seen, network(packed, number).split(packed.lengths), strict=True):
@@ -127,8 +132,9 @@ def decode_windows(
             yield window, patches.reshape(-1, patches.shape[-1])
 
 
-def _groups(windows: Sequence[Window], steps: int, budget: int) -> Iterator[list[Window]]:
+def _groups(windows: Sequence[Window], steps: int, budget: int, device: torch.device) -> Iterator[list[Window]]:
     """Neighbouring windows of at most ``budget`` tokens together; a larger one goes alone."""
+    budget = min(budget, CPU_BUDGET) if device.type == "cpu" else budget
     group: list[Window] = []
     used = 0
     for window in windows:
