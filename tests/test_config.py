@@ -7,6 +7,7 @@ import pytest
 
 from atoken import PRESETS, AToken, ModelConfig
 from atoken.config import from_mapping
+from refusals import refused
 
 TINY = PRESETS["tiny"].to_dict()
 
@@ -29,41 +30,53 @@ def test_a_config_cannot_be_changed():
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "named"),
     [
-        ({"widht": 64}, "unknown key 'widht'; the keys are name, width"),
-        ({"width": "64"}, "key 'width': expected int, found '64'"),
-        ({"width": 64.0}, "key 'width': expected int, found 64.0"),
-        ({"width": True}, "key 'width': expected int, found True"),
-        ({"width": None}, "key 'width': expected int, found None"),
-        ({"latent_norm": 1}, "key 'latent_norm': expected bool, found 1"),
-        ({"kinds": "discrete"}, "key 'kinds'"),
-        ({"kinds": [1]}, "key 'kinds'[0]: expected str, found 1"),
-        ({"fsq_levels": [[4, "4"]]}, "key 'fsq_levels'[0][1]: expected int, found '4'"),
-        ({"kinds": ["words"]}, "kinds ('words',) must name some of"),
-        ({"kinds": []}, "kinds () must name some of"),
-        ({"kinds": ["discrete", "discrete"]}, "each once"),
-        ({"width": 0}, "width must be positive, not 0"),
-        ({"heads": 3}, "width 64 must be 3 heads"),
-        ({"heads": 16}, "a multiple of 8"),
-        ({"latent_channels": 47}, "fsq_levels quantize 48 numbers, latent_channels are 47"),
-        ({"fsq_levels": [[4, 1]], "kinds": ["continuous"]}, "must be at least 2"),
-        ({"fsq_levels": [[64, 64, 64]], "kinds": ["continuous"]}, "at most 65536"),
-        ({"decoder_cache": 5}, "decoder_cache 5 must lie between 0 and decoder_tile 4"),
+        ({"widht": 64}, ["widht", "width"]),
+        ({"width": "64"}, ["width", "int", "'64'"]),
+        ({"width": 64.0}, ["width", "int", "64.0"]),
+        ({"width": True}, ["width", "int", "True"]),
+        ({"width": None}, ["width", "int", "None"]),
+        ({"latent_norm": 1}, ["latent_norm", "bool", 1]),
+        ({"kinds": "discrete"}, ["kinds"]),
+        ({"kinds": [1]}, ["kinds", "[0]", "str", 1]),
+        ({"fsq_levels": [[4, "4"]]}, ["fsq_levels", "[0][1]", "int", "'4'"]),
+        ({"kinds": ["words"]}, ["kinds", "words", "continuous"]),
+        ({"kinds": []}, ["kinds", "continuous"]),
+        ({"kinds": ["discrete", "discrete"]}, ["kinds"]),
+        ({"width": 0}, ["width", 0]),
+        ({"heads": 3}, ["width 64", "3 heads"]),
+        ({"heads": 16}, ["width", "multiple of 8"]),
+        ({"latent_channels": 47}, ["fsq_levels", 48, "latent_channels", 47]),
+        ({"fsq_levels": [[4, 1]], "kinds": ["continuous"]}, ["fsq_levels", 2]),
+        ({"fsq_levels": [[64, 64, 64]], "kinds": ["continuous"]}, ["fsq_levels", 65536]),
+        ({"decoder_cache": 5}, ["decoder_cache", 5, "decoder_tile", 4]),
+        ({"embed_dim": 2**64}, ["embed_dim", 2**64, 2**20]),
+        ({"embed_tokens": 10**400}, ["embed_tokens", 2**20]),
+        ({"width": 2**40, "heads": 2**36}, ["width", 2**40, 2**20]),
+        ({"encoder_depth": 10**6}, ["encoder_depth", 10**6, 1000]),
+        ({"table_size": 2**31}, ["table_size", 1024]),
+        ({"logit_scale": 10**400}, ["logit_scale", "float"]),
+        ({"logit_bias": float("nan")}, ["logit_bias", "float", "nan"]),
+        ({"logit_bias": float("-inf")}, ["logit_bias", "float", "-inf"]),
+        ({"gelu": "x" * 10_000}, ["gelu", "xxx", "tanh"]),
+        ({"name": "x" * 10_000, "width": 0}, ["width", 0]),
+        ({"gaussians": {"per_voxel": 2**62}}, ["per_voxel", 256]),
+        ({"gaussians": {"scale": 10**400}}, ["gaussians", "scale"]),
+        ({"fsq_levels": [[10**400] * 48]}, ["fsq_levels", 65536]),
+        ({"fsq_levels": "x" * 10_000}, ["fsq_levels"]),
     ],
 )
-def test_what_does_not_fit_is_named(change, words):
-    with pytest.raises(ValueError, match="model config") as caught:
+def test_what_does_not_fit_is_named(change, named):
+    with refused(*named):
         ModelConfig.from_dict({**TINY, **change})
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_key_and_no_table_at_all():
     without = {key: value for key, value in TINY.items() if key != "heads"}
-    with pytest.raises(ValueError, match="key 'heads' is missing"):
+    with refused("model config", "heads"):
         ModelConfig.from_dict(without)
-    with pytest.raises(ValueError, match="expected a table of keys, found list"):
+    with refused("model config", "list"):
         ModelConfig.from_dict([1, 2])
 
 
@@ -83,14 +96,13 @@ def test_nested_configs_name_the_place():
     built = from_mapping(Outer, {"inner": {"rate": 1, "path": None}, "pair": [1, 2.5]}, "here")
     assert built == Outer(Inner(1.0, None), (1.0, 2.5))
     assert isinstance(built.inner.rate, float)
-    for values, words in (
-        ({"inner": {"rat": 1}}, "here, key 'inner': unknown key 'rat'"),
-        ({"inner": {"path": 3}}, "here, key 'inner', key 'path': expected str, found 3"),
-        ({"pair": [1.0]}, "here, key 'pair'"),
+    for values, named in (
+        ({"inner": {"rat": 1}}, ["inner", "rat", "rate"]),
+        ({"inner": {"path": 3}}, ["inner", "path", "str", 3]),
+        ({"pair": [1.0]}, ["pair"]),
     ):
-        with pytest.raises(ValueError, match="here") as caught:
+        with refused("here", *named):
             from_mapping(Outer, values, "here")
-        assert words in str(caught.value)
 
 
 def test_the_config_decides_the_architecture():

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .checks import check_values
+from .core.errors import ReadError
 from .core.text import shortened
 from .files import atomic_write
 from .header import TokenHeader, check_version
@@ -61,11 +62,12 @@ def write_tokens(tokens: Tokens, path: Path) -> None:
 
 
 def read_tokens(path: Path) -> Tokens:
-    """Read a token file; ``ValueError`` with one sentence where it is damaged, newer or not ours."""
+    """Read a token file; ``ReadError`` with one sentence where it is damaged, newer or not ours."""
+    data = path.read_bytes()
     try:
-        return from_bytes(path.read_bytes())
+        return from_bytes(data)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ReadError(f"{path}: {error}") from None
 
 
 def read_modality(path: Path) -> str | None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from .core.text import shortened
 
 PATCH = (4, 16, 16)
 """Frames, rows and columns of one patch."""
@@ -17,7 +20,24 @@ PATCH_FEATURES = PATCH[0] * FRAME_FEATURES
 """Numbers of one patch, in the order (frame, row, column, RGB): 3072."""
 KINDS = ("continuous", "discrete")
 
+LARGEST_SIZES = {
+    **dict.fromkeys(("encoder_depth", "decoder_depth", "depth"), 1000),
+    **dict.fromkeys(("table_size", "resolution", "window"), 1024),
+    **dict.fromkeys(("per_voxel", "neighbours"), 256),
+}
+LARGEST_SIZE = 2**20
+"""Largest values of the integers of a config, by name and of all others: far above what anyone trains, and so small
+that no size of a tensor overflows, and that a model of any config is laid out, without its numbers, in seconds."""
+
 Config = TypeVar("Config")
+
+
+def _check_sizes(config: Any, where: str) -> None:
+    """Raise ``ValueError`` for an integer that no model has."""
+    for name, value in vars(config).items():
+        most = LARGEST_SIZES.get(name, LARGEST_SIZE)
+        if type(value) is int and value > most:
+            raise ValueError(f"{where}{name} must be at most {most}, not {shortened(value)}")
 
 
 @dataclass(frozen=True)
@@ -49,6 +69,7 @@ class GaussianConfig:
     coloured balls; released heads count them from grey."""
 
     def __post_init__(self) -> None:
+        _check_sizes(self, "gaussians: ")
         for name, value in vars(self).items():
             if name not in ("neighbours", "residual") and value <= 0:
                 raise ValueError(f"gaussians: {name} must be positive, not {value}")
@@ -114,6 +135,7 @@ class ModelConfig:
     """The head for 3D; a model without one decodes images and videos only."""
 
     def __post_init__(self) -> None:
+        _check_sizes(self, self._where)
         for field in (
             *("width", "heads", "encoder_depth", "decoder_depth", "mlp_width", "latent_channels"),
             *("table_size", "encoder_tile", "decoder_tile"),
@@ -125,7 +147,7 @@ class ModelConfig:
         )
         self._require(
             len(self.kinds) > 0 and set(self.kinds) <= set(KINDS) and len(set(self.kinds)) == len(self.kinds),
-            f"kinds {self.kinds} must name some of {KINDS}, each once",
+            f"kinds {shortened(self.kinds)} must name some of {KINDS}, each once",
         )
         self._require(
             "discrete" not in self.kinds or self.latent_channels == sum(map(len, self.fsq_levels)),
@@ -133,9 +155,9 @@ class ModelConfig:
         )
         self._require(
             all(group and min(group) >= 2 and math.prod(group) <= 65536 for group in self.fsq_levels),
-            f"fsq_levels {self.fsq_levels} must be at least 2, and give at most 65536 codes a group",
+            f"fsq_levels {shortened(self.fsq_levels)} must be at least 2, and give at most 65536 codes a group",
         )
-        self._require(self.gelu in ("tanh", "none"), f"gelu must be tanh or none, not {self.gelu!r}")
+        self._require(self.gelu in ("tanh", "none"), f"gelu must be tanh or none, not {shortened(self.gelu)!r}")
         for field in ("embed_dim", "embed_tokens", "spatial_tile"):
             value = getattr(self, field)
             self._require(value is None or value > 0, f"{field} must be positive, not {value}")
@@ -145,9 +167,13 @@ class ModelConfig:
             f"decoder_cache {self.decoder_cache} must lie between 0 and decoder_tile {self.decoder_tile}",
         )
 
+    @property
+    def _where(self) -> str:
+        return f"model config {shortened(self.name)!r}: "
+
     def _require(self, holds: bool, sentence: str) -> None:
         if not holds:
-            raise ValueError(f"model config {self.name!r}: {sentence}")
+            raise ValueError(f"{self._where}{sentence}")
 
     @property
     def head_dim(self) -> int:
@@ -179,7 +205,7 @@ def from_mapping(cls: type[Config], values: Mapping[str, Any], where: str) -> Co
         raise ValueError(f"{where}: expected a table of keys, found {type(values).__name__}")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - set(fields), key=str):
-        raise ValueError(f"{where}: unknown key {unknown[0]!r}; the keys are {', '.join(fields)}")
+        raise ValueError(f"{where}: unknown key {shortened(repr(unknown[0]))}; the keys are {', '.join(fields)}")
     hints = get_type_hints(cls)
     missing, present = dataclasses.MISSING, {}
     for name, field in fields.items():
@@ -204,10 +230,11 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     elif isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return from_mapping(hint, value, where)
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        if abs(value) <= sys.float_info.max:  # no NaN, no infinity, no integer beyond
+            return float(value)
     elif isinstance(hint, type) and type(value) is hint:
         return value
-    raise ValueError(f"{where}: expected {getattr(hint, '__name__', hint)}, found {value!r}")
+    raise ValueError(f"{where}: expected {getattr(hint, '__name__', hint)}, found {shortened(repr(value))}")
 
 
 PRESETS: dict[str, ModelConfig] = {

@@ -33,6 +33,7 @@ from .atok import (
 )
 from .checks import check_count, check_values
 from .config import PATCH
+from .core.errors import ReadError
 from .core.text import shortened
 from .files import atomic_write
 from .header import TokenHeader, check_version
@@ -143,7 +144,7 @@ def _common(tile: Tokens) -> dict[str, Any]:
 class TokenFile:
     """A ``.atok`` file of a video, open for reading step by step; it has the fields of ``TokenHeader``.
 
-    Opening reads the file once to check its checksum, in blocks. Use it in a ``with`` block. Raises ``ValueError``
+    Opening reads the file once to check its checksum, in blocks. Use it in a ``with`` block. Raises ``ReadError``
     for a file that is damaged, newer, not ours, or not of a video; ``FileNotFoundError``.
     """
 
@@ -152,9 +153,11 @@ class TokenFile:
         self._file = self.path.open("rb")
         try:
             self._open()
-        except ValueError as error:
+        except BaseException as error:
             self._file.close()
-            raise ValueError(f"{path}: {error}") from None
+            if isinstance(error, ValueError) and not isinstance(error, ReadError):
+                raise ReadError(f"{path}: {error}") from None
+            raise
 
     def __enter__(self) -> TokenFile:
         return self
@@ -210,7 +213,7 @@ class TokenFile:
             try:
                 check_values(values, self.kind, self.fsq)
             except ValueError as error:
-                raise ValueError(f"{self.path}: {error}") from None
+                raise ReadError(f"{self.path}: {error}") from None
             yield as_latents(self.kind, values, self.fsq).float()
 
     def _read(self, entry: dict[str, Any], first: int, rows: int) -> Tensor:
@@ -220,7 +223,7 @@ class TokenFile:
         self._file.seek(self._start + entry["data_offsets"][0] + first * size)
         data = bytearray(self._file.read(rows * size))
         if len(data) != rows * size:
-            raise ValueError(f"{self.path}: the file is truncated or damaged")
+            raise ReadError(f"{self.path}: the file is truncated or damaged")
         return torch.frombuffer(data, dtype=dtype).view(rows, *shape)
 
 

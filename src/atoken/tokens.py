@@ -186,7 +186,7 @@ class Tokens(TokenHeader):
 
     @classmethod
     def load(cls, path: str | Path) -> Tokens:
-        """Read a ``.atok`` file. Raises ``ValueError`` for a file that is damaged, newer, not ours or contradictory."""
+        """Read a ``.atok`` file. Raises ``ReadError`` for a file that is damaged, newer, not ours or contradictory."""
         from .atok import read_tokens
 
         return read_tokens(Path(path))

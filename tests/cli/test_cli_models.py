@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 import atoken as library
 from atoken import PRESETS, AToken
+from refusals import check_names
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_info_of_a_token_file(atoken, tiny, picture, tmp_path):
     assert told["weights"] == library.load(tiny).weights_hash
     assert (told["tokens"], told["codes"]) == ("6", "[6, 8] uint16")
     assert (told["size"], told["grid"], told["fsq"]) == ("33 x 20", "[1, 2, 3, 1]", json.dumps([[4] * 6] * 8))
-    assert told["version"] == "1"
+    assert (told["version"], told["compute_dtype"]) == ("1", "float32")
     assert told["bytes"].startswith(str(size))
     assert told["bits per pixel"] == f"{8 * size / 660:.3f}"
 
@@ -85,11 +86,9 @@ def test_info_goes_on_after_a_bad_file(atoken, picture, tmp_path):
     result = atoken("info", tmp_path / "gone.pt", tmp_path / "bad.png", tmp_path / "folder", good)
     assert result.exit_code == 2
     assert f"{good}\n" in result.stdout
-    assert result.stderr.splitlines() == [
-        f"error: {tmp_path}/gone.pt: No such file or directory",
-        f"error: {tmp_path}/bad.png is empty (0 bytes): save or download it again.",
-        f"error: {tmp_path}/folder is not a model directory: it has no config.json",
-    ]
+    lines = result.stderr.splitlines()
+    for line, name in zip(lines, ("gone.pt", "bad.png", "folder"), strict=True):
+        check_names(line, tmp_path / name)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
@@ -103,7 +102,7 @@ def test_convert_keeps_the_weights(atoken, state, picture, tmp_path, suffix):
     before, after = library.load(checkpoint), library.load(out)
     assert before.weights_hash == after.weights_hash
     assert after.weights_hash[:12] in result.stdout
-    assert "discrete tokens" in result.stdout
+    assert "discrete" in result.stdout
     assert after.config == before.config
     assert after.config.kinds == ("discrete",)
     assert stored_dtypes(out) == {torch.float32}
@@ -178,7 +177,7 @@ def test_convert_never_replaces_its_input(atoken, state, tmp_path):
     before = checkpoint.read_bytes()
     result = atoken("convert", checkpoint, "--out", tmp_path, "--overwrite")
     assert result.exit_code == 2
-    assert "would be replaced by its own result" in result.stderr
+    check_names(result.stderr, checkpoint, "--out")
     assert checkpoint.read_bytes() == before
 
 
@@ -191,8 +190,7 @@ def test_a_checkpoint_cut_in_half(atoken, state, tmp_path, suffix):
     for arguments in (["convert", checkpoint, "--out", tmp_path / "out"], ["info", checkpoint]):
         result = atoken(*arguments)
         assert result.exit_code == 2
-        assert result.stderr.startswith(f"error: {checkpoint} is truncated")
-        assert result.stderr.count("\n") == 1
+        check_names(result.stderr, checkpoint)
     assert not (tmp_path / "out").exists()
 
 
@@ -218,8 +216,7 @@ def test_code_in_a_pickle_is_never_run(atoken, picture, state, tmp_path):
         ):
             result = atoken(*arguments)
             assert result.exit_code == 2
-            assert f"{path} is refused: it holds code or objects" in result.stderr
-            assert result.stderr.count("\n") == 1
+            check_names(result.stderr, path, "code")
     assert not sprung.exists()
     pickle.loads((tmp_path / "plain.pt").read_bytes())["weight"].close()
     assert sprung.exists(), "the trap works"
@@ -241,20 +238,16 @@ def test_a_wrong_file_yields_no_model(atoken, state, tmp_path, change):
     torch.save(state, tmp_path / "atoken-soc.pt")
     result = atoken("convert", tmp_path / "atoken-soc.pt", "--out", tmp_path / "out")
     assert result.exit_code == 2
-    assert ("extra is surplus" if change == "surplus" else name) in result.stderr
+    check_names(result.stderr, tmp_path / "atoken-soc.pt", "extra" if change == "surplus" else name)
     assert not (tmp_path / "out").exists()
 
 
 def test_convert_of_what_is_no_checkpoint(atoken, tiny, picture, tmp_path):
     (tmp_path / "file").write_text("mine")
-    for path, words in (
-        (tiny, "is a folder"),
-        (tmp_path / "gone.pt", "no such file"),
-        (picture(tmp_path / "a.png"), "is not a checkpoint"),
-    ):
+    for path in (tiny, tmp_path / "gone.pt", picture(tmp_path / "a.png")):
         result = atoken("convert", path, "--out", tmp_path / "out")
         assert result.exit_code == 2
-        assert words in result.stderr
+        check_names(result.stderr, path)
     assert not (tmp_path / "out").exists()
 
 
@@ -263,7 +256,7 @@ def test_convert_below_a_file(atoken, state, tmp_path):
     torch.save(state, tmp_path / "atoken-soc.pt")
     result = atoken("convert", tmp_path / "atoken-soc.pt", "--out", tmp_path / "file" / "model")
     assert result.exit_code == 2
-    assert result.stderr == f"error: {tmp_path}/file: is not a folder, so nothing can be written there\n"
+    check_names(result.stderr, tmp_path / "file")
 
 
 def test_convert_notices_a_model_that_does_not_read_back(atoken, state, tmp_path, monkeypatch):
@@ -280,4 +273,4 @@ def test_convert_notices_a_model_that_does_not_read_back(atoken, state, tmp_path
     monkeypatch.setattr(AToken, "save_pretrained", faulty)
     result = atoken("convert", tmp_path / "atoken-soc.pt", "--out", tmp_path / "out")
     assert result.exit_code == 2
-    assert "does not read back as it was written" in result.stderr
+    check_names(result.stderr, tmp_path / "out")

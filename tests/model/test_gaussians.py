@@ -12,6 +12,7 @@ from atoken import PRESETS, AToken, GaussianConfig, Packed
 from atoken.model import gaussians as module
 from atoken.model.gaussians import GaussianDecoder, Windows
 from atoken.render.gaussians import TENSORS
+from refusals import refused
 
 TOLERANCE = {"atol": 2e-5, "rtol": 0.0}
 SMALL = GaussianConfig(width=64, heads=1, depth=3, mlp_width=96, per_voxel=4)
@@ -151,22 +152,25 @@ def test_neighbours_change_nothing_before_they_have_learnt(small):
 def test_a_voxel_outside_the_grid(small):
     feats, coords = cloud(3)
     coords[1, 2] = 64
-    with pytest.raises(ValueError, match=r"voxels must lie in 0 ... 63 along each axis"):
+    with refused("voxels", 63):
         small(feats, coords)
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    "change",
     [
-        ({"heads": 5}, "divide into 5 heads"),
-        ({"per_voxel": 0}, "per_voxel must be positive"),
-        ({"window": 7}, "even"),
-        ({"opacity": 1.0}, "below 1"),
-        ({"neighbours": -1}, "neighbours must be 0 or more"),
+        {"heads": 5},
+        {"per_voxel": 0},
+        {"window": 7},
+        {"opacity": 1.0},
+        {"neighbours": -1},
+        {"neighbours": 10**400},
+        {"resolution": 2**40},
     ],
 )
-def test_configs_that_do_not_fit(change, words):
-    with pytest.raises(ValueError, match=words):
+def test_configs_that_do_not_fit(change):
+    (name, value), *_ = change.items()
+    with refused(name, str(value)[:20]):
         GaussianConfig(**change)
 
 
@@ -204,14 +208,14 @@ def test_a_released_head_beside_a_tokenizer(tmp_path):
 def test_heads_that_are_none(tmp_path):
     torch.manual_seed(0)
     AToken(PRESETS["tiny"]).save_pretrained(tmp_path / "model")
-    with pytest.raises(FileNotFoundError, match=r"no Gaussian decoder at .*gone\.pt"):
+    with refused("gone.pt", error=FileNotFoundError):
         atoken.load(tmp_path / "model", gaussians=tmp_path / "gone.pt")
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match=r"other\.pt is not a Gaussian decoder: input_layer\.weight is missing"):
+    with refused("other.pt", "input_layer.weight"):
         atoken.load(tmp_path / "model", gaussians=tmp_path / "other.pt")
     path, state = released_head(tmp_path / "3d_decode_gs.pt")
     torch.save({name: t for name, t in state.items() if name != "blocks.1.norm1.weight"}, path)
-    with pytest.raises(ValueError, match=r"gaussians\.blocks\.1\.norm1\.weight is missing"):
+    with refused("gaussians.blocks.1.norm1.weight"):
         atoken.load(tmp_path / "model", gaussians=path)
 
 
@@ -220,12 +224,12 @@ def test_heads_that_are_none(tmp_path):
     [
         (
             lambda s: {n: t for n, t in s.items() if not n.startswith("blocks.0")},
-            r"blocks\.0\.mlp\.mlp\.0\.weight is miss",
+            "blocks.0.mlp.mlp.0.weight",
         ),
-        (lambda s: {**s, "blocks.999999999.x": torch.zeros(1)}, r"blocks\.3 is missing; blocks\.999999999 is out of"),
-        (lambda s: {**s, "input_layer.weight": torch.zeros(())}, r"input_layer\.weight has shape \[\] and should be a"),
-        (lambda s: {**s, "offset_perturbation": torch.zeros(96)}, r"offset_perturbation has shape \[96\]"),
-        (lambda s: {**s, "offset_perturbation": torch.zeros(32, 3).int()}, r"offset_perturbation is int32"),
+        (lambda s: {**s, "blocks.999999999.x": torch.zeros(1)}, "blocks.999999999"),
+        (lambda s: {**s, "input_layer.weight": torch.zeros(())}, "input_layer.weight"),
+        (lambda s: {**s, "offset_perturbation": torch.zeros(96)}, "offset_perturbation has shape [96]"),
+        (lambda s: {**s, "offset_perturbation": torch.zeros(32, 3).int()}, "offset_perturbation is int32"),
     ],
 )
 def test_heads_that_do_not_fit_together(tmp_path, change, words):
@@ -233,7 +237,7 @@ def test_heads_that_do_not_fit_together(tmp_path, change, words):
     AToken(PRESETS["tiny"]).save_pretrained(tmp_path / "model")
     path, state = released_head(tmp_path / "3d_decode_gs.pt")
     torch.save(change(state), path)
-    with pytest.raises(ValueError, match=words):
+    with refused("3d_decode_gs.pt", words):
         atoken.load(tmp_path / "model", gaussians=path)
 
 
@@ -243,10 +247,10 @@ def test_tokens_of_another_grid_than_the_heads():
     tokens = model.stamp(
         *("continuous", torch.zeros(2, 48), coords), modality="3d", grid=(1, 32, 32, 32), size=(8, 8), box=(0, 0, 8, 8)
     )
-    with pytest.raises(ValueError, match=r"has a grid of 16 voxels a side, the tokens \(1, 32, 32, 32\)"):
+    with refused(16, (1, 32, 32, 32)):
         model.decode(tokens)
 
 
 def test_a_model_without_a_head_says_what_to_load():
-    with pytest.raises(ValueError, match=r"'tiny' has no Gaussian head"):
+    with refused("tiny", "Gaussian head", "atoken convert --gaussians"):
         AToken(PRESETS["tiny"]).decode_gaussians(Packed.cat([(torch.randn(3, 48), cloud(3)[1].int())]))

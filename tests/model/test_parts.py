@@ -16,6 +16,7 @@ from atoken.model.pooling import AttentionPooling
 from atoken.model.position import PositionTable
 from atoken.model.rope import RotatedHeads, rope_table, rotate
 from atoken.tokens import dense_coords
+from refusals import refused
 
 
 def test_rope_keeps_lengths_and_does_nothing_at_the_origin():
@@ -147,6 +148,17 @@ def test_the_divergence_is_that_of_torch():
     assert Posterior(torch.zeros(1, 10)).kl().item() == 0
 
 
+@pytest.mark.parametrize("logvar", [200.0, -200.0, torch.inf, -torch.inf])
+def test_extreme_log_variances_stay_finite(logvar):
+    moments = torch.tensor([[0.5, logvar]], requires_grad=True)
+    posterior = Posterior(moments)
+    assert abs(posterior.logvar.item()) in (20, 30)
+    (posterior.kl().sum() + posterior.at(torch.ones(1, 1)).sum()).backward()
+    assert torch.isfinite(posterior.kl()).all()
+    assert torch.isfinite(posterior.sample()).all()
+    assert torch.isfinite(moments.grad).all()
+
+
 def test_sampling_through_the_tokenizer():
     torch.manual_seed(0)
     model = AToken(PRESETS["tiny"]).eval()
@@ -160,7 +172,7 @@ def test_sampling_through_the_tokenizer():
     assert not torch.equal(draw(1), draw(2))
     assert not torch.equal(draw(1), mean)
     assert torch.equal(mean, model.encode(picture).latents)
-    with pytest.raises(ValueError, match="cannot be sampled"):
+    with refused("discrete"):
         model.encode(picture, kind="discrete", sample=True)
 
 
@@ -197,7 +209,7 @@ def test_large_pictures_are_scaled_down_to_be_embedded(monkeypatch):
     assert seen == [[8, 8, 8]]  # 2 x 4 patches twice, 1 x 8 of a strip
     torch.testing.assert_close(vectors[0], vectors[1], atol=2e-2, rtol=0)
     assert (vectors[0] - vectors[2]).abs().max() > 2e-2
-    with pytest.raises(ValueError, match="embed_tokens must be positive"):
+    with refused("embed_tokens"):
         replace(PRESETS["tiny"], embed_tokens=0)
 
 
@@ -222,5 +234,5 @@ def test_gelu_of_a_block_is_the_one_its_config_names(gelu, learning):
             expected = down(F.gelu(up(x), approximate=gelu))
             torch.testing.assert_close(mlp(x), expected, atol=1e-6, rtol=1e-6)
     assert F.gelu(x, approximate="tanh").sub(F.gelu(x)).abs().max() > 1e-5
-    with pytest.raises(ValueError, match="gelu must be tanh or none"):
+    with refused("gelu", "relu", "tanh"):
         replace(PRESETS["tiny"], gelu="relu")

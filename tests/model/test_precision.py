@@ -1,11 +1,15 @@
 """bf16 and autocast stay near fp32, and gradients flow through both ways."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 import atoken
-from atoken import PRESETS, AToken, Packed, read_image
+from atoken import PRESETS, AToken, Packed, Tokens, read_image
 from atoken.evaluation.psnr import psnr
 from atoken.tokens import dense_coords
 
@@ -97,3 +101,44 @@ def test_large_and_long_pictures_keep_their_size():
     for shape in ((1, 1, 3), (1, 700, 3), (300, 17, 3)):
         picture = np.full(shape, 200, np.uint8)
         assert model.decode(model.encode(picture)).shape == shape
+
+
+BF16 = """
+import torch
+from atoken import PRESETS, AToken
+torch.manual_seed(0)
+model = AToken(PRESETS["tiny"]).to(torch.bfloat16)
+assert model.decode(model.encode(torch.zeros(3, 20, 33, dtype=torch.uint8))).shape == (20, 33, 3)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", ["AVX2", "AVX512_CORE", "AVX512_CORE_BF16", "DEFAULT"])
+def test_bf16_runs_on_every_instruction_set(isa):
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": isa}
+    result = subprocess.run([sys.executable, "-c", BF16], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_latents_of_a_bf16_model_and_of_autocast_are_projected_in_fp32():
+    torch.manual_seed(0)
+    model = AToken(PRESETS["tiny"]).eval()
+    batch = Packed.cat([(torch.randn(6, 3072), dense_coords((1, 2, 3, 1)))])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        out = model.encode_packed(batch)
+    torch.testing.assert_close(out.moments, out.hidden.float() @ model.proj.weight.T, atol=1e-5, rtol=0)
+    model.to(torch.bfloat16)
+    with torch.no_grad():
+        out = model.encode_packed(batch)
+    assert out.hidden.dtype == torch.bfloat16
+    torch.testing.assert_close(out.moments, out.hidden.float() @ model.proj.weight.float().T, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tokens_say_which_dtype_computed_them(dtype, photo, tmp_path):
+    model = AToken(PRESETS["tiny"]).eval().to(dtype)
+    tokens = model.encode(photo, kind="discrete")
+    assert tokens.compute_dtype == str(dtype).removeprefix("torch.")
+    tokens.save(tmp_path / "a.atok")
+    assert Tokens.load(tmp_path / "a.atok").compute_dtype == tokens.compute_dtype
+    assert model.to(torch.float32).decode(tokens).shape == photo.shape, "each dtype decodes the tokens of the other"

@@ -16,9 +16,11 @@ import torch
 
 import atoken
 from atoken import PRESETS, AToken
+from atoken.core.errors import ReadError
 from atoken.evaluation.psnr import psnr
 from atoken.model.tokenizer import tokenizer_hash
 from atoken.weights.load import SHIPPED, build
+from refusals import refused
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (20, 33, 3), dtype=np.uint8)
 
@@ -60,7 +62,7 @@ def test_the_hash_follows_the_weights(model, tmp_path):
         model.proj.weight[0, 0] += 1
     assert model.weights_hash != before
     assert model.weights_hash == tokenizer_hash(model.config, model.state_dict())
-    with pytest.raises(ValueError, match="made by 'mine'"):
+    with refused("mine", before[:12], model.weights_hash[:12]):
         model.decode(replace(model.encode(PICTURE), weights=before))
 
 
@@ -75,7 +77,7 @@ def test_an_edited_config_is_another_model(model, tmp_path, key, value):
     (tmp_path / "config.json").write_text(json.dumps({**values, key: value}))
     loaded = atoken.load(tmp_path)
     assert loaded.weights_hash != model.weights_hash
-    with pytest.raises(ValueError, match="the tokens were made by 'mine'"):
+    with refused("mine", model.weights_hash[:12]):
         loaded.decode(tokens)
 
 
@@ -118,42 +120,40 @@ def test_a_loaded_model_can_be_trained(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("source", "error", "words"),
+    ("source", "error", "named", "remedy"),
     [
-        ("nothing-here", FileNotFoundError, "no such file or directory, and the shipped models are: nano"),
-        ("so400m", ValueError, "no weights come with 'so400m'"),
-        ("none.pt", FileNotFoundError, "no model at 'none.pt'"),
+        ("nothing-here", FileNotFoundError, "nothing-here", "nano"),
+        ("so400m", ValueError, "so400m", "PRESETS"),
+        ("none.pt", FileNotFoundError, "none.pt", "nano"),
     ],
 )
-def test_sources_that_are_nothing(source, error, words, tmp_path, monkeypatch):
+def test_sources_that_are_nothing(source, error, named, remedy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(error) as caught:
+    with refused(named, remedy, error=error):
         atoken.load(source)
-    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("source", "options", "words"),
+    ("source", "options", "named"),
     [
-        ("", {}, "source is ''"),
-        (None, {}, "source is None"),
-        ("nano", {"device": "foo"}, "device is 'foo': give cpu, cuda, cuda:N or mps"),
-        ("nano", {"device": "cuda:99"}, "device is 'cuda:99', and PyTorch finds"),
-        ("nano", {"device": 3.5}, "device is '3.5': give cpu"),
-        ("nano", {"dtype": "bfloat16"}, "dtype is 'bfloat16': give one of torch.float16, torch.bfloat16"),
-        ("nano", {"dtype": torch.int8}, "dtype is torch.int8: give one of"),
+        ("", {}, ["source", "''"]),
+        (None, {}, ["source", "None"]),
+        ("nano", {"device": "foo"}, ["device", "foo", "cuda:N"]),
+        ("nano", {"device": "cuda:99"}, ["device", "cuda:99"]),
+        ("nano", {"device": 3.5}, ["device", "3.5", "cpu"]),
+        ("nano", {"dtype": "bfloat16"}, ["dtype", "'bfloat16'", "torch.bfloat16"]),
+        ("nano", {"dtype": torch.int8}, ["dtype", "torch.int8", "torch.bfloat16"]),
     ],
 )
-def test_arguments_that_cannot_be(source, options, words):
-    with pytest.raises(ValueError, match=r"^\w+ is ") as caught:
+def test_arguments_that_cannot_be(source, options, named):
+    with refused(*named):
         atoken.load(source, **options)
-    assert words in str(caught.value)
 
 
 def test_a_hub_name_without_the_package_names_the_remedy(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(FileNotFoundError, match="pip install"):
+    with refused("someone/something", "pip install huggingface_hub", error=FileNotFoundError):
         atoken.load("someone/something")
 
 
@@ -165,14 +165,14 @@ def test_a_hub_name_is_a_folder_once_downloaded(model, monkeypatch, tmp_path):
 
 
 def test_folders_that_are_no_model(model, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"is not a model directory: it has no config\.json"):
+    with refused(tmp_path, "config.json", error=FileNotFoundError):
         atoken.load(tmp_path)
     model.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"it has no model\.safetensors"):
+    with refused(tmp_path, "model.safetensors", error=FileNotFoundError):
         atoken.load(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(ValueError, match="truncated or not a safetensors file"):
+    with refused("model.safetensors", error=ReadError):
         atoken.load(tmp_path)
 
 
@@ -180,28 +180,29 @@ def test_folders_that_are_no_model(model, tmp_path):
     ("text", "words"),
     [
         ("{", "config.json"),
-        ('{"width": 64}', "key 'name' is missing"),
-        ("[]", "expected a table"),
+        ('{"width": 64}', "name"),
+        ("[]", "list"),
         ("\xff", "config"),
-        ("[" * 100_000, "deep"),
+        ("[" * 100_000, "config"),
+        ("9" * 10_000, "config"),
+        ('{"' + "x" * 10_000 + '": 1}', "xxx"),
     ],
 )
 def test_a_broken_config(model, tmp_path, text, words):
     model.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(text, "latin-1")
-    with pytest.raises(ValueError, match=r"config\.json") as caught:
+    with refused("config.json", words, error=ReadError):
         atoken.load(tmp_path)
-    assert words in str(caught.value)
 
 
 def test_config_and_weights_must_fit(model, tmp_path):
     model.save_pretrained(tmp_path)
     values = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**values, "decoder_depth": 3}))
-    with pytest.raises(ValueError, match=r"decoder\.blocks\.2\.norm1\.weight is missing"):
+    with refused(tmp_path, "decoder_depth", 3, 2):
         atoken.load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**values, "mlp_width": 64}))
-    with pytest.raises(ValueError, match=r"has shape \[128, 64\] instead of \[64, 64\]"):
+    with refused(tmp_path, [128, 64], [64, 64]):
         atoken.load(tmp_path)
 
 
@@ -227,7 +228,7 @@ def test_other_depths_and_latents(tmp_path):
 
 def test_a_file_that_does_not_say_its_kind_warns(golden, tmp_path):
     path = write(golden.state(), tmp_path / "mine.pt")
-    with pytest.warns(UserWarning, match=r"mine\.pt does not say"):
+    with pytest.warns(UserWarning, match=r"mine\.pt"):
         assert atoken.load(path).config.kinds == ("continuous", "discrete")
 
 
@@ -235,37 +236,30 @@ def test_missing_and_surplus_tensors_are_listed(golden, tmp_path):
     state = golden.state()
     del state["encoder.blocks.0.norm1.weight"], state["decoder.out_layer.weight"]
     state["encoder.extra"] = torch.zeros(1)
-    with pytest.raises(ValueError, match="does not fit its architecture") as caught:
+    with refused("atoken-soc.pt", "encoder.blocks.0.norm1.weight", "decoder.out_layer.weight", "encoder.extra"):
         atoken.load(write(state, tmp_path / "atoken-soc.pt"))
-    for words in (
-        "encoder.blocks.0.norm1.weight is missing",
-        "decoder.out_layer.weight is missing",
-        "encoder.extra is surplus",
-    ):
-        assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("left_out", "words"),
     [
-        (r"decoder\.out_norm\.weight", "decoder.out_norm.weight is missing"),
-        (r"encoder\.post_layernorm\.", "encoder.post_layernorm.weight is missing; encoder.post_layernorm.bias is"),
-        (r"decoder\.blocks\.1\.", "decoder.blocks.1 is missing"),
-        (r"encoder\.blocks\.1\.", "encoder.blocks.1 is missing"),
-        (r"\w+\.blocks\.0\.", "decoder.blocks.0.attn.q_rms_norm.gamma is missing"),
+        (r"decoder\.out_norm\.weight", "decoder.out_norm.weight"),
+        (r"encoder\.post_layernorm\.", "encoder.post_layernorm.weight"),
+        (r"decoder\.blocks\.1\.", "decoder.blocks.1"),
+        (r"encoder\.blocks\.1\.", "encoder.blocks.1"),
+        (r"\w+\.blocks\.0\.", "decoder.blocks.0.attn.q_rms_norm.gamma"),
     ],
 )
 def test_whole_parts_that_are_missing(golden, tmp_path, left_out, words):
     state = {name: tensor for name, tensor in golden.state().items() if not re.match(left_out, name)}
-    with pytest.raises(ValueError, match=r"atoken-soc\.pt") as caught:
+    with refused("atoken-soc.pt", words):
         atoken.load(write(state, tmp_path / "atoken-soc.pt"))
-    assert words in str(caught.value)
 
 
 def test_blocks_that_leave_a_gap_are_refused_before_anything_is_built(golden, tmp_path, monkeypatch):
     monkeypatch.setattr("atoken.weights.load.AToken", lambda config: pytest.fail("a model was built"))
     state = golden.state() | {"encoder.blocks.999999999.x": torch.zeros(1)}
-    with pytest.raises(ValueError, match=r"encoder\.blocks\.2 is missing; .*encoder\.blocks\.999999999 is out of turn"):
+    with refused("atoken-soc.pt", "encoder.blocks.2", "encoder.blocks.999999999"):
         atoken.load(write(state, tmp_path / "atoken-soc.pt"))
 
 
@@ -279,12 +273,12 @@ def test_blocks_that_leave_a_gap_are_refused_before_anything_is_built(golden, tm
 @pytest.mark.parametrize("shape", [(), (5,), (1, 2, 3)])
 def test_tensors_that_are_no_matrix(golden, tmp_path, name, shape):
     state = golden.state() | {name: torch.zeros(shape)}
-    with pytest.raises(ValueError, match=re.escape(f"{name} has shape {list(shape)} and should be a matrix")):
+    with refused("atoken-soc.pt", name, list(shape)):
         atoken.load(write(state, tmp_path / "atoken-soc.pt"))
 
 
 def test_names_that_are_no_text(golden, tmp_path):
-    with pytest.raises(ValueError, match="not a plain state dict of tensors: 7 is no name"):
+    with refused("atoken-soc.pt", 7):
         atoken.load(write({7: torch.zeros(1), **golden.state()}, tmp_path / "atoken-soc.pt"))
 
 
@@ -295,8 +289,7 @@ def test_dtypes_that_weights_do_not_have(golden, tmp_path, dtype, where):
     state = golden.state()
     state["proj.weight"] = state["proj.weight"].to(dtype)
     path = write(state, tmp_path / where)
-    words = f"{where}: proj.weight is {str(dtype).removeprefix('torch.')}, strided, cpu, and weights are dense"
-    with pytest.raises(ValueError, match=re.escape(words)):
+    with refused(where, "proj.weight", str(dtype).removeprefix("torch."), "float32"):
         atoken.load(path if path.suffix == ".pt" else tmp_path)
 
 
@@ -304,13 +297,13 @@ def test_dtypes_that_weights_do_not_have(golden, tmp_path, dtype, where):
 def test_weights_that_are_not_dense(golden, tmp_path, change):
     state = golden.state()
     state["proj.weight"] = change(state["proj.weight"])
-    with pytest.raises(ValueError, match=r"proj\.weight is float32, .*, and weights are dense tensors"):
+    with refused("atoken-soc.pt", "proj.weight"):
         atoken.load(write(state, tmp_path / "atoken-soc.pt"))
 
 
 def test_a_long_list_is_cut(model):
     state = {f"extra.{i}": torch.zeros(1) for i in range(50)} | model.state_dict()
-    with pytest.raises(ValueError, match=r"extra\.19 is surplus and 30 more$"):
+    with pytest.raises(ValueError, match=r"here .*extra\.4 .*45 more$"):
         build(model.config, state, "cpu", torch.float32, "here")
 
 
@@ -318,7 +311,7 @@ def test_a_long_list_is_cut(model):
 def test_weights_that_are_no_numbers(golden, tmp_path, value):
     state = golden.state()
     state["proj.weight"][3, 3] = value
-    with pytest.raises(ValueError, match=r"holds NaN or infinite weights in proj\.weight"):
+    with refused("atoken-soc.pt", "proj.weight"):
         atoken.load(write(state, tmp_path / "atoken-soc.pt"))
 
 
@@ -327,9 +320,8 @@ def test_weights_that_are_no_numbers(golden, tmp_path, value):
 def test_a_checkpoint_cut_short(golden, tmp_path, suffix, share):
     path = write(golden.state(), tmp_path / f"atoken-soc{suffix}")
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(ValueError, match=r"atoken-soc\.") as caught:
+    with refused(path, error=ReadError):
         atoken.load(path)
-    assert "truncated" in str(caught.value) or "damaged" in str(caught.value)
 
 
 class Bomb:
@@ -347,10 +339,10 @@ def test_code_in_a_pickle_is_refused_and_not_run(golden, tmp_path, zipped):
     mark = tmp_path / "ran"
     state = {**golden.state(), "bomb": Bomb(mark)}
     torch.save(state, tmp_path / "atoken-soc.pt", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ValueError, match="refused"):
+    with refused("atoken-soc.pt", "code", error=ReadError):
         atoken.load(tmp_path / "atoken-soc.pt")
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Bomb(mark)))
-    with pytest.raises(ValueError, match=r"plain\.pt"):
+    with refused("plain.pt", error=ReadError):
         atoken.load(tmp_path / "plain.pt")
     assert not mark.exists()
 
@@ -358,29 +350,28 @@ def test_code_in_a_pickle_is_refused_and_not_run(golden, tmp_path, zipped):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"model": {"a": torch.zeros(1)}, "step": 3}, "not a plain state dict of tensors: it holds model, step"),
-        ([torch.zeros(1)], "it holds list"),
-        ({}, "is not an AToken tokenizer"),
-        ({"encoder.input_layer.weight": torch.zeros(4)}, "is not an AToken tokenizer"),
+        ({"model": {"a": torch.zeros(1)}, "step": 3}, "model, step"),
+        ([torch.zeros(1)], "list"),
+        ({}, "encoder.input_layer.weight"),
+        ({"encoder.input_layer.weight": torch.zeros(4)}, "[4]"),
     ],
 )
 def test_other_contents(tmp_path, content, words):
     torch.save(content, tmp_path / "a.pt")
-    with pytest.raises(ValueError, match=r"a\.pt") as caught:
+    with refused("a.pt", words):
         atoken.load(tmp_path / "a.pt")
-    assert words in str(caught.value)
 
 
 def test_another_network_of_patches(golden, tmp_path):
     state = golden.state()
     state["encoder.input_layer.weight"] = state["encoder.input_layer.weight"][:, :768].contiguous()
-    with pytest.raises(ValueError, match="patches of 768 numbers"):
+    with refused("atoken-soc.pt", 768):
         atoken.load(write(state, tmp_path / "atoken-soc.pt"))
 
 
 def test_a_suffix_that_is_no_checkpoint(tmp_path):
     (tmp_path / "a.bin").write_bytes(b"x")
-    with pytest.raises(ValueError, match="is not a checkpoint: expected a directory or one of"):
+    with refused("a.bin", ".safetensors"):
         atoken.load(tmp_path / "a.bin")
 
 
@@ -390,10 +381,10 @@ def test_a_failed_save_leaves_the_old_model(model, tmp_path, monkeypatch):
 
     def full(state, path, metadata):
         path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(safetensors.torch, "save_file", full)
-    with pytest.raises(OSError, match="No space left"):
+    with refused("model.safetensors", os.strerror(errno.ENOSPC), error=OSError):
         AToken(model.config).save_pretrained(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -403,7 +394,7 @@ def test_a_disk_that_takes_no_more(model, tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(OSError, match=r"model\.safetensors") as caught:
+        with refused("model.safetensors", error=OSError) as caught:
             model.save_pretrained(tmp_path / "m")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

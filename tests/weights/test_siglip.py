@@ -14,6 +14,7 @@ from atoken.media.patchify import image_to_patches
 from atoken.perceptual.clip import clip
 from atoken.tokens import Packed
 from atoken.weights.siglip import siglip2_config, siglip2_encoder, start_from_siglip2
+from refusals import refused
 
 transformers = pytest.importorskip("transformers")
 
@@ -72,11 +73,11 @@ def test_every_tensor_of_the_encoder_is_set_and_later_frames_start_at_zero(folde
 
 
 def test_what_does_not_fit_is_said(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"input_layer\.weight is \[32, 3072\], and here \[64, 3072\]"):
+    with refused("input_layer.weight", [32, 3072], [64, 3072]):
         start_from_siglip2(AToken(PRESETS["tiny"]), folder)
     config = dataclasses.replace(siglip2_config(folder, PRESETS["tiny"]), embed_dim=8)
-    with pytest.raises(ValueError, match=r"has no encoder\.head\.projection\.weight"):
+    with refused("encoder.head.projection.weight"):
         start_from_siglip2(AToken(config), folder)
     transformers.SiglipConfig().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="'siglip'"):
+    with refused("'siglip'"):
         siglip2_encoder(tmp_path)

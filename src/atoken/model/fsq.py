@@ -33,20 +33,21 @@ class FSQ:
         )
         self._bound = (self._levels - 1) * (1 + EPS) / 2  # fp32 [C]
         self._offset = torch.where(self._levels % 2 == 0, 0.5, 0.0)
-        self._there: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
+        self._there: dict[torch.device, tuple[Tensor, Tensor, Tensor, Tensor]] = {}
 
     def __call__(self, z: Tensor) -> Tensor:
         """Latents [..., C] of any float dtype -> codes fp32 [..., C] in [-1, 1], gradients straight through."""
-        bound, offset, half = self._on(z.device)
+        bound, offset, half, top = self._on(z.device)
         bounded = torch.tanh(z.float() + torch.atanh(offset / bound)) * bound - offset
-        rounded = bounded.round().detach() + (bounded - bounded.detach())  # exact value, straight-through gradient
-        return rounded / half
+        rounded = bounded.round().clamp(-half, top)  # from 1,002 levels on the bound lies beyond the last one
+        return (rounded.detach() + (bounded - bounded.detach())) / half  # exact value, straight-through gradient
 
-    def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """Bound, offset and half of the levels there, copied once."""
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Bound, offset, half and the last of the levels there, copied once."""
         if device not in self._there:
             with torch.inference_mode(False):  # a later pass may want gradients
-                self._there[device] = self._bound.to(device), self._offset.to(device), self._half.to(device)
+                half, top = self._half.to(device), (self._levels - 1 - self._half).to(device)
+                self._there[device] = self._bound.to(device), self._offset.to(device), half, top
         return self._there[device]
 
     def codes_to_indices(self, codes: Tensor) -> Tensor:

@@ -165,7 +165,7 @@ class GaussianDecoder(nn.Module):
         self.surroundings = Surroundings(config) if config.neighbours else None
         self.blocks = nn.ModuleList(WindowBlock(config) for _ in range(config.depth))
         self.out_layer = nn.Linear(config.width, config.per_voxel * sum(CHANNELS.values()))
-        self.register_buffer("offset_perturbation", torch.atanh(hammersley(config.per_voxel) / REACH))
+        self.register_buffer("offset_perturbation", first_offsets(config))
         nn.init.zeros_(self.out_layer.weight)
         nn.init.zeros_(self.out_layer.bias)
 
@@ -221,6 +221,11 @@ def sinusoidal(voxels: Tensor, width: int) -> Tensor:
     angles = voxels.float()[..., None] * frequencies  # [N, 3, count]
     positions = torch.cat([angles.sin(), angles.cos()], -1).flatten(1)
     return F.pad(positions, (0, width - positions.shape[1]))
+
+
+def first_offsets(config: GaussianConfig) -> Tensor:
+    """Where the Gaussians of each voxel start, before tanh: fp32 [K, 3], the same in every model of that config."""
+    return torch.atanh(hammersley(config.per_voxel) / REACH)
 
 
 def hammersley(count: int) -> Tensor:

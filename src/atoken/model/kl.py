@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+LOGVAR_RANGE = (-30.0, 20.0)
+"""Log-variances beyond are taken for these, as in latent diffusion (arXiv 2112.10752): exp stays finite in fp32."""
+
 
 @dataclass(frozen=True)
 class Posterior:
@@ -21,8 +24,8 @@ class Posterior:
 
     @property
     def logvar(self) -> Tensor:
-        """Log-variance, fp32 [N, C], not clamped."""
-        return self.moments.chunk(2, dim=-1)[1]
+        """Log-variance, fp32 [N, C], clamped to ``LOGVAR_RANGE``."""
+        return self.moments.chunk(2, dim=-1)[1].clamp(*LOGVAR_RANGE)
 
     def mode(self) -> Tensor:
         """The mean: what the tokenizer stores unless a sample is asked for."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import codec
 from ..config import FRAME_FEATURES, KINDS, PATCH_FEATURES, ModelConfig
+from ..core.text import shortened
 from ..media.frames import Clip
 from ..render.gaussians import Gaussians
 from ..token_file import TokenFile
@@ -22,14 +22,11 @@ from .decoder import Decoder
 from .encoder import Encoder
 from .fsq import FSQ
 from .gaussians import GaussianDecoder
+from .identity import HEAD, Identity, fingerprint, tokenizer_hash, without_head
 from .kl import Posterior
 from .memory import TileMemory
 
-HEAD = "gaussians."
-"""What the names of the Gaussian head's tensors begin with."""
-
-UNSEEN = ("heads", "rope", "gelu", "latent_norm", "output_norm", "encoder_tile", "fsq_levels")
-"""Fields of a config that change what tokens mean, though no tensor need have another shape."""
+__all__ = ["HEAD", "AToken", "Encoded", "fingerprint", "tokenizer_hash", "without_head"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Encoded:
         return Posterior(self.moments)
 
 
-class AToken(nn.Module):
+class AToken(Identity):
     """Encoder, bottleneck and decoder. A config alone gives random weights; ``atoken.load`` brings trained ones."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -60,7 +57,6 @@ class AToken(nn.Module):
         self.decoder = Decoder(config)
         self.fsq = FSQ(config.fsq_levels)
         self.gaussians = None if config.gaussians is None else GaussianDecoder(config.gaussians)
-        self._known_hash: tuple[int, str] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -71,25 +67,6 @@ class AToken(nn.Module):
     def compute_dtype(self) -> str:
         """Dtype of the encoder's weights, as "float32": what it computes in, but for norms and the projection."""
         return str(self.encoder.input_layer.weight.dtype).removeprefix("torch.")
-
-    @property
-    def weights_hash(self) -> str:
-        """SHA-256 of the weights as they were loaded, widened to fp32, and of what the config says beyond them.
-
-        Counted anew after they changed. The Gaussian head is left out: tokens do not depend on it.
-        """
-        if self._known_hash is None or self._known_hash[0] != self._changes():
-            self.remember_hash(tokenizer_hash(self.config, self.state_dict()))
-        assert self._known_hash is not None
-        return self._known_hash[1]
-
-    def remember_hash(self, digest: str) -> None:
-        """Keep ``digest`` as the hash of the weights as they are now."""
-        self._known_hash = (self._changes(), digest)
-
-    def _changes(self) -> int:
-        """Grows with every change in place, such as an optimizer's step."""
-        return sum(parameter._version for parameter in self.parameters() if not parameter.is_inference())
 
     def encode_packed(self, packed: Packed, *, pool: bool = True) -> Encoded:
         """Encode patches: feats [N, 3072], or [N, 768] where the other three frames are zero, in [-1, 1].
@@ -103,9 +80,14 @@ class AToken(nn.Module):
         packed = packed.to(self.device)
         layout = packed.layout(self.config.encoder_tile, self.config.head_dim)
         tokens, hidden = self.encoder(packed.feats, layout)
-        moments = self.proj(hidden if self.config.latent_norm else tokens).float()
+        moments = self._moments(hidden if self.config.latent_norm else tokens)
         pooled = self.encoder.head(hidden, packed.coords[:, 0].long()) if pool else None
         return Encoded(moments, hidden, pooled)
+
+    def _moments(self, tokens: Tensor) -> Tensor:
+        """The latent projection in fp32, whatever the dtype of tokens [N, W] and weights: [N, 2 * latent_channels]."""
+        with torch.autocast(tokens.device.type, enabled=False):  # neighbouring FSQ levels need more bits than bf16 has
+            return F.linear(tokens.float(), self.proj.weight.float())
 
     def decode_packed(self, packed: Packed, *, features: int = PATCH_FEATURES) -> Tensor:
         """Decode latents (or FSQ codes) feats [N, latent_channels] to patches [N, ``features``], nominally in [-1, 1].
@@ -168,6 +150,7 @@ class AToken(nn.Module):
             self._kind(kind, sample), value_range, layout, sample, generator, token_budget, spatial_tile
         )
         many = isinstance(sources, list | tuple)
+        _ = self.weights_hash  # counted anew if the weights have changed
         tokens = codec.encode(self, sources if many else [sources], options)
         return tokens if many else tokens[0]
 
@@ -179,6 +162,7 @@ class AToken(nn.Module):
         3D tokens become ``Gaussians`` in the unit cube, whose ``transform`` leads to the asset's frame. Raises
         ``ValueError`` for tokens that another model made or that contradict themselves.
         """
+        ours = self.weights_hash
         items: list[Any] = list(tokens) if isinstance(tokens, list | tuple) else [tokens]
         for item in items:
             if not isinstance(item, Tokens):
@@ -186,7 +170,7 @@ class AToken(nn.Module):
                     f"decode takes Tokens or a list of them, not {type(item).__name__}; "
                     "atoken.Tokens.load reads a token file, and decode_stream takes the path of a video's"
                 )
-            self.check_origin(item)
+            self._check_origin(item, ours)
         results = codec.decode(self, items, token_budget)
         return results[0] if isinstance(tokens, Tokens) else results
 
@@ -208,7 +192,14 @@ class AToken(nn.Module):
         options = codec.EncodeOptions(
             self._kind(kind, sample), sample=sample, generator=generator, spatial_tile=spatial_tile
         )
-        return codec.videos.encode_stream(self, source, options)
+        return self._watched(codec.videos.encode_stream(self, source, options))
+
+    def _watched(self, tiles: Iterator[Tokens]) -> Iterator[Tokens]:
+        """The tiles, each of them with the hash that the weights have when it is computed."""
+        _ = self.weights_hash
+        for tile in tiles:
+            yield tile
+            _ = self.weights_hash  # before the next one is
 
     def decode_stream(self, tokens: Tokens | TokenFile | str | Path | Iterable[Tokens]) -> Iterator[Clip]:
         """The frames of a video tile by tile, with their times: ``.frames`` uint8 [T, H, W, 3] and ``.times``.
@@ -233,8 +224,8 @@ class AToken(nn.Module):
         return codec.embed(self, sources, options)
 
     def stamp(self, kind: str, values: Tensor, coords: Tensor, **geometry: Any) -> Tokens:
-        """``Tokens`` that carry this model's name and weights."""
-        facts = {"model": self.config.name, "weights": self.weights_hash, "fsq": self.config.fsq_levels, **geometry}
+        """``Tokens`` that carry this model's name, weights (those when the call began) and dtype of computation."""
+        facts = {"model": self.config.name, "weights": self.last_hash, "fsq": self.config.fsq_levels, **geometry}
         return Tokens(kind=kind, values=values, coords=coords, compute_dtype=self.compute_dtype, **facts)
 
     def save_pretrained(self, directory: str | Path, *, storage: str | None = None) -> None:
@@ -258,35 +249,20 @@ class AToken(nn.Module):
         return kind
 
     def check_origin(self, tokens: Tokens | TokenFile) -> None:
-        """Raise ``ValueError`` unless this model made the tokens."""
-        if tokens.weights != self.weights_hash:
+        """Raise ``ValueError`` unless this model made the tokens.
+
+        Tokens that another dtype computed are taken: latents and codes mean the same in each.
+        """
+        self._check_origin(tokens, self.weights_hash)
+
+    def _check_origin(self, tokens: Tokens | TokenFile, ours: str) -> None:
+        if tokens.weights != ours:
             raise ValueError(
-                f"the tokens were made by {tokens.model!r} with weights {tokens.weights[:12]}, "
-                f"and this is {self.config.name!r} with weights {self.weights_hash[:12]}"
+                f"the tokens were made by {shortened(tokens.model)!r} with weights {shortened(tokens.weights[:12])}, "
+                f"and this is {self.config.name!r} with weights {ours[:12]}"
             )
         if tokens.value_range != (-1.0, 1.0) or (tokens.kind == "discrete" and tokens.fsq != self.config.fsq_levels):
             raise ValueError(
                 f"the tokens say that {self.config.name!r} made them, from other pixels or codes than it has: "
-                f"value_range {tokens.value_range}, fsq {tokens.fsq}"
+                f"value_range {shortened(tokens.value_range)}, fsq {shortened(tokens.fsq)}"
             )
-
-
-def without_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of a tokenizer without that of its Gaussian head."""
-    return {name: tensor for name, tensor in state.items() if not name.startswith(HEAD)}
-
-
-def tokenizer_hash(config: ModelConfig, state: dict[str, Tensor]) -> str:
-    """SHA-256 of a tokenizer without its Gaussian head: its tensors, and what its config says beyond them."""
-    unseen = {name: value for name, value in config.to_dict().items() if name in UNSEEN}
-    text = f"{json.dumps(unseen, sort_keys=True)}\n{fingerprint(without_head(state))}"
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def fingerprint(state: dict[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and fp32 values of a state dict, so that it does not depend on the stored dtype."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(f"{name} {list(state[name].shape)}\n".encode())
-        digest.update(state[name].detach().float().cpu().contiguous().numpy().data)
-    return digest.hexdigest()

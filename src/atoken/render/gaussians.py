@@ -18,7 +18,7 @@ LOGIT_EPS = 1e-6
 Matrix = tuple[tuple[float, ...], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gaussians:
     """K Gaussians with colours that do not depend on the direction, y up, kept as splat files keep them (K >= 1).
 

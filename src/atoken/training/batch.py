@@ -17,7 +17,7 @@ from ..render.cameras import Cameras
 from ..tokens import Packed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Targets:
     """What an asset looks like, for the losses on renderings."""
 
@@ -26,7 +26,7 @@ class Targets:
     cameras: Cameras
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
     """One picture, clip or asset as patches, with what belongs to it."""
 
@@ -47,7 +47,7 @@ class Sample:
     """What its file is called, where one sample comes from one file."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Packed samples, and where the feed that they came from stands after them."""
 

@@ -18,8 +18,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ..config import ModelConfig
+from ..core.errors import ReadError, reading
+from ..core.text import shortened
 from ..files import atomic_write
-from .int8 import pack_int8, unpack_int8
+from ..model.gaussians import first_offsets
+from ..model.identity import HEAD
+from .int8 import linear_weights, pack_int8, unpack_int8
 
 if TYPE_CHECKING:
     from ..model.tokenizer import AToken
@@ -42,7 +46,10 @@ def save_model(model: AToken, directory: Path, storage: str | None = None) -> No
         temporary.touch()
         mode = temporary.stat().st_mode  # as the umask has it; safetensors makes its files private
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        state = pack_int8(state) if storage == "int8" else state
+        for name, constant in constants_of(model.config).items():
+            if torch.equal(state[name], constant):
+                del state[name]
+        state = pack_int8(state, linear_weights(model)) if storage == "int8" else state
         try:
             safetensors.torch.save_file(state, temporary, {"format": "pt"})
         except SafetensorError as error:  # how it says that the disk is full
@@ -54,63 +61,64 @@ def save_model(model: AToken, directory: Path, storage: str | None = None) -> No
         temporary.write_text(json.dumps(model.config.to_dict(), indent=2) + "\n")
 
 
+def constants_of(config: ModelConfig) -> dict[str, Tensor]:
+    """Tensors of a model that its config decides: files hold them only where they have others."""
+    return {} if config.gaussians is None else {HEAD + "offset_perturbation": first_offsets(config.gaussians)}
+
+
 def read_model(directory: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """Config and state dict of a directory. Raises ``FileNotFoundError`` or ``ValueError`` with one sentence."""
+    """Config and state dict of a directory. Raises ``FileNotFoundError`` or ``ReadError``, which names the file."""
     for name in (CONFIG, WEIGHTS):
         if not (directory / name).is_file():
             raise FileNotFoundError(f"{directory} is not a model directory: it has no {name}")
+    path = directory / CONFIG
+    with reading(path):
+        values: Any = json.loads(path.read_text("utf-8"))
     try:
-        values: Any = json.loads((directory / CONFIG).read_text())
         config = ModelConfig.from_dict(values)
-    except RecursionError:
-        raise ValueError(f"{directory / CONFIG}: it is nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"{directory / CONFIG}: {error}") from None
+        raise ReadError(f"{path}: {error}") from None
     state = read_safetensors(directory / WEIGHTS)
     try:
         state = unpack_int8(state)
     except ValueError as error:
-        raise ValueError(f"{directory / WEIGHTS}: {error}") from None
+        raise ReadError(f"{directory / WEIGHTS}: {error}") from None
     check_weights(state, directory / WEIGHTS)
     return config, state
 
 
 def check_weights(state: dict[str, Tensor], path: Path) -> None:
-    """Raise ``ValueError`` unless all of ``state`` are dense tensors of a dtype that weights can have."""
+    """Raise ``ReadError`` unless all of ``state`` are dense tensors of a dtype that weights can have."""
     for name, tensor in state.items():
         if tensor.dtype not in DTYPES or tensor.layout != torch.strided or tensor.device.type != "cpu":
             kinds = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
             found = f"{tensor.dtype}, {tensor.layout}, {tensor.device}".replace("torch.", "")
-            raise ValueError(f"{path}: {name} is {found}, and weights are dense tensors of {kinds}")
+            raise ReadError(f"{path}: {shortened(name)} is {found}, and weights are dense tensors of {kinds}")
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file; ``ValueError`` where it is truncated or not one."""
-    try:
+    """Tensors of a safetensors file. Raises ``FileNotFoundError``, and ``ReadError`` where it is damaged or none."""
+    with reading(path):
         return safetensors.torch.load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is truncated or not a safetensors file ({error})") from None
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Tensors of a ``.safetensors`` or ``torch.save`` file on the CPU, without ever running code from it.
 
-    Raises ``FileNotFoundError``, and ``ValueError`` for a file that is damaged or holds more than tensors.
+    Raises ``FileNotFoundError``, and ``ReadError`` for a file that is damaged or holds more than tensors.
     """
     if path.suffix == ".safetensors":
         return read_safetensors(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch remarks on the pickle's protocol; what matters is raised below
+    with reading(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch remarks on the pickle's protocol; what matters is raised below
+        try:
             state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        reason = "it holds code or objects" if "weights_only" in str(error).lower() else "it is damaged"
-        raise ValueError(f"{path} is refused: {reason}, and only tensors are loaded") from None
-    except (RuntimeError, EOFError, ValueError, KeyError):
-        raise ValueError(f"{path} is truncated or not a PyTorch checkpoint") from None
+        except pickle.UnpicklingError as error:
+            reason = "it holds code or objects" if "weights_only" in str(error).lower() else "it is damaged"
+            raise ReadError(f"{path} is refused: {reason}, and only tensors are loaded") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         found = ", ".join(map(str, list(state)[:5])) if isinstance(state, dict) else type(state).__name__
-        raise ValueError(f"{path} is not a plain state dict of tensors: it holds {found}")
+        raise ReadError(f"{path} is not a plain state dict of tensors: it holds {shortened(found)}")
     if other := [name for name in state if not isinstance(name, str)]:
-        raise ValueError(f"{path} is not a plain state dict of tensors: {other[0]!r} is no name")
+        raise ReadError(f"{path} is not a plain state dict of tensors: {shortened(other[0])} is no name")
     return state

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ..config import PRESETS, ModelConfig
+from ..core.text import shortened
 from ..device import find_device
 from ..model.tokenizer import AToken, tokenizer_hash
-from .files import CONFIG, DTYPES, WEIGHTS, read_model
+from .files import CONFIG, DTYPES, WEIGHTS, constants_of, read_model
 from .released import read_released, with_gaussians
 
 SHIPPED = Path(__file__).parent
@@ -58,23 +59,31 @@ def load(
 def build(
     config: ModelConfig, state: dict[str, Tensor], device: str | torch.device, dtype: torch.dtype, where: str
 ) -> AToken:
-    """A model with the weights of ``state``, which must hold just its tensors in just their shapes."""
+    """A model with the weights of ``state``, which must hold just its tensors in just their shapes.
+
+    Raises ``ValueError`` that names ``where`` and what does not fit.
+    """
+    for side, depth in (("encoder", config.encoder_depth), ("decoder", config.decoder_depth)):
+        found = len({name.split(".")[2] for name in state if name.startswith(f"{side}.blocks.")})
+        if depth > found:  # thousands of blocks would take long to lay out
+            raise ValueError(f"{where} does not fit its architecture: {side}_depth is {depth}, it has {found} blocks")
     with torch.device("meta"):
         model = AToken(config)
+    state = constants_of(config) | state
     wanted = model.state_dict()
     problems = [f"{name} is missing" for name in wanted if name not in state]
-    problems += [f"{name} is surplus" for name in state if name not in wanted]
+    problems += [f"{shortened(name)} is surplus" for name in state if name not in wanted]
     problems += [
         f"{name} has shape {list(state[name].shape)} instead of {list(tensor.shape)}"
         for name, tensor in wanted.items()
         if name in state and state[name].shape != tensor.shape
     ]
     if problems:
-        more = f" and {len(problems) - 20} more" if len(problems) > 20 else ""
-        raise ValueError(f"{where} does not fit its architecture: {'; '.join(problems[:20])}{more}")
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ValueError(f"{where} does not fit its architecture: {'; '.join(problems[:5])}{more}")
     bad = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
-        raise ValueError(f"{where} holds NaN or infinite weights in {', '.join(bad[:5])}")
+        raise ValueError(f"{where} holds NaN or infinite weights in {shortened(', '.join(bad))}")
     digest = tokenizer_hash(config, state)
     parameters = {name for name, _ in model.named_parameters()}
     moved = {name: t.to(device, dtype if name in parameters else t.dtype) for name, t in state.items()}

@@ -113,6 +113,6 @@ def _depth(state: dict[str, Tensor], sides: Sequence[str], path: Path) -> int:
     problems = [f"{side}blocks.{number} is missing" for side, number in missing]
     problems += [f"{side}blocks.{number} is out of turn" for side, number in sorted(found) if number >= depth]
     if problems:
-        more = f" and {len(problems) - 20} more" if len(problems) > 20 else ""
-        raise ValueError(f"{path} does not have its blocks in full: {'; '.join(problems[:20])}{more}")
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ValueError(f"{path} does not have its blocks in full: {'; '.join(problems[:5])}{more}")
     return depth
