@@ -109,6 +109,8 @@ class ModelConfig:
     decoder_tile: int = 4
     decoder_cache: int = 0
     """Latent time steps of keys and values that the decoder keeps from the tile before."""
+    spatial_tile: int | None = None
+    """Side in pixels of the tiles that large pictures and frames are encoded in unless asked otherwise; none: whole."""
     latent_norm: bool = True
     """Whether the latent projection reads the normalised tokens, as in the released models."""
     output_norm: bool = True
@@ -157,9 +159,10 @@ class ModelConfig:
             f"fsq_levels {shortened(self.fsq_levels)} must be at least 2, and give at most 65536 codes a group",
         )
         self._require(self.gelu in ("tanh", "none"), f"gelu must be tanh or none, not {shortened(self.gelu)!r}")
-        for field in ("embed_dim", "embed_tokens"):
+        for field in ("embed_dim", "embed_tokens", "spatial_tile"):
             value = getattr(self, field)
             self._require(value is None or value > 0, f"{field} must be positive, not {value}")
+        self._require((self.spatial_tile or 0) % PATCH[1] == 0, f"spatial_tile must be a multiple of {PATCH[1]} pixels")
         self._require(
             0 <= self.decoder_cache <= self.decoder_tile,
             f"decoder_cache {self.decoder_cache} must lie between 0 and decoder_tile {self.decoder_tile}",

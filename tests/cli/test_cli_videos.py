@@ -80,7 +80,7 @@ def test_resampling(atoken, tiny, film, tmp_path):
 def test_requests_for_videos_alone(atoken, tiny, picture, tmp_path):
     result = atoken("encode", picture(tmp_path / "a.png"), "--model", tiny, "--fps", "5")
     assert result.exit_code == 2
-    assert "are for videos: none is here" in result.stderr
+    assert "--fps" in result.stderr
 
 
 def test_damage(atoken, tiny, film, picture, tmp_path):
@@ -91,23 +91,23 @@ def test_damage(atoken, tiny, film, picture, tmp_path):
     result = atoken("encode", path, fine, *common)
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
-    assert "of 60 frames lost" in result.stderr
+    assert "of 60 frames" in result.stderr
     assert [p.name for p in (tmp_path / "out").iterdir() if p.name[0] != "."] == ["a.atok"]
     result = atoken("encode", path, *common, "--allow-partial")
     assert result.exit_code == 0, result.output
-    assert "of 60 frames lost" in result.stderr
+    assert "of 60 frames" in result.stderr
     assert len(Tokens.load(tmp_path / "out/clip.atok").times) > 5
     (tmp_path / "empty.mp4").write_bytes(b"")
     result = atoken("encode", tmp_path / "empty.mp4", *common)
-    assert (result.exit_code, "is empty (0 bytes)" in result.stderr) == (2, True)
+    assert (result.exit_code, "empty.mp4" in result.stderr) == (2, True)
 
 
 def test_sound(atoken, tiny, film, tmp_path):
     path = film.write("clip.mkv", "libx264", film.frames(30), audio="aac")
     common = "--model", tiny, "--out", tmp_path / "out"
-    assert "its sound (aac) is not tokenised" in atoken("encode", path, *common).stderr
+    assert "aac" in atoken("encode", path, *common).stderr
     result = atoken("reconstruct", path, *common)
-    assert "--keep-audio copies it" in result.stderr
+    assert "--keep-audio" in result.stderr
     assert open_video(tmp_path / "out/clip.reconstructed.mp4").facts.audio is None
     result = atoken("reconstruct", path, *common, "--keep-audio", "--overwrite")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -142,5 +142,20 @@ def test_info(atoken, tiny, film, tmp_path):
     path = film.write("clip.mp4", "libx264", film.frames(20))
     atoken("encode", path, "--model", tiny, "--out", tmp_path)
     said = atoken("info", path, tmp_path / "clip.atok").stdout
-    assert "h264 (yuv420p)" in said
+    assert "h264" in said
+    assert "yuv420p" in said
     assert "0.000 s, 0.760 s" in said
+
+
+def test_spatial_tiles(atoken, tiny, film, picture, tmp_path):
+    path = film.write("clip.mkv", "ffv1", film.frames(5, 96, 112), pixel_format="bgr0")
+    common = "--model", tiny, "--out"
+    assert atoken("encode", path, *common, tmp_path / "t.atok", "--tile", 48).exit_code == 0
+    assert atoken("encode", path, *common, tmp_path / "w.atok").exit_code == 0
+    tiled, whole = Tokens.load(tmp_path / "t.atok"), Tokens.load(tmp_path / "w.atok")
+    assert (tiled.spatial_tile, whole.spatial_tile) == (48, None)
+    assert not np.array_equal(tiled.values, whole.values)
+    assert atoken("decode", tmp_path / "t.atok", *common, tmp_path / "t.mkv", "--lossless").exit_code == 0
+    assert np.array_equal(read(tmp_path / "t.mkv")[0], library.load(tiny).decode(tiled))
+    result = atoken("encode", picture(tmp_path / "a.png"), *common, tmp_path, "--tile", 50)
+    assert (result.exit_code, "--tile" in result.stderr) == (2, True)

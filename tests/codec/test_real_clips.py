@@ -12,6 +12,7 @@ import torch
 
 from atoken import PRESETS, AToken, open_video
 from atoken.codec.videos import join
+from refusals import refused
 
 pytest.importorskip("av")
 ARCHIVE = Path(__file__).parent.parent / "data/clips.zip"
@@ -59,5 +60,5 @@ def test_no_cut_passes_for_complete(folder, tmp_path, name):
     data = (folder / name).read_bytes()
     for part in (0.97, 0.8, 0.6):
         (tmp_path / name).write_bytes(data[: int(len(data) * part)])
-        with pytest.raises(ValueError, match=r"damaged|truncated|not a video|without a single frame"):
+        with refused(tmp_path / name):
             list(open_video(tmp_path / name))

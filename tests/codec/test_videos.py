@@ -11,6 +11,7 @@ from atoken import PRESETS, AToken, Clip, Packed, TokenFile, Tokens, TokenWriter
 from atoken.codec import videos
 from atoken.media.patchify import frames_to_patches, patches_to_frames
 from atoken.tokens import dense_coords
+from refusals import refused
 
 pytest.importorskip("av")
 
@@ -124,7 +125,7 @@ def test_random_access_computes_only_the_tiles_it_needs(model, frames, monkeypat
     assert len(computed) == 1
     model.decode(tokens.frames(15, 33))
     assert len(computed) == 4
-    with pytest.raises(ValueError, match=r"frames 5 \.\.\. 40 are not among the 39"):
+    with refused(5, 40, 39):
         tokens.frames(5, 40)
 
 
@@ -133,13 +134,13 @@ def test_parts_among_tiles(model, frames, tmp_path):
     whole, (first, second, _) = model.decode(tokens), model.encode_stream(Clip(frames, fps=25))
     (alone,) = model.decode_stream([second.frames(3, 9)])
     assert np.array_equal(alone.frames, whole[19:25])
-    with pytest.raises(ValueError, match="none may begin inside"):
+    with refused("begin"):
         videos.join([first, second.frames(3, 9)])
-    with pytest.raises(ValueError, match="none may begin inside"):
+    with refused("begin"):
         list(model.decode_stream([first, second.frames(3, 9)]))
     with TokenWriter(tmp_path / "a.atok") as writer:
         writer.write(first)
-        with pytest.raises(ValueError, match="none may begin inside"):
+        with refused("begin"):
             writer.write(second.frames(3, 9))
 
 
@@ -191,7 +192,7 @@ def test_streamed_file_is_all_or_nothing(model, frames, tmp_path):
 
     with pytest.raises(RuntimeError, match="stop"):
         write(broken())
-    with pytest.raises(ValueError, match="no tokens to write"):
+    with refused(path):
         write([])
     assert list(tmp_path.iterdir()) == []
 
@@ -203,13 +204,13 @@ def test_damaged_token_file(model, frames, tmp_path):
     data[-2000] ^= 1
     faults = {
         bytes(data): "checksum",
-        bytes(data[:-100]): "truncated or damaged",
-        b"": "is empty",
+        bytes(data[:-100]): "truncated",
+        b"": "empty",
         b"hello world": "not a token",
     }
-    for content, words in faults.items():
+    for content, what in faults.items():
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=words):
+        with refused(path, what):
             TokenFile(path)
 
 
@@ -232,7 +233,7 @@ def test_embed(model, frames):
 
 
 def test_bare_arrays_have_no_times(model, frames):
-    with pytest.raises(ValueError, match=r"pass atoken.Clip\(array, fps=...\)"):
+    with refused("atoken.Clip"):
         model.encode(frames)
 
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from atoken.core.errors import ReadError
 from atoken.media.frames import Clip, Frame, at_rate, target_size, tiles
 from atoken.media.kinds import modality_of
 from atoken.media.video import open_video
+from refusals import refused
 
 pytest.importorskip("av")
 
@@ -99,14 +101,14 @@ def test_odd_sizes(film, name, codec, pixels):
 
 def test_ten_bits_are_stated(film):
     path = film.write("t.mp4", "libx265", pixel_format="yuv420p10le")
-    with pytest.warns(UserWarning, match="10 bits a colour: rounded to 8"):
+    with pytest.warns(UserWarning, match="10 bits"):
         read = list(open_video(path))
     assert read[0].pixels.dtype == np.uint8
 
 
 def test_interlaced_is_stated(film):
     path = film.write("i.ts", "mpeg2video", film.frames(10, 64, 64), interlaced=True)
-    with pytest.warns(UserWarning, match="interlaced: both fields stay woven"):
+    with pytest.warns(UserWarning, match="interlaced"):
         assert len(list(open_video(path))) == 10
 
 
@@ -141,10 +143,10 @@ def test_damage(film, name, codec, off, how):
     data = path.read_bytes()
     middle = len(data) * 6 // 10
     path.write_bytes(data[:middle] if how == "cut" else data[:middle] + bytes(200) + data[middle + 200 :])
-    with pytest.raises(ValueError, match=r"damaged after \d+ frames .*of .* frames lost.*--allow-partial"):
+    with refused(path, "damaged", "--allow-partial"):
         list(open_video(path))
     video = open_video(path, allow_partial=True)
-    with pytest.warns(UserWarning, match="damaged after"):
+    with pytest.warns(UserWarning, match="damaged"):
         read = list(video)
     assert 5 < len(read) < 60
     assert video.damage is not None
@@ -158,7 +160,7 @@ def test_damage_where_nothing_counts_the_frames(film, name, codec):
     path = film.write(name, codec, film.frames(60, 64, 96))
     assert len(list(open_video(path))) == 60
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
-    with pytest.raises(ValueError, match=r"damaged after \d+ frames .*: an unknown number of frames lost"):
+    with refused(path, "damaged", "unknown number"):
         list(open_video(path))
 
 
@@ -167,7 +169,7 @@ def test_cut_gif(film):
     pictures = [Image.fromarray(f) for f in film.frames(6)]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=40)
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(ValueError, match="unknown number of frames lost"):
+    with refused(path, "unknown number"):
         list(open_video(path))
 
 
@@ -181,7 +183,7 @@ def test_no_cut_of_an_animation_passes(film):
         step = 1 if suffix == ".gif" else 41  # cut anywhere, Pillow raises IndexError and struct.error too
         for length in range(1, len(data) - 12, step):
             path.write_bytes(data[:length])
-            with pytest.raises(ValueError, match=r"damaged|truncated|without a single frame|is not a video"):
+            with refused(path):
                 list(open_video(path))
             if suffix == ".gif":
                 assert modality_of(path) == "video" or length < behind_first
@@ -194,7 +196,7 @@ def test_an_animation_of_impossible_size(film):
     data[6:10] = b"\xff" * 4
     path.write_bytes(data)
     assert modality_of(path) == "image"
-    with pytest.raises(ValueError, match=r"a\.gif is far too large"):
+    with refused(path, "large"):
         open_video(path)
 
 
@@ -204,7 +206,7 @@ def test_an_mp4_of_fragments_cut_in_the_header_of_one(film):
     data = path.read_bytes()
     assert len(list(open_video(path))) == 30
     path.write_bytes(data[: data.rfind(b"moof") + 20])
-    with pytest.raises(ValueError, match="the file ends early"):
+    with refused(path, "ends early"):
         list(open_video(path))
 
 
@@ -216,20 +218,20 @@ def test_a_raw_stream_is_shown_at_its_rate(film):
 
 def test_not_a_video(film, tmp_path):
     faults = {
-        "empty.mp4": (b"", r"is empty \(0 bytes\)"),
-        "text.mp4": (b"these are words, not pictures\n" * 100, "is not a video"),
-        "text.txt": (b"these are words, not pictures\n" * 100, "is not a video"),
-        "noise.mkv": (np.random.default_rng(0).bytes(5000), "is not a video"),
+        "empty.mp4": (b"", "empty"),
+        "text.mp4": (b"these are words, not pictures\n" * 100, "not a video"),
+        "text.txt": (b"these are words, not pictures\n" * 100, "not a video"),
+        "noise.mkv": (np.random.default_rng(0).bytes(5000), "not a video"),
     }
-    for name, (data, sentence) in faults.items():
+    for name, (data, what) in faults.items():
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(ValueError, match=sentence):
+        with refused(tmp_path / name, what, error=ReadError):
             open_video(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         open_video(tmp_path / "none.mp4")
     cut = film.write("late.mp4", "libx264")
     cut.write_bytes(cut.read_bytes()[:600])  # the index was at the end
-    with pytest.raises(ValueError, match="truncated before its index"):
+    with refused(cut, "truncated", error=ReadError):
         open_video(cut)
 
 
@@ -245,7 +247,7 @@ def test_audio_file(film):
             if packet.size:
                 packet.stream = stream
                 target.mux(packet)
-    with pytest.raises(ValueError, match=r"has no video stream that can be decoded: it holds audio"):
+    with refused(only, "audio"):
         open_video(only)
 
 
@@ -253,7 +255,7 @@ def test_start_and_end(film):
     path = film.write("a.mp4", "libx264", film.frames(50))
     read = list(open_video(path, start=0.4, end=1.0))
     assert [round(f.time * 25) for f in read] == list(range(10, 25))
-    with pytest.raises(ValueError, match="no frame between 5 s and its end"):
+    with refused(path, "5 s"):
         list(open_video(path, start=5))
 
 
@@ -279,7 +281,7 @@ def test_a_cut_is_noticed_from_a_far_start_too(film, monkeypatch, name, codec):
     path = film.write(name, codec, film.frames(100), options={"g": "20"})
     assert len(list(open_video(path, start=2))) == 50
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 9 // 10])
-    with pytest.raises(ValueError, match="the file ends early"):
+    with refused(path, "ends early"):
         list(open_video(path, start=2))
     assert len(list(open_video(path, start=2, end=2.4))) == 10  # what is behind the end is not looked at
 
@@ -308,15 +310,15 @@ def test_no_tick_at_the_end_or_behind(film):
 
 def test_bad_requests(film):
     path = film.write("a.mp4", "libx264")
-    for options, sentence in [
-        ({"fps": 0}, "fps is 0"),
-        ({"start": -1}, "start is -1"),
-        ({"start": 2, "end": 1}, "end is 1"),
-        ({"size": 0}, "size is 0"),
-        ({"max_pixels": 100}, "more than the limit of 100"),
-        ({"size": 100_000}, "size 100000 makes frames of 133334x100000, more than the limit"),
+    for options, named in [
+        ({"fps": 0}, ("fps", 0)),
+        ({"start": -1}, ("start", -1)),
+        ({"start": 2, "end": 1}, ("end", 1)),
+        ({"size": 0}, ("size", 0)),
+        ({"max_pixels": 100}, (path, 100, "--max-pixels")),
+        ({"size": 100_000}, ("size", 100_000, "133334x100000")),
     ]:
-        with pytest.raises(ValueError, match=sentence):
+        with refused(*named):
             open_video(path, **options)
 
 
@@ -331,15 +333,17 @@ def test_clip():
     frames = np.zeros((3, 2, 2, 3), np.uint8)
     assert [f.time for f in Clip(frames, fps=10)] == [0, 0.1, 0.2]
     assert [f.time for f in Clip(list(frames), times=[1, 2, 4])] == [1, 2, 4]
-    for make, sentence in [
-        (lambda: Clip(frames), "pass fps= or times="),
-        (lambda: Clip(frames, fps=-1), "fps is -1"),
-        (lambda: Clip(frames, times=[1, 1, 2]), "must ascend"),
-        (lambda: list(Clip(frames, times=[1, 2])), "more frames than"),
-        (lambda: list(Clip(frames, times=[1, 2, 3, 4])), "fewer frames than"),
-        (lambda: list(Clip([f.astype(float) for f in frames], fps=1)), "frame 0 of the clip is float64"),
+    for make, named in [
+        (lambda: Clip(frames), ("fps=", "times=")),
+        (lambda: Clip(frames, fps=-1), ("fps", -1)),
+        (lambda: Clip(frames, times=[1, 1, 2]), ("ascend",)),
+        (lambda: Clip(frames, times=[0, float("nan"), 1]), ("ascend",)),
+        (lambda: Clip(frames, times=[0, 1, float("inf")]), ("ascend",)),
+        (lambda: list(Clip(frames, times=[1, 2])), ("more frames",)),
+        (lambda: list(Clip(frames, times=[1, 2, 3, 4])), ("fewer frames",)),
+        (lambda: list(Clip([f.astype(float) for f in frames], fps=1)), ("frame 0", "float64")),
     ]:
-        with pytest.raises(ValueError, match=sentence):
+        with refused(*named):
             make()
 
 
@@ -347,5 +351,5 @@ def test_tiles():
     frames = np.arange(7, dtype=np.uint8)[:, None, None, None].repeat(3, 3)
     assert [len(tile) for tile in tiles(Clip(frames, fps=1), 3)] == [3, 3, 1]
     other = [Frame(0, np.zeros((2, 3, 3), np.uint8)), Frame(1, np.zeros((3, 2, 3), np.uint8))]
-    with pytest.raises(ValueError, match="frame 1 is 2x3, the ones before are 3x2"):
+    with refused("frame 1", "2x3", "3x2"):
         list(tiles(other, 4))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import numpy as np
 import pytest
 from test_video import psnr
@@ -10,6 +12,7 @@ from atoken.media.frames import Clip
 from atoken.media.soundtrack import Soundtrack
 from atoken.media.video import open_video
 from atoken.media.video_writer import write_video
+from refusals import refused
 
 av = pytest.importorskip("av")
 
@@ -81,7 +84,7 @@ def test_sound_is_copied(film, suffix, codec):
 
 def test_no_sound_to_keep(film):
     source = film.write("s.mkv", "libx264")
-    with pytest.raises(ValueError, match="has no sound to keep"):
+    with refused(source, "sound"):
         write_video(film.folder / "w.mp4", open_video(source), soundtrack=Soundtrack(source))
     assert not (film.folder / "w.mp4").exists()
 
@@ -98,7 +101,7 @@ def test_the_file_of_the_sound_is_closed(film):
             return copy
 
     write_video(film.folder / "w.mkv", open_video(source), soundtrack=Noting(source))
-    with pytest.raises(ValueError, match=r"w\.mov: FFmpeg cannot write this"):
+    with refused("w.mov"):
         write_video(
             film.folder / "w.mov",
             open_video(film.write("o.mkv", "libx264", audio="libopus")),
@@ -133,44 +136,44 @@ def test_a_disk_that_takes_no_more(film, lossless):
     path, limits = film.folder / "out/a.mp4", resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
     try:
-        with pytest.raises(OSError, match="File too large") as caught:
+        with pytest.raises(OSError, match=r"a\.mp4") as caught:
             write_video(path, Clip(film.frames(60), fps=25), lossless=lossless)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert caught.value.filename == str(path)
+    assert (caught.value.filename, caught.value.errno) == (str(path), errno.EFBIG)
     assert not list(path.parent.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "sentence"),
+    ("name", "options", "named"),
     [
-        ("w.avi", {}, r"no suffix of a writable video"),
-        ("w.gif", {"lossless": True}, "cannot be lossless"),
-        ("w.mp4", {"frames": []}, "no frame to write"),
+        ("w.avi", {}, ".mkv"),
+        ("w.gif", {"lossless": True}, "lossless"),
+        ("w.mp4", {"frames": []}, "no frame"),
     ],
 )
-def test_refused(film, name, options, sentence):
+def test_refused(film, name, options, named):
     frames = options.pop("frames", film.frames(2))
-    with pytest.raises(ValueError, match=sentence):
+    with refused(name, named):
         write_video(film.folder / name, Clip(frames, fps=25), **options)
     assert not (film.folder / name).exists()
 
 
 @pytest.mark.parametrize(
-    ("name", "frames", "times", "sentence"),
+    ("name", "frames", "times", "named"),
     [
-        ("w.gif", (4, 16, 16), [0, 0.004, 0.008, 0.012], "two frames within 0.01 s"),
-        ("w.webm", (3, 16, 16), [0, 0.0001, 0.0002], "two frames within 0.001 s"),
-        ("w.mp4", (6, 16, 16), [0, 0.04, 0.08, 0.12, 500, 500.04], "FFmpeg cannot write this"),
-        ("w.mkv", (1, 8, 16400), [0], "FFmpeg cannot write this"),
+        ("w.gif", (4, 16, 16), [0, 0.004, 0.008, 0.012], "0.01 s"),
+        ("w.webm", (3, 16, 16), [0, 0.0001, 0.0002], "0.001 s"),
+        ("w.mp4", (6, 16, 16), [0, 0.04, 0.08, 0.12, 500, 500.04], "another format"),
+        ("w.mkv", (1, 8, 16400), [0], "another format"),
     ],
 )
-def test_what_a_format_cannot_hold_is_one_sentence(film, name, frames, times, sentence):
-    with pytest.raises(ValueError, match=sentence):
+def test_what_a_format_cannot_hold_is_one_sentence(film, name, frames, times, named):
+    with refused(name, named):
         write_video(film.folder / name, Clip(np.zeros((*frames, 3), np.uint8), times=times))
     assert list(film.folder.iterdir()) == []
 
 
 def test_one_size(film):
-    with pytest.raises(ValueError, match="a frame of"):
+    with refused("w.mp4", "(32, 32)"):
         write_video(film.folder / "w.mp4", Clip([film.frames(1)[0], film.frames(1, 32, 32)[0]], fps=25))

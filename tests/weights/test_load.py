@@ -91,7 +91,7 @@ def test_what_does_not_change_tokens_does_not_change_the_hash(model):
 def test_shipped_models_load_by_name_and_are_small():
     assert "nano" in atoken.list_models()
     nano = atoken.load("nano")
-    learnt = ("kinds", "fsq_levels", "gaussians", "text_tower", "embed_dim", "embed_tokens")
+    learnt = ("kinds", "fsq_levels", "gaussians", "text_tower", "embed_dim", "embed_tokens", "spatial_tile")
     learnt += ("logit_scale", "logit_bias")
     assert nano.config == replace(PRESETS["nano"], **{name: getattr(nano.config, name) for name in learnt})
     assert sum(path.stat().st_size for path in (SHIPPED / "nano").iterdir()) <= 16e6

@@ -100,6 +100,7 @@ def encode(
     device: options.Device = None,
     dtype: options.Dtype = "float32",
     token_budget: options.TokenBudget = None,
+    tile: options.Tile = None,
     max_pixels: options.MaxPixels = None,
     max_side: options.MaxSide = None,
     background: options.Background = "255,255,255",
@@ -127,6 +128,7 @@ def encode(
         views=ViewOptions(views, view_size, fov, patches, options.parse_extent(extent), light),
         latents=latents,
         max_side=max_side,
+        tile=tile,
     )
     run(Encode, inputs, settings)
 
@@ -168,6 +170,7 @@ def reconstruct(
     device: options.Device = None,
     dtype: options.Dtype = "float32",
     token_budget: options.TokenBudget = None,
+    tile: options.Tile = None,
     max_pixels: options.MaxPixels = None,
     max_side: options.MaxSide = None,
     background: options.Background = "255,255,255",
@@ -200,6 +203,7 @@ def reconstruct(
         lossless=lossless,
         keep_audio=keep_audio,
         max_side=max_side,
+        tile=tile,
     )
     run(Reconstruct, inputs, settings)
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..config import PATCH
+
 if TYPE_CHECKING:
     import torch
 
@@ -123,6 +125,14 @@ TokenBudget = Annotated[
     int | None,
     typer.Option(metavar="N", show_default="16384", help="Tokens (16 x 16 pixels each) computed at once."),
 ]
+Tile = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS",
+        show_default="as the model's config says: 256 for shipped ones",
+        help="Side of the tiles that large pictures and frames are encoded in, a multiple of 16; 0: none.",
+    ),
+]
 MaxPixels = Annotated[
     int | None,
     typer.Option(metavar="N", show_default="67108864", help="Larger pictures are refused: they may be bombs."),
@@ -156,6 +166,12 @@ def check_positive(option: str, value: int | None) -> None:
     """Raise ``ValueError`` unless ``value`` is at least 1 or None."""
     if value is not None and value < 1:
         raise ValueError(f"{option} is {value}: give a positive number")
+
+
+def check_tile(value: int | None) -> None:
+    """Raise ``ValueError`` unless ``value`` is a multiple of a patch's side, 0 or None."""
+    if value is not None and (value < 0 or value % PATCH[1]):
+        raise ValueError(f"--tile is {value}: give a multiple of {PATCH[1]} pixels, or 0 for whole pictures and frames")
 
 
 def parse_background(value: str) -> tuple[int, int, int]:

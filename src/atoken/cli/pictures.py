@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,7 @@ class Settings:
     keep_audio: bool = False
     latents: str = "float16"
     max_side: int | None = None
+    tile: int | None = None
 
     def __post_init__(self) -> None:
         options.check_choice("--kind", self.kind, KINDS)
@@ -94,6 +95,7 @@ class Settings:
         options.check_positive("--token-budget", self.token_budget)
         options.check_positive("--max-pixels", self.max_pixels)
         options.check_positive("--max-side", self.max_side)
+        options.check_tile(self.tile)
         options.parse_background(self.background)
         options.check_device(self.device)
 
@@ -133,6 +135,7 @@ class Settings:
             typed = {"size": "view-size", "choice": "patches"}
             return {f"--{typed.get(name, name)}": str(value) for name, value in vars(self.views).items()}
         found: dict[str, object] = {"--background": ",".join(map(str, options.parse_background(self.background)))}
+        found["--tile"] = None if self.tile is None else str(self.tile)
         if modality == "video":
             found |= {f"--{name.replace('_', '-')}": value for name, value in vars(self.resampling).items()}
         else:
@@ -225,6 +228,8 @@ class Encode(Command):
         super().__init__(settings)
         assert settings.model is not None
         self.model = self.load(settings.model)
+        if settings.tile is not None:
+            self.model.config = replace(self.model.config, spatial_tile=settings.tile or None)
         self.kind = settings.kind or self.model.config.kinds[0]
         if self.kind not in self.model.config.kinds:
             known = " and ".join(self.model.config.kinds)
@@ -264,7 +269,7 @@ class Encode(Command):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # said when it is read
                 return forecast.video_extent(self.settings.open_video(path), self.model.config)
-        return forecast.picture_extent(path, self.settings.picture_size)
+        return forecast.picture_extent(path, self.settings.picture_size, self.model.config)
 
     def speed(self) -> forecast.Speed:
         """Of the encoder."""

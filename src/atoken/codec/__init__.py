@@ -13,12 +13,10 @@ from torch import Tensor
 from ..media.kinds import modality_of
 from ..tokens import Tokens
 from . import assets, images, videos
+from .windows import TOKEN_BUDGET
 
 if TYPE_CHECKING:
     from ..model.tokenizer import AToken
-
-TOKEN_BUDGET = 16384
-"""Tokens that go through the network at once; one larger picture still goes alone."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,8 @@ class EncodeOptions:
     sample: bool = False
     generator: torch.Generator | None = None
     token_budget: int = TOKEN_BUDGET
+    spatial_tile: int | None = None
+    """Pixels along a side of the tiles of large pictures and frames; 0: none, None: as the model's config says."""
 
 
 _MODULES: dict[str, Any] = {"image": images, "video": videos, "3d": assets}

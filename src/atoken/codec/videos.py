@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from ..media.patchify import frames_to_patches, patches_to_frames
 from ..media.video import open_video
 from ..token_file import TokenFile
 from ..tokens import Packed, Tokens, dense_coords
-from .quantize import quantize
+from . import windows
 
 if TYPE_CHECKING:
     from ..model.memory import TileMemory
@@ -35,25 +35,33 @@ STEP = PATCH[0]
 
 def encode_stream(model: AToken, source: Any, options: EncodeOptions) -> Iterator[Tokens]:
     """Tokens of each tile of a video, each complete in itself, its time counting from 0."""
+    wanted = windows.wanted_tile(model, options)
     for frames in tiles(frames_of(source), model.config.encoder_tile * STEP):
-        yield _encode_tile(model, frames, options)  # a function's own tensors are gone before the next tile is read
+        yield _encode_tile(model, frames, wanted, options)  # a function's own tensors are gone before the next tile
 
 
-def _encode_tile(model: AToken, frames: list[Frame], options: EncodeOptions) -> Tokens:
-    packed, grid = _packed(frames)
+def _encode_tile(model: AToken, frames: list[Frame], wanted: int | None, options: EncodeOptions) -> Tokens:
+    height, width = size = frames[0].pixels.shape[:2]
+    grid = (-(-len(frames) // STEP), -(-height // PATCH[1]), -(-width // PATCH[2]), 1)
+    tile = windows.tile_of(grid, wanted)
+
+    def patches_of(window: windows.Window) -> Tensor:
+        rows = slice(window.top * PATCH[1], window.bottom * PATCH[1])
+        columns = slice(window.left * PATCH[2], window.right * PATCH[2])
+        return frames_to_patches(np.stack([frame.pixels[rows, columns] for frame in frames]))[0]
+
     with torch.no_grad():
-        posterior = model.encode_packed(packed, pool=False).posterior
-        values = quantize(model, posterior, options)
-    size = frames[0].pixels.shape[:2]
+        values = windows.encode_windows(model, grid, tile, patches_of, options)
     return model.stamp(
         options.kind,
         values,
-        packed.coords[:, 1:],
+        dense_coords(grid),
         grid=grid,
         size=size,
         box=(0, 0, *size),
         modality="video",
         times=torch.tensor([frame.time for frame in frames], dtype=torch.float64),
+        spatial_tile=tile,
     )
 
 
@@ -69,9 +77,10 @@ def join(chunks: Sequence[Tokens]) -> Tokens:
     """
     if not chunks:
         raise ValueError("there are no tokens to join")
-    if any(frame_count(chunk) != chunk.grid[0] * STEP for chunk in chunks[:-1]) or any(
-        chunk.first_frame for chunk in chunks[1:]
-    ):
+    if len({(chunk.grid[1:], chunk.spatial_tile) for chunk in chunks}) > 1:
+        raise ValueError("the joined tokens need one grid of patches and one spatial tile")
+    whole = [frame_count(chunk) == chunk.grid[0] * STEP - chunk.first_frame for chunk in chunks[:-1]]
+    if not all(whole) or any(chunk.first_frame for chunk in chunks[1:]):
         raise ValueError("only the last of the joined tokens may end inside a latent step, and none may begin inside")
     grid = (sum(chunk.grid[0] for chunk in chunks), *chunks[0].grid[1:])
     times = [chunk.times for chunk in chunks if chunk.times is not None]
@@ -106,9 +115,7 @@ def decode_stream(
     first = next(chunks, None)
     if first is None:
         raise ValueError("there are no tokens to decode")
-    times: list[float] = []
-    steps = _steps_of_chunks(model, first, chunks, times)
-    yield from _decode_steps(model, first, steps, first.first_frame, times)
+    yield from _decode_steps(model, first, _steps_of_chunks(model, chain([first], chunks)))
 
 
 def decode(model: AToken, tokens: Sequence[Tokens], token_budget: int) -> list[np.ndarray]:
@@ -121,10 +128,15 @@ def embed(model: AToken, videos: Sequence[Any], options: EncodeOptions) -> list[
     vectors = []
     for video in videos:
         parts = tiles(frames_of(video), model.config.encoder_tile * STEP)
-        hidden = torch.cat([model.encode_packed(_packed(frames)[0], pool=False).hidden for frames in parts])
+        hidden = torch.cat([_hidden(model, frames) for frames in parts])
         sample = torch.zeros(len(hidden), dtype=torch.int64, device=hidden.device)
         vectors.append(model.encoder.head(hidden, sample).cpu())
     return vectors
+
+
+def _hidden(model: AToken, frames: list[Frame]) -> Tensor:
+    patches, coords, _ = frames_to_patches(np.stack([frame.pixels for frame in frames]))
+    return model.encode_packed(Packed.cat([(patches, coords)]), pool=False).hidden
 
 
 def frames_of(source: Any) -> Iterable[Frame]:
@@ -138,10 +150,15 @@ def frames_of(source: Any) -> Iterable[Frame]:
     return source
 
 
-def _packed(frames: list[Frame]) -> tuple[Packed, tuple[int, int, int, int]]:
-    """The patches of a tile, and its grid."""
-    patches, coords, grid = frames_to_patches(np.stack([frame.pixels for frame in frames]))
-    return Packed.cat([(patches, coords)]), grid
+class _Step(NamedTuple):
+    """One latent step, and the frames of it that are wanted."""
+
+    latents: Tensor
+    """float [rows * columns, C]."""
+    first: int
+    """Place of the first wanted frame among its four."""
+    times: list[float]
+    """When the wanted ones are shown, in seconds."""
 
 
 def _decode_stored(model: AToken, tokens: Tokens | TokenFile) -> Iterator[Clip]:
@@ -150,46 +167,64 @@ def _decode_stored(model: AToken, tokens: Tokens | TokenFile) -> Iterator[Clip]:
     count, start, tile = frame_count(tokens), tokens.first_frame, model.config.decoder_tile
     first = 0 if model.config.decoder_cache else start // (STEP * tile) * tile
     end = -(-(start + count) // (STEP * tile)) * tile
-    steps = islice(tokens.latent_steps(first), end - first)
+    yield from _decode_steps(model, tokens, islice(_steps_of(tokens, first), end - first))
+
+
+def _steps_of(tokens: Tokens | TokenFile, first: int = 0) -> Iterator[_Step]:
+    """The latent steps from ``first`` on."""
     assert tokens.times is not None
-    yield from _decode_steps(model, tokens, steps, start - first * STEP, tokens.times.tolist())
+    times, begin = tokens.times.tolist(), tokens.first_frame
+    for index, latents in enumerate(tokens.latent_steps(first), first):
+        place = index * STEP - begin  # of the step's first frame among those that have times
+        yield _Step(latents, max(0, -place), times[max(0, place) : max(0, place + STEP)])
 
 
-def _steps_of_chunks(model: AToken, first: Tokens, rest: Iterator[Tokens], times: list[float]) -> Iterator[Tensor]:
-    """Latents of each step; ``times`` grows with them."""
-    chunk: Tokens | None = first
-    whole = True
-    while chunk is not None:
+def _steps_of_chunks(model: AToken, chunks: Iterator[Tokens]) -> Iterator[_Step]:
+    """The latent steps of neighbouring tiles of one video. Raises ``ValueError`` where they do not fit each other."""
+    like, whole = None, True
+    for chunk in chunks:
         model.check_origin(chunk)
-        if not whole or chunk.grid[1:] != first.grid[1:] or (chunk.first_frame and chunk is not first):
-            raise ValueError(
-                "only the last of the chunks may end inside a latent step, none may begin inside, and all need one grid"
-            )
-        whole = frame_count(chunk) == chunk.grid[0] * STEP
-        times += chunk.times.tolist() if chunk.times is not None else []
-        yield from chunk.latent_steps()
-        chunk = next(rest, None)
+        kept = (chunk.grid[1:], chunk.spatial_tile)
+        if like not in (None, kept):
+            raise ValueError("the chunks need one grid of patches and one spatial tile")
+        if not whole or (chunk.first_frame and like is not None):
+            raise ValueError("only the last of the chunks may end inside a latent step, and none may begin inside")
+        like, whole = kept, frame_count(chunk) == chunk.grid[0] * STEP - chunk.first_frame
+        yield from _steps_of(chunk)
 
 
-def _decode_steps(
-    model: AToken, like: Tokens | TokenFile, steps: Iterator[Tensor], skip: int, times: list[float]
-) -> Iterator[Clip]:
-    """Decode latent steps [rows * columns, C] tile by tile, leaving out the first ``skip`` frames.
-
-    Times are taken from the front of ``times``, which may still grow while steps are read.
-    """
-    memory = model.tile_memory()
+def _decode_steps(model: AToken, like: Tokens | TokenFile, steps: Iterator[_Step]) -> Iterator[Clip]:
+    """The wanted frames of the latent steps, decoded tile by tile."""
+    memories: list[TileMemory | None] = []
     while tile := list(islice(steps, model.config.decoder_tile)):
-        frames = _decode_tile(model, tile, like, memory)
-        real = min(len(tile) * STEP - skip, len(times))
-        if real > 0:
-            yield Clip(frames[skip : skip + real], times=times[:real])
-            del times[:real]
-        skip = max(0, skip - len(tile) * STEP)
+        frames = _decode_tile(model, [step.latents for step in tile], like, memories)
+        times = [time for step in tile for time in step.times]
+        if times:
+            first = next(index * STEP + step.first for index, step in enumerate(tile) if step.times)
+            yield Clip(frames[first : first + len(times)], times=times)
 
 
-def _decode_tile(model: AToken, steps: list[Tensor], like: Tokens | TokenFile, memory: TileMemory | None) -> np.ndarray:
-    grid = (len(steps), *like.grid[1:])
-    packed = Packed.cat([(torch.cat(steps), dense_coords(grid))])
+def _decode_tile(
+    model: AToken, steps: list[Tensor], like: Tokens | TokenFile, memories: list[TileMemory | None]
+) -> np.ndarray:
+    """Frames uint8 [4 * steps, H, W, 3] of one decoder tile; each batch of its windows has a memory of its own."""
+    _, rows, columns, _ = like.grid
+    grid = (len(steps), rows, columns, 1)
+    canvas = np.empty((len(steps) * STEP, rows * PATCH[1], columns * PATCH[2], 3), np.uint8)
+
+    def network(packed: Packed, number: int) -> Tensor:
+        if number == len(memories):
+            memories.append(model.tile_memory())
+        return model.decode_tile(packed, memories[number])
+
     with torch.no_grad():
-        return patches_to_frames(model.decode_tile(packed, memory), grid, like.box)
+        parts = windows.decode_windows(
+            model, network, torch.cat(steps), grid, like.spatial_tile, most_steps=model.config.decoder_tile
+        )
+        for window, patches in parts:
+            height, width = window.shape[0] * PATCH[1], window.shape[1] * PATCH[2]
+            top, left = window.top * PATCH[1], window.left * PATCH[2]
+            shown = patches_to_frames(patches, (len(steps), *window.shape, 1), (0, 0, height, width))
+            canvas[:, top : top + height, left : left + width] = shown
+    top, left, height, width = like.box
+    return np.ascontiguousarray(canvas[:, top : top + height, left : left + width])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..core.errors import ReadError
+
 
 @dataclass(frozen=True)
 class VideoFacts:
@@ -15,9 +17,9 @@ class VideoFacts:
     height: int
     """Upright: after the rotation that the file asks for."""
     fps: float | None
-    """Average frames a second, as declared."""
+    """Average frames a second by the header."""
     frames: int | None
-    """Number of frames, as declared; many containers do not tell."""
+    """Number of frames by the header, an estimate that more or fewer frames may follow; many containers do not tell."""
     pixel_format: str
     audio: str | None = None
     """Codec of the sound, if there is any."""
@@ -27,8 +29,8 @@ class VideoFacts:
     """What is done about peculiarities, one sentence each."""
 
 
-class Damaged(Exception):
-    """Raised by a decoder behind the last frame that can be trusted."""
+class Damaged(ReadError):
+    """Raised by a decoder behind the last frame that can be trusted; ``Video`` puts the file's name in front."""
 
     def __init__(self, reason: str, lost: int | None) -> None:
         super().__init__(reason)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
@@ -55,8 +56,8 @@ class Clip(FrameSource):
             raise ValueError(f"fps is {fps}: give a positive number of frames a second")
         if isinstance(frames, np.ndarray) and (frames.ndim != 4 or frames.shape[-1] != 3 or frames.size == 0):
             raise ValueError(f"a clip of shape {list(frames.shape)} is not uint8 [T, H, W, 3]")
-        if times is not None and any(b <= a for a, b in pairwise(times)):
-            raise ValueError("the times of a clip must ascend")
+        if times is not None and not (all(b > a for a, b in pairwise(times)) and all(map(isfinite, times))):
+            raise ValueError("the times of a clip must ascend, and be finite")
         self.frames, self.fps, self.times = frames, fps, times
 
     def __iter__(self) -> Iterator[Frame]:

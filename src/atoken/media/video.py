@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.errors import ReadError
 from . import animation, pyav
 from .facts import Damaged, VideoFacts
 from .frames import Frame, FrameSource, at_rate, between, resized, target_size
@@ -21,14 +22,14 @@ class Damage:
     frames: int
     """Frames before the damage."""
     lost: int | None
-    """Frames that the container declares beyond them; None where it does not tell."""
+    """Frames that the header counts beyond them, an estimate; None where it does not tell."""
     reason: str
 
     def __str__(self) -> str:
-        lost = (
-            "an unknown number of frames" if self.lost is None else f"{self.lost} of {self.frames + self.lost} frames"
-        )
-        return f"damaged after {self.frames} frames ({self.reason}): {lost} lost"
+        lost = "an unknown number of frames lost"
+        if self.lost is not None:
+            lost = f"by its header {self.lost} of {self.frames + self.lost} frames lost"
+        return f"damaged after {self.frames} frames ({self.reason}): {lost}"
 
 
 class Video(FrameSource):
@@ -39,8 +40,9 @@ class Video(FrameSource):
     More than 8 bits are rounded to 8, interlaced frames stay woven, pixels that are not square stay as stored:
     ``facts.notes`` says so. Sound is not read.
 
-    A damaged file is read up to the damage; then ``ValueError`` says how many frames are lost, or, with
-    ``allow_partial``, a warning, and ``damage`` has the numbers.
+    A damaged file is read up to the damage; then ``ReadError`` says how many frames are lost, or, with
+    ``allow_partial``, a warning, and ``damage`` has the numbers. A count or duration in a header is an estimate: a
+    file that has other numbers of frames is sound.
     """
 
     def __init__(
@@ -89,14 +91,14 @@ class Video(FrameSource):
             yield frame
         if empty:
             end = "its end" if self.end is None else f"{self.end} s"
-            raise ValueError(f"{self.path} has no frame between {self.start or 0} s and {end}")
+            raise ReadError(f"{self.path} has no frame between {self.start or 0} s and {end}")
 
     def _sound_frames(self) -> Iterator[Frame]:
         self.damage = None
         frames = (
             animation.decode(self.path, self.background, self.max_pixels)
             if self._pillow
-            else pyav.decode(self.path, self.start)
+            else pyav.decode(self.path, self.start, self.max_pixels)
         )
         count = 0
         try:
@@ -107,7 +109,7 @@ class Video(FrameSource):
             self.damage = Damage(count, found.lost, found.reason)
             if not self.allow_partial or count == 0:
                 remedy = "" if count == 0 else "; allow_partial=True (--allow-partial) keeps what is before"
-                raise ValueError(f"{self.path} is {self.damage}{remedy}") from found
+                raise ReadError(f"{self.path} is {self.damage}{remedy}") from found
             warnings.warn(f"{self.path} is {self.damage}", stacklevel=2)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..core.text import shortened
 from ..files import atomic_write
 from .frames import Frame
 from .pyav import require_av
@@ -28,6 +30,8 @@ TICKS = 5_760_000
 that the times of ordinary videos are exact. Matroska and WebM keep milliseconds, GIF hundredths."""
 
 _BT709 = 1
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+"""Error numbers that FFmpeg passes on from the system and does not use for failures of its own."""
 
 
 class VideoWriter:
@@ -94,9 +98,9 @@ class VideoWriter:
                 finally:
                     self._close()
             except self.av.FFmpegError as failure:
-                if isinstance(failure, OSError):  # of the disk, with its number
-                    raise
-                reason = f"FFmpeg cannot write this ({failure.strerror})"
+                if failure.errno in _OF_THE_DISK:
+                    raise OSError(failure.errno, failure.strerror, str(self.path)) from failure
+                reason = f"FFmpeg cannot write this ({shortened(failure.strerror or failure)})"
                 raise ValueError(f"{self.path}: {reason}: try another format, such as .mkv or .webm") from failure
 
     def _begin(self, frame: Frame) -> None:
@@ -122,7 +126,9 @@ class VideoWriter:
 
     def _stack_file(self) -> Any:
         names = {"mkv": "matroska"}
-        options = {"movflags": "faststart"} if self.format in ("mp4", "mov") else {}
+        options = {"fflags": "+bitexact"}  # no random identifiers: the same frames are the same bytes
+        if self.format in ("mp4", "mov"):
+            options["movflags"] = "faststart"
         name = names.get(self.format, self.format)
         return self.av.open(str(self._temporary), "w", format=name, container_options=options)
 
@@ -136,7 +142,8 @@ class VideoWriter:
         if self.lossless:
             return "libx264rgb", "rgb24", {"qp": "0", "preset": "veryfast"}
         pixel_format = "yuv444p" if height % 2 or width % 2 else "yuv420p"
-        return "libx264", pixel_format, {"crf": str(self.quality), "preset": "veryfast"}
+        # x264's macroblock tree reads memory that it never wrote, so that the same frames give other bytes
+        return "libx264", pixel_format, {"crf": str(self.quality), "preset": "veryfast", "mbtree": "0"}
 
     def _encode(self, frame: Frame, step: float) -> None:
         """One frame that stays for ``step`` seconds."""

@@ -134,6 +134,7 @@ class AToken(Identity):
         sample: bool = False,
         generator: torch.Generator | None = None,
         token_budget: int = codec.TOKEN_BUDGET,
+        spatial_tile: int | None = None,
     ) -> Any:
         """Tokens of one source, or a list of tokens for a list of sources of any sizes.
 
@@ -141,9 +142,13 @@ class AToken(Identity):
         ``value_range``; ``layout`` ("HWC" or "CHW") overrides the order of the axes. A video is a path,
         ``atoken.open_video(...)`` or ``atoken.Clip(frames, fps=...)``. ``kind`` is "continuous" (the
         posterior's mean, or a draw with ``sample=True`` and an optional ``generator`` on the model's device) or
-        "discrete"; by default the first of ``config.kinds``. Raises ``ValueError`` for bad input.
+        "discrete"; by default the first of ``config.kinds``. Large pictures and frames are encoded in tiles of
+        ``spatial_tile`` pixels a side (a multiple of 16; 0: whole), by default ``config.spatial_tile``; the tokens keep
+        it, so that ``decode`` does the same. Raises ``ValueError`` for bad input.
         """
-        options = codec.EncodeOptions(self._kind(kind, sample), value_range, layout, sample, generator, token_budget)
+        options = codec.EncodeOptions(
+            self._kind(kind, sample), value_range, layout, sample, generator, token_budget, spatial_tile
+        )
         many = isinstance(sources, list | tuple)
         _ = self.weights_hash  # counted anew if the weights have changed
         tokens = codec.encode(self, sources if many else [sources], options)
@@ -170,14 +175,23 @@ class AToken(Identity):
         return results[0] if isinstance(tokens, Tokens) else results
 
     def encode_stream(
-        self, source: Any, *, kind: str | None = None, sample: bool = False, generator: torch.Generator | None = None
+        self,
+        source: Any,
+        *,
+        kind: str | None = None,
+        sample: bool = False,
+        generator: torch.Generator | None = None,
+        spatial_tile: int | None = None,
     ) -> Iterator[Tokens]:
         """Tokens of a video tile by tile (16 frames), each complete in itself, so that length does not cost memory.
 
         ``source`` is a path, an ``atoken.open_video`` with its options, or an ``atoken.Clip`` of arrays. Joined, the
-        tiles are what ``encode`` gives, bit for bit. Raises ``ValueError`` for bad input, some of it on the way.
+        tiles are what ``encode`` gives, bit for bit; ``spatial_tile`` is as there. Raises ``ValueError`` for bad
+        input, some of it on the way.
         """
-        options = codec.EncodeOptions(self._kind(kind, sample), sample=sample, generator=generator)
+        options = codec.EncodeOptions(
+            self._kind(kind, sample), sample=sample, generator=generator, spatial_tile=spatial_tile
+        )
         return self._watched(codec.videos.encode_stream(self, source, options))
 
     def _watched(self, tiles: Iterator[Tokens]) -> Iterator[Tokens]:
