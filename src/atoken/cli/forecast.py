@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
+from ..codec.windows import windows_of
 from ..config import PATCH, ModelConfig
 from ..core.errors import reading
+from ..media.opener import open_picture
 from ..media.video import Video
 from ..model.tokenizer import AToken
 
@@ -58,12 +59,17 @@ class Work:
     unknown: int
 
 
-def picture_extent(path: Path, size: Callable[[int, int], tuple[int, int]]) -> Extent:
-    """Of a picture, from its header; ``size`` is what becomes of its height and width. Raises as Pillow does."""
-    with Image.open(path) as image:
-        height, width = size(image.height, image.width)
-    tokens = -(-height // PATCH[1]) * -(-width // PATCH[2])
-    return Extent(tokens, tokens)
+def picture_extent(path: Path, size: Callable[[int, int], tuple[int, int]], config: ModelConfig) -> Extent:
+    """Of a picture, from its header; ``size`` is what becomes of its height and width. Raises ``ReadError``."""
+    with open_picture(path) as image:
+        return _extent(1, *size(image.height, image.width), config)
+
+
+def _extent(steps: int, height: int, width: int, config: ModelConfig) -> Extent:
+    """Of ``steps`` latent steps of that many pixels, in the model's spatial tiles."""
+    rows, columns = -(-height // PATCH[1]), -(-width // PATCH[2])
+    largest = max(a * b for a, b in (window.shape for window in windows_of((1, rows, columns, 1), config.spatial_tile)))
+    return Extent(steps * rows * columns, min(steps, config.encoder_tile) * largest)
 
 
 def video_extent(video: Video, config: ModelConfig) -> Extent | None:
@@ -71,10 +77,7 @@ def video_extent(video: Video, config: ModelConfig) -> Extent | None:
     frames = expected_frames(video)
     if not frames:
         return None
-    height, width = video.frame_size
-    tokens = -(-height // PATCH[1]) * -(-width // PATCH[2])
-    steps = -(-frames // PATCH[0])
-    return Extent(steps * tokens, min(steps, config.encoder_tile) * tokens)
+    return _extent(-(-frames // PATCH[0]), *video.frame_size, config)
 
 
 def expected_frames(video: Video) -> int | None:
@@ -107,8 +110,8 @@ def measure_speed(model: AToken, *, encode: bool, decode: bool) -> Speed:
         attention = seconds(lambda: F.scaled_dot_product_attention(heads, heads, heads))
     blocks = (config.encoder_depth if encode else 0) + (config.decoder_depth if decode else 0)
     pair = blocks * attention / _SQUARE**2
-    count = len(tokens)
-    return Speed(max(whole / count - pair * count, 0.1 * whole / count), pair)
+    count, segment = len(tokens), _extent(1, _SIDE, _SIDE, config).segment
+    return Speed(max(whole / count - pair * segment, 0.1 * whole / count), pair)
 
 
 def estimate(files: Sequence[Path], extent: Callable[[Path], Extent | None], speed: Callable[[], Speed]) -> Work | None:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 import typer
-from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
 from ..config import PATCH, PRESETS, ModelConfig
 from ..media.image import read_image
 from ..media.kinds import modality_of
+from ..media.opener import open_picture
 from ..media.video import open_video
 from ..model.tokenizer import AToken
 from ..tokens import Tokens
@@ -129,7 +129,7 @@ def _picture_facts(path: Path) -> Facts:
     tokens = -(-height // PATCH[1]) * -(-width // PATCH[2])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # read_image has said what there is to say
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             stored = f"{image.format}, mode {image.mode}"
     return {
         "what": "picture",

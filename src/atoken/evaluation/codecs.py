@@ -11,6 +11,7 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
+from ..media.image import read_image
 from .methods import Method, Outcome
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -40,7 +41,7 @@ class PictureCodec(Method):
         for clip in clips:
             share = int(self.limit(clip) * self.rate) // len(clip)
             found = [best_fit(partial(self._encode, frame), share) for frame in clip]
-            frames = np.stack([np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in found])
+            frames = np.stack([read_image(data) for data in found])
             sizes = [len(data) for data in found]
             outcomes.append(Outcome(frames, 8 * sum(sizes), over=max(sizes) > share))
         return outcomes
