@@ -6,9 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-from tests.refusals import check_names
 
 import atoken as library
+from refusals import check_names
 
 RECIPE = """
 model: tiny

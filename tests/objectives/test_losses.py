@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.refusals import refused
 from torch import Tensor
 from torch.autograd import gradcheck
 from torch.testing import assert_close
@@ -22,6 +21,7 @@ from atoken.objectives.l1 import l1
 from atoken.objectives.log_mse import log_mse
 from atoken.objectives.sigmoid import SigmoidLoss
 from atoken.objectives.total import Weights, weighted
+from refusals import refused
 
 
 def rand(*shape: int, seed: int = 0) -> Tensor:

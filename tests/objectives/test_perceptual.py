@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.refusals import refused
 from torch.testing import assert_close
 
 from atoken.media.patchify import image_to_patches
@@ -15,6 +14,7 @@ from atoken.perceptual.lite0 import lite0
 from atoken.perceptual.lpips import PerceptualDistance
 from atoken.perceptual.network import FrozenNetwork
 from atoken.tokens import Packed, dense_coords
+from refusals import refused
 
 
 class Counting(FrozenNetwork):

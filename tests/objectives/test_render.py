@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.refusals import refused
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as theirs
 
 from atoken import GaussianConfig, Gaussians
@@ -13,6 +12,7 @@ from atoken.objectives.ms_ssim import ms_ssim
 from atoken.objectives.render import render_loss
 from atoken.render.cameras import hammersley_sphere
 from atoken.render.rasterize import render
+from refusals import refused
 
 
 def pair(size: int = 192) -> tuple[torch.Tensor, torch.Tensor]:

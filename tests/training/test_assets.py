@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.refusals import refused
 
 from atoken import PRESETS, AToken, GaussianConfig, Gaussians, load
 from atoken.evaluation.psnr import psnr
@@ -21,6 +20,7 @@ from atoken.training.assets import Assets, draw_targets
 from atoken.training.config import AssetsConfig, TaskConfig, TrainConfig
 from atoken.training.tasks import GaussiansAlone
 from atoken.training.trainer import train
+from refusals import refused
 
 from .conftest import SMALL, records, terms
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from tests.refusals import check_names, refused
 from torch.distributed.checkpoint.metadata import BytesStorageMetadata
 
 from atoken import AToken
@@ -23,6 +22,7 @@ from atoken.training.distributed import Ranks
 from atoken.training.learner import Learner
 from atoken.training.optimizer import Average, build_optimizers
 from atoken.training.trainer import train
+from refusals import check_names, refused
 
 from .conftest import SMALL, records, terms
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.refusals import refused
 
 from atoken.training.clips import Clips
 from atoken.training.config import ClipsConfig, TaskConfig
@@ -16,6 +15,7 @@ from atoken.training.distributed import Ranks
 from atoken.training.feeds import build_feed
 from atoken.training.start import start_model
 from atoken.training.trainer import train
+from refusals import refused
 
 from .conftest import records
 

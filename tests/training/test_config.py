@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.refusals import refused
 
 from atoken.core.errors import ReadError
 from atoken.training.config import (
@@ -15,6 +14,7 @@ from atoken.training.config import (
     TextConfig,
     read_config,
 )
+from refusals import refused
 
 BROKEN = Path(__file__).parents[1] / "data/inputs/broken"
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.refusals import refused
 
 from atoken.training.config import CropsConfig
 from atoken.training.crops import Crops
+from refusals import refused
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from dataclasses import replace
 from itertools import islice
 
 import pytest
-from tests.refusals import refused
 
 from atoken.training.config import CropsConfig, TaskConfig, read_config
 from atoken.training.curriculum import turns
+from refusals import refused
 
 TABLE_2 = {"image-reconstruction": 22.2, "video-text": 11.1, "video-reconstruction": 44.4, "3d-text": 11.1,
            "3d-reconstruction": 11.1}  # fmt: skip

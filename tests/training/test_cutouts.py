@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.refusals import refused
 
 from atoken.training.config import CutoutsConfig
 from atoken.training.cutouts import Cutouts
+from refusals import refused
 
 RED, BLUE = (255, 0, 0, 255), (0, 0, 255, 255)
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.refusals import refused
 
 from atoken import PRESETS, AToken, Packed
 from atoken.tokens import dense_coords
 from atoken.training.discrete_start import allocate, best_scalar, discrete_start, group_bits
 from atoken.training.linear_start import linear_start
+from refusals import refused
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.refusals import refused
 
 from atoken import PRESETS, AToken, Packed
 from atoken.tokens import dense_coords
 from atoken.training.growth import deepen, still_start
+from refusals import refused
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import torch
-from tests.refusals import refused
 
 from atoken import PRESETS, AToken, Packed
 from atoken.tokens import dense_coords
 from atoken.training.linear_start import linear_start, principal_directions
+from refusals import refused
 
 SMALL = replace(PRESETS["tiny"], name="small", latent_norm=False, output_norm=False)
 

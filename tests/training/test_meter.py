@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from tests.refusals import check_names
 
 from atoken import AToken
 from atoken.tokens import dense_coords
@@ -16,6 +15,7 @@ from atoken.training.flops import H100_PEAK, device_peak
 from atoken.training.learner import Learner
 from atoken.training.meter import Meter
 from atoken.training.optimizer import Average
+from refusals import check_names
 
 from .conftest import SMALL
 

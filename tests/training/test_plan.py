@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.refusals import check_names, refused
 from torch.utils.flop_counter import FlopCounterMode
 
 from atoken import PRESETS, AToken, Packed
@@ -14,6 +13,7 @@ from atoken.training.config import AssetsConfig, TaskConfig, read_config
 from atoken.training.flops import H100_PEAK, training_flops
 from atoken.training.plan import STATE_BYTES, plan
 from atoken.training.trainer import train
+from refusals import check_names, refused
 
 from .conftest import records
 

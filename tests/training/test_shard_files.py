@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.refusals import check_names, refused
 
 from atoken.core.errors import ReadError
 from atoken.training import readers, tar_samples
@@ -20,6 +19,7 @@ from atoken.training.feeds import build_feed
 from atoken.training.readers import caption_of, draw_box, picture_sample, read_sample
 from atoken.training.shards import find_shards
 from atoken.training.tar_samples import samples
+from refusals import check_names, refused
 
 pytest.importorskip("webdataset")
 INPUTS = Path(__file__).parents[1] / "data/inputs/train"

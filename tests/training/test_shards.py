@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.refusals import check_names, refused
 
 from atoken import write_image
 from atoken.tokens import dense_coords
@@ -23,6 +22,7 @@ from atoken.training.pack_data import pack_folder
 from atoken.training.readers import draw_scale, picture_sample, read_sample
 from atoken.training.shards import Cursor, ShardFeed, find_shards, stream
 from atoken.training.trainer import train
+from refusals import check_names, refused
 
 from .conftest import terms
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.refusals import refused
 
 from atoken.training.synthetic_video import strided, synthetic_clip
+from refusals import refused
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.refusals import refused
 
 from atoken import AToken
 from atoken.objectives.perceptual import lite_terms
@@ -17,6 +16,7 @@ from atoken.training.batch import Sample, pack
 from atoken.training.config import CropsConfig, TaskConfig, TextConfig, TrainConfig
 from atoken.training.learner import Learner
 from atoken.training.tasks import Distillation, Reconstruction, TextPairs, build_tasks
+from refusals import refused
 
 from .conftest import SMALL
 

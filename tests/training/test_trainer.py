@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.refusals import refused
 
 from atoken import PRESETS, AToken, Packed, load, write_image
 from atoken.objectives.sigmoid import START_BIAS, START_LOG_SCALE
@@ -21,6 +20,7 @@ from atoken.training import trainer
 from atoken.training.distributed import Ranks
 from atoken.training.start import start_model, with_latents
 from atoken.training.trainer import train
+from refusals import refused
 
 from .conftest import SMALL, records, terms
 from .test_tasks import Words

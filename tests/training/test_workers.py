@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.refusals import refused
 
 from atoken.render.cameras import Cameras
 from atoken.tokens import dense_coords
@@ -20,6 +19,7 @@ from atoken.training.distributed import Ranks
 from atoken.training.feeds import build_feed
 from atoken.training.trainer import train
 from atoken.training.workers import ByWorkers, _Numbered, missed, shared
+from refusals import refused
 
 from .conftest import terms
 
