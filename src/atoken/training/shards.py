@@ -91,7 +91,7 @@ def stream(
                     with reading(where, "mend or remove it"):
                         sample = read(raw, draw)
                 except ReadError as error:
-                    refused = str(error) if shard in str(error) else f"{shard}, {error}"
+                    refused = str(error) if where in str(error) else f"{where}: {error}"
                     log.warning("left out: %s", refused)
                     continue
                 given = True

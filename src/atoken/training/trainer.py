@@ -39,6 +39,8 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", stop_after: int |
     """
     keep_freed_memory()
     with missed(), joined(device) as ranks, StopSignal() as stop, Logbook(out, config.log, ranks) as book:
+        if config.parallel.graphs and ranks.world > 1:
+            raise ranks.same(f"train config: graphs are for one rank, not {ranks.world}")
         with ranks.together():
             config = with_steps(config, out, ranks)
         last = config.steps if stop_after is None else min(config.steps, stop_after)
@@ -46,8 +48,6 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", stop_after: int |
 
 
 def _run(config: TrainConfig, out: Path, last: int, ranks: Ranks, stop: StopSignal, book: Logbook) -> AToken | None:
-    if config.parallel.graphs and ranks.world > 1:
-        raise ValueError(f"train config: graphs are for one rank, not {ranks.world}")
     torch.manual_seed(config.seed)
     with ranks.together():
         feeds = {task.task: build_feed(task, config.seed, ranks) for task in config.tasks}
