@@ -5,16 +5,22 @@ BIN := .venv/bin
 TORCH := $(shell test "$$(uname)" = Linux && ! command -v nvidia-smi > /dev/null \
 	&& echo --extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: demo test eval fuzz kill clean
+.PHONY: demo test check lint eval fuzz kill clean
 
 demo: .venv/demo
 	$(BIN)/atoken demo --out demo
 
-test: .venv/dev
+test: lint
+	$(BIN)/pytest
+
+check: lint
+	$(BIN)/pytest -m "not slow"
+
+lint: .venv/dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
-	$(BIN)/pytest
 
 eval: .venv/eval data/eval/manifest.json
 	$(BIN)/atoken eval nano nano-discrete --protocol paper-image --data data/eval --out eval \

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from atoken import PRESETS, AToken, GaussianConfig
-from atoken.model.gaussians import GaussianDecoder
+from atoken.tokenizer.gaussian_head import GaussianDecoder
 
 ROOT = Path(__file__).parents[1]
 PHOTO = ROOT / "src/atoken/assets/photos/chelsea.jpg"

@@ -20,15 +20,15 @@ import torch
 from torch import Tensor
 
 import atoken
-from atoken.evaluation.frechet import FeatureStatistics, frechet_distance
-from atoken.media.image import IMAGE_SUFFIXES, read_image
+from atoken.backbones.lite0 import lite0
+from atoken.losses.gan import Discriminator, discriminator_loss, generator_loss
+from atoken.losses.l1 import l1
+from atoken.losses.perceptual import LITE_LAYERS, lite_terms, to_squares
+from atoken.losses.total import Weights, weighted
+from atoken.media.image.files import IMAGE_SUFFIXES, read_image
 from atoken.media.patchify import image_to_patches
-from atoken.objectives.gan import Discriminator, discriminator_loss, generator_loss
-from atoken.objectives.l1 import l1
-from atoken.objectives.perceptual import LITE_LAYERS, lite_terms, to_squares
-from atoken.objectives.total import Weights, weighted
-from atoken.perceptual.lite0 import lite0
-from atoken.tokens import Packed
+from atoken.metrics.frechet import FeatureStatistics, frechet_distance
+from atoken.nn.packed import Packed
 
 HELD_OUT = 1_000_000
 """Seeds of the crops that the distance is measured on start here."""

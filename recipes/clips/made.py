@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 import atoken
-from atoken.media.video_writer import write_video
-from atoken.render.cameras import turntable
-from atoken.render.rasterize import render
-from atoken.training.synthetic_video import synthetic_clip
+from atoken.data.synthetic_video import synthetic_clip
+from atoken.gaussians.raster.rasterize import render
+from atoken.media.video.writer import write_video
+from atoken.media.views.cameras import turntable
 
 ASSETS = Path(atoken.__file__).parent / "assets"
 SCENES = (("chelsea", 4), ("coffee", 7), ("rocket", 5))

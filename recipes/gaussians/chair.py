@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from atoken import GaussianConfig, Gaussians
-from atoken.model.gaussians import GaussianDecoder
-from atoken.objectives.render import render_loss
-from atoken.render.cameras import hammersley_sphere
-from atoken.render.rasterize import render
+from atoken.gaussians.raster.rasterize import render
+from atoken.losses.render import render_loss
+from atoken.media.views.cameras import hammersley_sphere
+from atoken.tokenizer.gaussian_head import GaussianDecoder
 
 FINE, COARSE = 64, 32
 WOOD, CUSHION, METAL = (0.55, 0.33, 0.16), (0.75, 0.16, 0.18), (0.30, 0.33, 0.38)

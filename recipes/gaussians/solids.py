@@ -14,11 +14,11 @@ import numpy as np
 import trimesh
 from chair import BOXES
 
-from atoken.files import atomic_write
+from atoken.core.files import atomic_write
 from atoken.media.mesh import read_asset
-from atoken.media.views import DISTANCE, render_views
-from atoken.media.voxels import occupied_voxels
-from atoken.render.cameras import hammersley_sphere
+from atoken.media.views.cameras import hammersley_sphere
+from atoken.media.views.views import DISTANCE, render_views
+from atoken.media.views.voxels import occupied_voxels
 
 LIGHT = np.array([0.4, 0.8, 0.45])
 YELLOW, ORANGE, BLACK = (0.98, 0.80, 0.16), (0.95, 0.45, 0.10), (0.08, 0.07, 0.07)

@@ -27,11 +27,11 @@ import torch
 from atoken import Gaussians
 from atoken.evaluation.asset_methods import VoxelColours, voxel_balls
 from atoken.evaluation.assets import HeldOut
-from atoken.evaluation.psnr import psnr
-from atoken.media.image import read_image, write_image
-from atoken.media.packed import read_packed
-from atoken.render.cameras import Cameras, turntable
-from atoken.render.rasterize import render
+from atoken.gaussians.raster.rasterize import render
+from atoken.media.image.files import read_image, write_image
+from atoken.media.views.cameras import Cameras, turntable
+from atoken.media.views.packed import read_packed
+from atoken.metrics.psnr import psnr
 
 SIZE, FOV, SCALE, PLACE = 384, 40.0, 3.0, (1.0, -2.0, 0.5)
 PAGE = """<!doctype html><body style="margin: 0; background: #fff">

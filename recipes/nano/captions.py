@@ -30,8 +30,8 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 from sources import CAPTIONS, EVALUATION, TRAINING, Source
 
-from atoken.files import atomic_write
-from atoken.media.opener import open_picture
+from atoken.core.files import atomic_write
+from atoken.media.image.opener import open_picture
 from data import fetch
 
 LONGEST = 128

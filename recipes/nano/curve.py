@@ -12,8 +12,8 @@ import json
 from html import escape
 from pathlib import Path
 
+from atoken.core.files import atomic_write
 from atoken.evaluation.plot import COLOURS, curves
-from atoken.files import atomic_write
 
 STYLE = "<style>text{font:12px sans-serif;fill:#777}.grid{stroke:#7774}</style>"
 

@@ -30,7 +30,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 from sources import DEMO, EVALUATION, TRAINING, Source, kind_of
 
-from atoken.media.opener import open_picture
+from atoken.media.image.opener import open_picture
 
 MOST_PIXELS = 2**28  # wallpapers of 8K and more
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}

@@ -16,7 +16,7 @@ from PIL import Image
 
 import atoken
 from atoken.demo.images import PHOTOGRAPHS
-from atoken.evaluation.psnr import psnr
+from atoken.metrics.psnr import psnr
 
 SIDE, STEP, ZOOM, GAP = 96, 16, 3, 6
 """Pixels of a square, between the squares that are compared, of one pixel when drawn, between squares when drawn."""

@@ -24,11 +24,11 @@ import numpy as np
 from rich.progress import track
 from sources import FURNITURE
 
-from atoken.files import atomic_write
+from atoken.core.files import atomic_write
 from atoken.media.mesh import read_asset
-from atoken.media.views import DISTANCE, render_views
-from atoken.media.voxels import occupied_voxels
-from atoken.render.cameras import hammersley_sphere
+from atoken.media.views.cameras import hammersley_sphere
+from atoken.media.views.views import DISTANCE, render_views
+from atoken.media.views.voxels import occupied_voxels
 from data import fetch
 
 RESOLUTIONS = (32, 64)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from atoken.data.config import CropsConfig
+from atoken.data.crops import Crops
 from atoken.evaluation.linear import LinearProjection
-from atoken.training.config import CropsConfig
-from atoken.training.crops import Crops
 
 STEPS, TOKENS, DIRECTIONS = 128, 4096, 64
 

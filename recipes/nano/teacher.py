@@ -20,12 +20,12 @@ import torch
 from PIL import Image
 from rich.progress import track
 
-from atoken.files import atomic_write
-from atoken.perceptual.lite0 import lite2
-from atoken.training.config import CutoutsConfig
-from atoken.training.crops import SCORES
-from atoken.training.cutouts import Cutouts
-from atoken.understanding.teachers import ClassTeacher
+from atoken.backbones.lite0 import lite2
+from atoken.core.files import atomic_write
+from atoken.data.config import CutoutsConfig
+from atoken.data.crops import SCORES
+from atoken.data.cutouts import Cutouts
+from atoken.train.teachers import ClassTeacher
 
 SIDE, BATCH = 128, 16
 TEST_SHARE = 0.1

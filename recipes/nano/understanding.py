@@ -29,17 +29,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import atoken
-from atoken.evaluation.classification import topk_accuracy
+from atoken.backbones.lite0 import lite2
+from atoken.core.files import atomic_write
+from atoken.data.crops import SCORES
+from atoken.evaluation.datasets import Item, coco_captions, picture_classes, read_layout
 from atoken.evaluation.provenance import code_version
-from atoken.evaluation.readers import Item, coco_captions, picture_classes, read_layout
 from atoken.evaluation.understand import TOP, embed_items, retrieval, zero_shot
-from atoken.files import atomic_write
-from atoken.media.image import read_image
-from atoken.perceptual.lite0 import lite2
-from atoken.training.crops import SCORES
-from atoken.understanding.aligned import tower_of
-from atoken.understanding.teachers import ClassTeacher
-from atoken.understanding.zero_shot import label_embeddings
+from atoken.language.aligned import tower_of
+from atoken.language.zero_shot import label_embeddings
+from atoken.media.image.files import read_image
+from atoken.metrics.classification import topk_accuracy
+from atoken.train.teachers import ClassTeacher
 
 KINDS = ("stamps", "emoji", "furniture")
 BATCH = 32

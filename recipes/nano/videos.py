@@ -4,7 +4,7 @@
 
 Clips come to ``train`` and ``eval`` as they are, and ``index.json`` says of each where it is from, its licence, size,
 number of frames and SHA-256. ``train.bin`` holds the frames of those in ``train``, shorter side at most 256, as sRGB
-bytes one after the other; ``train.json`` says where each clip starts. Made clips (atoken.training.synthetic_video) are
+bytes one after the other; ``train.json`` says where each clip starts. Made clips (atoken.data.synthetic_video) are
 not part of this and have their own name.
 """
 
@@ -22,8 +22,8 @@ from typing import Any
 from rich.progress import track
 from sources import VIDEOS, VIDEOS_KEPT_APART
 
-from atoken.files import atomic_write
-from atoken.media.video import open_video
+from atoken.core.files import atomic_write
+from atoken.media.video.source import open_video
 from data import fetch, version_of
 
 SHORT_SIDE = 256

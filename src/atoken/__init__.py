@@ -6,16 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .config import PRESETS, GaussianConfig, ModelConfig
-    from .media.frames import Clip
-    from .media.image import read_image, write_image
-    from .media.video import open_video
-    from .media.video_writer import write_video
-    from .model.tokenizer import AToken
-    from .render.gaussians import Gaussians
-    from .token_file import TokenFile, TokenWriter
-    from .tokens import Packed, Tokens
-    from .understanding.towers import text
+    from .gaussians.types import Gaussians
+    from .language.towers import text
+    from .media.image.files import read_image, write_image
+    from .media.video.frames import Clip
+    from .media.video.source import open_video
+    from .media.video.writer import write_video
+    from .nn.packed import Packed
+    from .pipeline.atoken import AToken
+    from .tokenizer.config import PRESETS, GaussianConfig, ModelConfig
+    from .tokens.stream import TokenFile, TokenWriter
+    from .tokens.tokens import Tokens
     from .weights.load import list_models, load
 
 __version__ = "0.1.0"
@@ -40,23 +41,23 @@ __all__ = [
 ]
 
 _HOMES = {
-    "PRESETS": "config",
-    "ModelConfig": "config",
-    "AToken": "model.tokenizer",
-    "GaussianConfig": "config",
-    "Gaussians": "render.gaussians",
-    "Packed": "tokens",
-    "Tokens": "tokens",
+    "AToken": "pipeline.atoken",
+    "Clip": "media.video.frames",
+    "GaussianConfig": "tokenizer.config",
+    "Gaussians": "gaussians.types",
+    "ModelConfig": "tokenizer.config",
+    "PRESETS": "tokenizer.config",
+    "Packed": "nn.packed",
+    "TokenFile": "tokens.stream",
+    "TokenWriter": "tokens.stream",
+    "Tokens": "tokens.tokens",
     "list_models": "weights.load",
     "load": "weights.load",
-    "read_image": "media.image",
-    "text": "understanding.towers",
-    "write_image": "media.image",
-    "write_video": "media.video_writer",
-    "open_video": "media.video",
-    "TokenWriter": "token_file",
-    "TokenFile": "token_file",
-    "Clip": "media.frames",
+    "open_video": "media.video.source",
+    "read_image": "media.image.files",
+    "text": "language.towers",
+    "write_image": "media.image.files",
+    "write_video": "media.video.writer",
 }
 
 

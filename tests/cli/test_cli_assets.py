@@ -14,14 +14,14 @@ import torch
 from cli_models import HEAD
 
 from atoken import PRESETS, AToken, Gaussians, Tokens, load, read_image
-from atoken.evaluation.psnr import psnr
-from atoken.media.image import write_image
+from atoken.gaussians.viewer import GREY, turntable_frames
+from atoken.media.image.files import write_image
 from atoken.media.mesh import read_asset
-from atoken.media.video import open_video
-from atoken.media.views import render_views
-from atoken.model.gaussians import GaussianDecoder
-from atoken.render.cameras import hammersley_sphere
-from atoken.render.show import GREY, turntable_frames
+from atoken.media.video.source import open_video
+from atoken.media.views.cameras import hammersley_sphere
+from atoken.media.views.views import render_views
+from atoken.metrics.psnr import psnr
+from atoken.tokenizer.gaussian_head import GaussianDecoder
 from refusals import check_names
 
 
@@ -212,7 +212,7 @@ def test_a_killed_decode_writes_what_is_missing(atoken, solid, encoded, tmp_path
         assert atoken(*arguments).exit_code == 130
     assert len(list((tmp_path / "out").iterdir())) == 1
     assert atoken(*arguments).exit_code == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["tower.ply", "tower.views.png"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == ["tower.ply", "tower.views.png"]
 
 
 def test_files_of_one_asset_are_no_sources_of_their_own(atoken, solid, picture, encoded, tmp_path):

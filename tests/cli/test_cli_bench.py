@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from atoken import PRESETS, bench
-from atoken.bench import CASES, Case, measure, random_model
+from atoken import PRESETS
+from atoken.bench import network as bench
+from atoken.bench.network import CASES, Case, measure, random_model
 from refusals import check_names
 
 
@@ -51,7 +52,7 @@ def test_a_case_runs_in_a_process_of_its_own(atoken, tmp_path):
 def test_the_presets_to_measure(atoken, here, monkeypatch):
     monkeypatch.setattr("atoken.cli.bench.run_bench_3d", lambda: iter([("rasterizer", "numba", 0.5)]))
     monkeypatch.setattr("atoken.cli.bench.run_bench_video", lambda device: iter([("memory of encode", "9 MiB", "+1%")]))
-    monkeypatch.setattr("atoken.bench_training.run_bench_training", lambda device: iter(()))
+    monkeypatch.setattr("atoken.bench.training.run_bench_training", lambda device: iter(()))
     monkeypatch.setattr(bench, "CASES", (Case("tiny", 16, 1), Case("nano", 16, 1)))
     both = atoken("bench", "--preset", "tiny", "--preset", "nano").stdout
     assert [line.split()[0] for line in both.splitlines()[2:4]] == ["tiny", "nano"]

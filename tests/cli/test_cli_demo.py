@@ -15,12 +15,12 @@ from atoken.demo.assets import SOLIDS, solid
 from atoken.demo.images import PHOTOGRAPHS, reconstruct
 from atoken.demo.overview import GAP, HEIGHT, Column, colours, patches, write_overview
 from atoken.demo.page import Section, write_page
-from atoken.evaluation.psnr import psnr
+from atoken.gaussians.formats.ply import to_bytes
+from atoken.gaussians.raster.rasterize import render
+from atoken.gaussians.types import SH_C0
+from atoken.gaussians.viewer import BACKGROUND, GREY
 from atoken.media.patchify import image_to_patches, to_pixels
-from atoken.render.gaussians import SH_C0
-from atoken.render.ply import to_bytes
-from atoken.render.rasterize import render
-from atoken.render.show import BACKGROUND, GREY
+from atoken.metrics.psnr import psnr
 from refusals import check_names
 
 

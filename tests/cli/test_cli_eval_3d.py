@@ -12,11 +12,11 @@ import torch
 from atoken import load
 from atoken.evaluation.asset_methods import AssetMethod, VoxelColours
 from atoken.evaluation.assets import held_out_cameras, read_held_out
-from atoken.evaluation.psnr import psnr
-from atoken.media.views import DISTANCE, VIEWS
-from atoken.media.voxels import occupied_voxels
-from atoken.render.cameras import hammersley_sphere
-from atoken.render.rasterize import render
+from atoken.gaussians.raster.rasterize import render
+from atoken.media.views.cameras import hammersley_sphere
+from atoken.media.views.views import DISTANCE, VIEWS
+from atoken.media.views.voxels import occupied_voxels
+from atoken.metrics.psnr import psnr
 from refusals import check_names
 
 trimesh = pytest.importorskip("trimesh")

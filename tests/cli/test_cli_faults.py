@@ -209,7 +209,7 @@ def test_a_disk_that_takes_no_more_ends_the_command(run, picture, tmp_path, monk
 def test_a_picture_too_large_for_its_format(run, picture, tmp_path, monkeypatch):
     picture(tmp_path / "in/large.bmp", 20, 40)
     picture(tmp_path / "in/small.bmp", 20, 20)
-    monkeypatch.setattr("atoken.media.image._WRITERS", {".webp": ("WEBP", 30, {"lossless": True})})
+    monkeypatch.setattr("atoken.media.image.files._WRITERS", {".webp": ("WEBP", 30, {"lossless": True})})
     result = run("reconstruct", tmp_path / "in", "--format", "webp")
     assert result.exit_code == 2
     check_names(result.stderr, "large.bmp", "WEBP", "30")

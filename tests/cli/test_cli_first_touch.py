@@ -10,7 +10,7 @@ from atoken import PRESETS, Tokens, read_image, write_image
 from atoken.cli import forecast, pictures
 from atoken.cli.forecast import Extent, Speed, estimate, expected_frames, measure_speed
 from atoken.cli.report import seconds_text
-from atoken.media.video import open_video
+from atoken.media.video.source import open_video
 from refusals import check_names
 
 

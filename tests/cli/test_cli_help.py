@@ -12,8 +12,8 @@ import pytest
 from atoken import PRESETS, __version__, list_models
 from atoken.cli import options
 from atoken.codec import TOKEN_BUDGET
-from atoken.config import KINDS
-from atoken.media.image import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES
+from atoken.media.image.files import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES
+from atoken.tokens.patch import KINDS
 from refusals import check_names
 
 COMMANDS = ["encode", "decode", "reconstruct", "info", "models", "convert", "train", "data", "eval", "bench", "demo"]
@@ -169,7 +169,7 @@ def test_ctrl_c_says_that_one_can_go_on(atoken, tiny, picture, tmp_path, monkeyp
         signal.raise_signal(signal.SIGINT)
         time.sleep(5)
 
-    monkeypatch.setattr("atoken.model.tokenizer.AToken.encode", interrupted)
+    monkeypatch.setattr("atoken.pipeline.atoken.AToken.encode", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it otherwise
     try:
         result = atoken("encode", picture(tmp_path / "a.png"), "--model", tiny, "--out", tmp_path / "out")

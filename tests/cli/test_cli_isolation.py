@@ -105,7 +105,7 @@ SLOW = """
 import sys, torch
 from atoken import AToken
 from atoken.cli import main
-from atoken.files import atomic_write
+from atoken.core.files import atomic_write
 
 encode, calls, matrix = AToken.encode, [], torch.rand(6000, 6000)
 

@@ -14,7 +14,7 @@ from atoken import Tokens, read_image, write_image
 from atoken.cli.options import FORMATS
 from atoken.cli.record import RECORD
 from atoken.cli.report import bytes_text
-from atoken.evaluation.psnr import psnr
+from atoken.metrics.psnr import psnr
 from refusals import check_names
 
 

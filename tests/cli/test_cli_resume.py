@@ -8,7 +8,7 @@ from PIL import Image
 
 from atoken import Tokens
 from atoken.cli.record import RECORD
-from atoken.token_file import open_tokens
+from atoken.tokens.stream import open_tokens
 from refusals import check_names
 
 

@@ -14,10 +14,10 @@ from cli_models import paint
 
 from atoken import AToken, ModelConfig, write_image
 from atoken.cli import understand
-from atoken.understanding import lazy
-from atoken.understanding.aligned import tower_of
-from atoken.understanding.index import Index
-from atoken.understanding.lazy import LazyModel
+from atoken.language import lazy
+from atoken.language.aligned import tower_of
+from atoken.language.index import Index
+from atoken.language.lazy import LazyModel
 from refusals import check_names
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 import atoken as library
 from atoken import Tokens, open_video, read_image
-from atoken.cli import videos
+from atoken.pipeline import video_files as videos
 
 av = pytest.importorskip("av")
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from atoken.codec.pipeline import ahead
+from atoken.core.prefetch import ahead
 
 
 def test_in_order():

@@ -10,7 +10,7 @@ import atoken
 from atoken import PRESETS, AToken, Clip, Packed, TokenFile, Tokens, TokenWriter
 from atoken.codec import videos
 from atoken.media.patchify import frames_to_patches, patches_to_frames
-from atoken.tokens import dense_coords
+from atoken.nn.packed import dense_coords
 from refusals import refused
 
 pytest.importorskip("av")

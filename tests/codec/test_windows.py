@@ -10,7 +10,7 @@ import atoken
 from atoken import PRESETS, AToken, Clip, TokenFile, Tokens, TokenWriter
 from atoken.codec import videos
 from atoken.codec.windows import tile_of, windows_of
-from atoken.tokens import dense_coords
+from atoken.nn.packed import dense_coords
 from refusals import refused
 
 TILE = 64

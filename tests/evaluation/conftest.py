@@ -7,10 +7,10 @@ import torch
 from evaluation_pictures import smooth
 
 from atoken import PRESETS, AToken, write_image
+from atoken.evaluation.datasets import picture_folder
 from atoken.evaluation.judges import Lite0Judge, PixelJudge
 from atoken.evaluation.methods import ATokenMethod
 from atoken.evaluation.protocols import PROTOCOLS
-from atoken.evaluation.readers import picture_folder
 from atoken.evaluation.run import Plan
 
 
@@ -31,7 +31,7 @@ def tiny():
 
 @pytest.fixture(scope="session")
 def network():
-    from atoken.perceptual.lite0 import lite0
+    from atoken.backbones.lite0 import lite0
 
     return lite0()
 

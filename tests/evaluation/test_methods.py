@@ -14,9 +14,9 @@ from atoken import PRESETS
 from atoken.evaluation.codecs import OPTIONS, PictureCodec, best_fit
 from atoken.evaluation.linear import LinearProjection, to_patches
 from atoken.evaluation.methods import TokenizerMethod, bytes_of_tokens
-from atoken.evaluation.psnr import psnr
 from atoken.evaluation.tokenizers import KLAutoencoder
 from atoken.evaluation.video_codecs import VideoCodec
+from atoken.metrics.psnr import psnr
 from refusals import refused
 
 

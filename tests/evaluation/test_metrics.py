@@ -9,10 +9,10 @@ import torch
 import torchmetrics.functional.image as tm
 from skimage.metrics import structural_similarity
 
-from atoken.evaluation.codebook import CodebookUse
-from atoken.evaluation.frechet import FeatureStatistics, frechet_distance
-from atoken.evaluation.psnr import psnr
-from atoken.evaluation.ssim import ssim
+from atoken.metrics.codebook import CodebookUse
+from atoken.metrics.frechet import FeatureStatistics, frechet_distance
+from atoken.metrics.psnr import psnr
+from atoken.metrics.ssim import ssim
 from refusals import refused
 
 

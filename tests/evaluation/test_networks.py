@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from atoken.backbones.alex import alexnet
+from atoken.backbones.lpips import lpips
 from atoken.evaluation.judges import LpipsJudge, NetworkFiles, build_judges
 from atoken.evaluation.torchscript import i3d, inception
-from atoken.perceptual.alex import alexnet
-from atoken.perceptual.lpips import lpips
 from refusals import refused
 
 

@@ -5,7 +5,7 @@ import json
 from evaluation_pictures import smooth
 
 from atoken import write_image
-from atoken.evaluation.readers import Item, read_layout
+from atoken.evaluation.datasets import Item, read_layout
 from atoken.evaluation.understand import check_items
 from atoken.evaluation.videos import read_video_frames
 from refusals import refused

@@ -17,19 +17,19 @@ from atoken import PRESETS, AToken, GaussianConfig, read_image, write_image
 from atoken.evaluation import run as running
 from atoken.evaluation.asset_methods import AssetMethod
 from atoken.evaluation.codecs import PictureCodec
-from atoken.evaluation.frechet import FeatureStatistics, frechet_distance
+from atoken.evaluation.datasets import class_folders, picture_folder, video_folder
 from atoken.evaluation.judges import Judge, PixelJudge
 from atoken.evaluation.linear import LinearProjection
 from atoken.evaluation.methods import LATENT_BITS, ATokenMethod, Method, Outcome, bytes_of_tokens
 from atoken.evaluation.progress import Progress, read_items
 from atoken.evaluation.protocols import PROTOCOLS
 from atoken.evaluation.provenance import stamps
-from atoken.evaluation.psnr import psnr
-from atoken.evaluation.readers import class_folders, picture_folder, video_folder
 from atoken.evaluation.report import write_report
 from atoken.evaluation.results import read_reference, read_results, summarise, write_references, write_results
 from atoken.evaluation.run import Plan, read_clip, run
 from atoken.evaluation.tables import markdown
+from atoken.metrics.frechet import FeatureStatistics, frechet_distance
+from atoken.metrics.psnr import psnr
 from refusals import refused
 
 

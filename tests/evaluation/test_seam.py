@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from atoken import PRESETS, AToken, Clip
-from atoken.evaluation.psnr import psnr
 from atoken.evaluation.seam import measure_seam
 from atoken.evaluation.stills import measure_stills
+from atoken.metrics.psnr import psnr
 from refusals import refused
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from atoken.evaluation import classification, retrieval
-from atoken.evaluation.classification import topk_accuracy
-from atoken.evaluation.retrieval import retrieval_recall
+from atoken.metrics import classification, retrieval
+from atoken.metrics.classification import topk_accuracy
+from atoken.metrics.retrieval import retrieval_recall
 from refusals import refused
 
 

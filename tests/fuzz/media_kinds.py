@@ -17,7 +17,7 @@ from PIL import Image
 from atoken import PRESETS, AToken, Clip, Gaussians, Tokens, open_video, read_image
 from atoken.media.kinds import modality_of
 from atoken.media.mesh import read_asset
-from atoken.token_file import TokenFile
+from atoken.tokens.stream import TokenFile
 
 MOST_PIXELS = 2**24
 MARK = b'"checksum":"'
@@ -178,7 +178,7 @@ def change_solid(files: Files, other: Files, rng: Rng) -> Files:
 
 
 def read_solid(path: Path) -> object:
-    from atoken.render.ply import is_splat
+    from atoken.gaussians.formats.ply import is_splat
 
     if path.suffix in (".splat", ".spz", ".sog") or (path.suffix == ".ply" and is_splat(path)):
         return Gaussians.load(path)

@@ -18,8 +18,8 @@ from PIL import Image
 
 from atoken import PRESETS, AToken, GaussianConfig, load, write_image
 from atoken.codec.assets import read_any
-from atoken.media import packed
-from atoken.media.views import ViewOptions
+from atoken.media.views import packed
+from atoken.media.views.views import ViewOptions
 
 
 def posed_seeds(folder: Path) -> list[Files]:
@@ -101,10 +101,10 @@ def shard_seeds(folder: Path) -> list[Files]:
 
 
 def read_shard(path: Path) -> object:
-    from atoken.training.config import ShardsConfig
-    from atoken.training.shards import ShardFeed
+    from atoken.data.config import FeedConfig, ShardsConfig
+    from atoken.data.shards import ShardFeed
 
-    return next(ShardFeed(ShardsConfig(shards=(str(path),), workers=0), 64, 0).batches(0))
+    return next(ShardFeed(FeedConfig("image", 64, shards=ShardsConfig(shards=(str(path),), workers=0)), 0).batches(0))
 
 
 def recipe_seeds(folder: Path) -> list[Files]:
@@ -113,7 +113,7 @@ def recipe_seeds(folder: Path) -> list[Files]:
 
 
 def read_recipe(path: Path) -> object:
-    from atoken.training.config import read_config
+    from atoken.train.config import read_config
 
     return read_config(path)
 

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from atoken.media.mesh import Asset
-from atoken.media.views import render_views
-from atoken.render.cameras import orbit
+from atoken.media.views.cameras import orbit
+from atoken.media.views.views import render_views
 
 FRONT = orbit(torch.tensor([[0.0, 0, 1]]), fov=40, size=64, distance=3)
 RED, GREEN, BLUE, YELLOW = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)
@@ -145,14 +145,14 @@ def box_of(asset: Asset) -> tuple[np.ndarray, np.ndarray]:
 
 def colours_of(asset: Asset) -> set[tuple[int, int, int]]:
     """Colours that cover at least a twentieth of what is seen from the front."""
-    views = render_views(asset, FRONT)
+    views = render_views(asset, FRONT, light="none")
     seen, counts = np.unique(views.colour[views.mask], axis=0, return_counts=True)
     return {tuple(map(int, colour)) for colour in seen[counts > counts.sum() / 20]}
 
 
 def colour_at(asset: Asset, x: float, y: float) -> tuple[int, int, int]:
     """The colour seen from the front at (x, y), 0 ... 1 to the right and down across what is seen."""
-    views = render_views(asset, FRONT)
+    views = render_views(asset, FRONT, light="none")
     rows, columns = np.flatnonzero(views.mask[0].any(1)), np.flatnonzero(views.mask[0].any(0))
     row = rows[0] + y * (rows[-1] - rows[0])
     column = columns[0] + x * (columns[-1] - columns[0])

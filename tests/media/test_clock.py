@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from atoken.media.clock import PATIENCE, Clock, Stamped
+from atoken.media.video.clock import PATIENCE, Clock, Stamped
 
 PIXELS = np.zeros((1, 1, 3), np.uint8)
 

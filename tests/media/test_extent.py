@@ -12,12 +12,12 @@ import torch
 
 from atoken import Gaussians
 from atoken.codec.assets import read_any
-from atoken.media.extent import FULL, ROBUST, cube_of, fitted
+from atoken.gaussians.views import splat_views
 from atoken.media.mesh import read_asset
-from atoken.media.splats import splat_views
-from atoken.media.views import ViewOptions, render_views
-from atoken.media.voxels import occupied_voxels
-from atoken.render.cameras import hammersley_sphere
+from atoken.media.views.cameras import hammersley_sphere
+from atoken.media.views.extent import FULL, ROBUST, cube_of, fitted
+from atoken.media.views.views import ViewOptions, render_views
+from atoken.media.views.voxels import occupied_voxels
 from refusals import refused
 
 trimesh = pytest.importorskip("trimesh")

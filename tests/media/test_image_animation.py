@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from atoken import open_video
-from atoken.media.animation import is_animation
-from atoken.media.image import read_image
+from atoken.media.image.files import read_image
 from atoken.media.kinds import modality_of
+from atoken.media.video.animation import is_animation
 from refusals import refused
 
 INPUTS = Path(__file__).parent.parent / "data/inputs/image"

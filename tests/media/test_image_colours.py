@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from atoken.media.image import read_image
-from atoken.media.tags import of_boxes
+from atoken.media.image.files import read_image
+from atoken.media.image.tags import of_boxes
 
 SHADES = np.array([[[200, 50, 50], [10, 10, 10], [128, 128, 128], [255, 255, 255], [0, 0, 0], [90, 160, 60]]], np.uint8)
 P3_TO_SRGB = np.array([[1.22494, -0.22494, 0], [-0.042057, 1.042057, 0], [-0.019638, -0.078636, 1.098274]])

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from atoken.core.errors import ReadError
-from atoken.media.image import DEFAULT_MAX_PIXELS, read_image, write_image
+from atoken.media.image.files import DEFAULT_MAX_PIXELS, read_image, write_image
 from refusals import refused
 
 ARRAY = np.random.default_rng(1).integers(0, 256, (12, 10, 3), dtype=np.uint8)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from atoken.core.errors import ReadError
-from atoken.media.image import read_image
+from atoken.media.image.files import read_image
 
 tifffile = pytest.importorskip("tifffile")
 HEIGHT, WIDTH = 50, 70

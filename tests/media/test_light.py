@@ -9,10 +9,10 @@ import pytest
 
 from atoken import PRESETS, AToken, Tokens
 from atoken.codec.assets import read_any
-from atoken.media.light import LIGHTS, light_of, shade
 from atoken.media.mesh import read_asset
-from atoken.media.views import ViewOptions
-from atoken.media.voxels import views_to_patches
+from atoken.media.mesh.light import LIGHTS, light_of, shade
+from atoken.media.views.views import ViewOptions
+from atoken.media.views.voxels import views_to_patches
 from refusals import refused
 
 trimesh = pytest.importorskip("trimesh")

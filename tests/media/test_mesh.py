@@ -15,8 +15,8 @@ from atoken import write_image
 from atoken.core.errors import ReadError
 from atoken.media.mesh import asset as mesh_asset
 from atoken.media.mesh import read_asset
-from atoken.media.views import render_views
-from atoken.render.cameras import orbit
+from atoken.media.views.cameras import orbit
+from atoken.media.views.views import render_views
 from refusals import refused
 
 trimesh = pytest.importorskip("trimesh")

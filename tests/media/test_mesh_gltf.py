@@ -26,9 +26,9 @@ from meshes import (
 from meshes import quarters as quarters_array
 
 from atoken.core.errors import ReadError
-from atoken.media.material import to_srgb
 from atoken.media.mesh import read_asset
-from atoken.media.views import render_views
+from atoken.media.mesh.material import to_srgb
+from atoken.media.views.views import render_views
 from refusals import check_names, refused
 
 pytest.importorskip("embreex")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from atoken.core.errors import ReadError
-from atoken.media.packed import MOST_VOXELS, read_packed
-from atoken.media.views import MOST_PIXELS
+from atoken.media.views.packed import MOST_VOXELS, read_packed
+from atoken.media.views.views import MOST_PIXELS
 from refusals import refused
 
 BROKEN = Path(__file__).parents[1] / "data/inputs/broken"

@@ -13,10 +13,10 @@ from PIL import Image
 
 from atoken.codec.assets import owned_files, read_any
 from atoken.core.errors import ReadError
-from atoken.media.image import write_image
-from atoken.media.posed import Lens, read_views
-from atoken.media.views import MOST_PIXELS, ViewOptions, Views
-from atoken.render.cameras import Cameras, orbit
+from atoken.media.image.files import write_image
+from atoken.media.views.cameras import Cameras, orbit
+from atoken.media.views.posed import Lens, read_views
+from atoken.media.views.views import MOST_PIXELS, ViewOptions, Views
 from refusals import refused
 
 DATA = Path(__file__).parents[1] / "data/inputs"

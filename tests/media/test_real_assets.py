@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from atoken.media.mesh import read_asset
-from atoken.media.views import render_views
-from atoken.media.voxels import occupied_voxels
-from atoken.render.cameras import hammersley_sphere
+from atoken.media.views.cameras import hammersley_sphere
+from atoken.media.views.views import render_views
+from atoken.media.views.voxels import occupied_voxels
 
 pytest.importorskip("trimesh")
 ARCHIVE = Path(__file__).parent.parent / "data/assets.zip"

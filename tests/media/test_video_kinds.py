@@ -13,11 +13,11 @@ import pytest
 from test_video import psnr
 
 from atoken.core.errors import ReadError
-from atoken.media.frames import Clip
-from atoken.media.pyav import ffmpeg_reading
-from atoken.media.soundtrack import Soundtrack
-from atoken.media.video import open_video
-from atoken.media.video_writer import VideoWriter, write_video
+from atoken.media.video.frames import Clip
+from atoken.media.video.pyav import ffmpeg_reading
+from atoken.media.video.soundtrack import Soundtrack
+from atoken.media.video.source import open_video
+from atoken.media.video.writer import VideoWriter, write_video
 from refusals import check_names, refused
 
 av = pytest.importorskip("av")
@@ -290,7 +290,7 @@ def test_no_memory_that_was_never_written_is_read(film):
     code = (
         "import sys, hashlib, numpy as np\n"
         "from atoken import Clip\n"
-        "from atoken.media.video_writer import write_video\n"
+        "from atoken.media.video.writer import write_video\n"
         "frames = np.load(sys.argv[1])\n"
         "write_video(sys.argv[2], Clip(frames, fps=25))\n"
         "print(hashlib.sha256(open(sys.argv[2], 'rb').read()).hexdigest())\n"

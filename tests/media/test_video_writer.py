@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from test_video import psnr
 
-from atoken.media.frames import Clip
-from atoken.media.soundtrack import Soundtrack
-from atoken.media.video import open_video
-from atoken.media.video_writer import write_video
+from atoken.media.video.frames import Clip
+from atoken.media.video.soundtrack import Soundtrack
+from atoken.media.video.source import open_video
+from atoken.media.video.writer import write_video
 from refusals import refused
 
 av = pytest.importorskip("av")

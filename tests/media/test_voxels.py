@@ -10,9 +10,9 @@ import torch
 
 from atoken import PRESETS, AToken, Packed
 from atoken.media.mesh import read_asset
-from atoken.media.views import Views, render_views
-from atoken.media.voxels import occupied_voxels, patches_of, views_to_patches
-from atoken.render.cameras import hammersley_sphere, orbit
+from atoken.media.views.cameras import hammersley_sphere, orbit
+from atoken.media.views.views import Views, render_views
+from atoken.media.views.voxels import occupied_voxels, patches_of, views_to_patches
 from refusals import refused
 
 trimesh = pytest.importorskip("trimesh")

@@ -17,8 +17,8 @@ import torch
 import atoken
 from atoken import PRESETS, AToken
 from atoken.core.errors import ReadError
-from atoken.evaluation.psnr import psnr
-from atoken.model.tokenizer import tokenizer_hash
+from atoken.metrics.psnr import psnr
+from atoken.tokenizer.identity import tokenizer_hash
 from atoken.weights.load import SHIPPED, build
 from refusals import refused
 

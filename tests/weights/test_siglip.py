@@ -10,10 +10,10 @@ from torch.nn.functional import cosine_similarity, normalize
 from torch.testing import assert_close
 
 from atoken import PRESETS, AToken
+from atoken.backbones.clip import clip
 from atoken.media.patchify import image_to_patches
-from atoken.perceptual.clip import clip
-from atoken.tokens import Packed
-from atoken.weights.siglip import siglip2_config, siglip2_encoder, start_from_siglip2
+from atoken.nn.packed import Packed
+from atoken.train.siglip import siglip2_config, siglip2_encoder, start_from_siglip2
 from refusals import refused
 
 transformers = pytest.importorskip("transformers")

@@ -119,7 +119,7 @@ def encode(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Turn pictures, videos and 3D files into token files (.atok). Sound is not tokenised."""
-    from ..media.views import ViewOptions
+    from ..media.views.views import ViewOptions
     from .pictures import Encode, Resampling, Settings, run
 
     resampling = Resampling(fps, options.parse_size(size), start, end, allow_partial)
@@ -191,7 +191,7 @@ def reconstruct(
     """Encode pictures, videos and 3D files and decode them at once, into NAME.reconstructed.png or .mp4, and say how
     close they come.
     """
-    from ..media.views import ViewOptions
+    from ..media.views.views import ViewOptions
     from .pictures import Reconstruct, Resampling, Settings, run
 
     resampling = Resampling(fps, options.parse_size(size), start, end, allow_partial)

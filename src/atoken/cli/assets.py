@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from ..codec.assets import owned_files
-from ..evaluation.psnr import psnr
-from ..media.frames import Clip
-from ..media.image import write_image
-from ..media.packed import PackedAsset, to_patches
-from ..media.video_writer import write_video
-from ..media.views import Views
-from ..media.voxels import RESOLUTION
-from ..model.tokenizer import AToken
-from ..render.cameras import hammersley_sphere
-from ..render.gaussians import Gaussians
-from ..render.rasterize import render
-from ..render.show import BACKGROUND, FPS, contact_sheet, on_grey, side_by_side, turntable_frames, write_viewer
+from ..gaussians.raster.rasterize import render
+from ..gaussians.types import Gaussians
+from ..gaussians.viewer import BACKGROUND, FPS, contact_sheet, on_grey, side_by_side, turntable_frames, write_viewer
+from ..media.image.files import write_image
+from ..media.video.frames import Clip
+from ..media.video.writer import write_video
+from ..media.views.cameras import hammersley_sphere
+from ..media.views.packed import PackedAsset, to_patches
+from ..media.views.views import Views
+from ..media.views.voxels import RESOLUTION
+from ..metrics.psnr import psnr
+from ..pipeline.atoken import AToken
 from .options import MOVIE_SUFFIXES
 from .paths import Source
 

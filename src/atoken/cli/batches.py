@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..device import is_short_of_memory
+from ..core.device import is_short_of_memory
 from .paths import Job, is_outdated
 from .report import Report, sentence
 

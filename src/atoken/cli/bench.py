@@ -10,12 +10,13 @@ import torch
 import typer
 
 from .. import __version__
-from ..bench import CASES, Result, matmul_peak, run_bench
-from ..bench_3d import run_bench_3d
-from ..bench_training import PARTS, TOKENS, StepResult
-from ..bench_video import run_bench_video
-from ..device import find_device
-from ..files import atomic_write
+from ..bench.gaussians import run_bench_3d
+from ..bench.network import CASES, Result, run_bench
+from ..bench.training import PARTS, TOKENS, StepResult
+from ..bench.video import run_bench_video
+from ..core.device import find_device
+from ..core.files import atomic_write
+from ..core.machine import matmul_peak
 from . import options, paths
 from .report import bytes_text, say, show_table
 
@@ -79,7 +80,7 @@ def bench_presets(presets: list[str] | None, device: str | None, json_file: Path
 
 
 def _training(device: str) -> list[StepResult]:
-    from ..bench_training import run_bench_training
+    from ..bench.training import run_bench_training
 
     steps = list(run_bench_training(device))
     rows = [

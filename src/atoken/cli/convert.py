@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 import typer
 
-from ..config import KINDS, ModelConfig
-from ..model.tokenizer import tokenizer_hash
+from ..tokenizer.config import ModelConfig
+from ..tokenizer.identity import tokenizer_hash
+from ..tokens.patch import KINDS
 from ..weights.files import CONFIG, WEIGHTS
 from ..weights.load import CHECKPOINTS, build, load
 from ..weights.released import read_released, with_gaussians

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from ..training.pack_data import pack_folder
+from ..data.pack import pack_folder
 from . import options, paths
 from .report import clean
 

@@ -10,8 +10,8 @@ import typer
 from ..demo import assets, codes, images, videos, words
 from ..demo.overview import write_overview
 from ..demo.page import write_page
-from ..model.tokenizer import AToken
-from ..understanding.towers import MINILM
+from ..language.towers import MINILM
+from ..pipeline.atoken import AToken
 from ..weights.load import list_models, load
 from . import options, paths
 from .report import clean, show_table

@@ -15,25 +15,26 @@ import numpy as np
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..config import KINDS, PRESETS, ModelConfig
+from ..backbones.lite0 import has_lite0
+from ..core.device import find_device
 from ..core.text import clean
-from ..device import find_device
 from ..evaluation import tables, understand
 from ..evaluation.asset_methods import AssetMethod, VoxelColours
 from ..evaluation.codecs import OPTIONS, PictureCodec
+from ..evaluation.datasets import read_layout
 from ..evaluation.judges import NetworkFiles, build_judges
 from ..evaluation.linear import LinearProjection
 from ..evaluation.methods import ATokenMethod, Method, TokenizerMethod, bytes_of_tokens
 from ..evaluation.progress import RESULTS, STATE, make_room
 from ..evaluation.protocols import Protocol, check_count, default_metrics, find_metrics, find_protocol
-from ..evaluation.readers import read_layout
 from ..evaluation.report import write_report
 from ..evaluation.results import read_reference, summarise, write_references, write_results
 from ..evaluation.run import Plan, run
 from ..evaluation.tokenizers import KLAutoencoder
 from ..evaluation.video_codecs import ENCODERS, VideoCodec
-from ..media.voxels import RESOLUTION
-from ..perceptual.lite0 import has_lite0
+from ..media.views.voxels import RESOLUTION
+from ..tokenizer.config import PRESETS, ModelConfig
+from ..tokens.patch import KINDS
 from ..weights.load import load
 from . import options, paths
 from .evaluate_texts import RATES, evaluate_texts

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ..core.device import find_device
 from ..core.text import clean
-from ..device import find_device
+from ..evaluation.datasets import read_layout
 from ..evaluation.progress import RESULTS, STATE, make_room
-from ..evaluation.readers import read_layout
 from ..evaluation.results import write_results
 from ..evaluation.understand import PROTOCOLS, check_items, measure
-from ..understanding.aligned import tower_of
+from ..language.aligned import tower_of
 from ..weights.load import load
 from . import options, paths
 from .report import say, show_table

@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F
 
 from ..codec.windows import windows_of
-from ..config import PATCH, ModelConfig
 from ..core.errors import reading
-from ..media.opener import open_picture
-from ..media.video import Video
-from ..model.tokenizer import AToken
+from ..media.image.opener import open_picture
+from ..media.video.source import Video
+from ..pipeline.atoken import AToken
+from ..tokenizer.config import ModelConfig
+from ..tokens.patch import PATCH
 
 LONG = 20.0
 """Seconds from which on work is long enough to be announced."""

@@ -12,13 +12,14 @@ import typer
 from safetensors import safe_open
 from torch import Tensor
 
-from ..config import PATCH, PRESETS, ModelConfig
-from ..media.image import read_image
+from ..media.image.files import read_image
+from ..media.image.opener import open_picture
 from ..media.kinds import modality_of
-from ..media.opener import open_picture
-from ..media.video import open_video
-from ..model.tokenizer import AToken
-from ..tokens import Tokens
+from ..media.video.source import open_video
+from ..pipeline.atoken import AToken
+from ..tokenizer.config import PRESETS, ModelConfig
+from ..tokens.patch import PATCH
+from ..tokens.tokens import Tokens
 from ..weights.files import WEIGHTS, read_model
 from ..weights.load import CHECKPOINTS, SHIPPED, build, list_models
 from ..weights.released import read_released

@@ -13,7 +13,7 @@ import socket
 import threading
 from contextlib import suppress
 
-from ..files import remove_temporaries
+from ..core.files import remove_temporaries
 from .report import say
 
 CODE = 130

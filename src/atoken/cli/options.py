@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..config import PATCH
+from ..tokens.patch import PATCH
 
 if TYPE_CHECKING:
     import torch
@@ -214,6 +214,6 @@ def check_device(value: str | None) -> None:
     """Raise ``ValueError`` for a device that this machine does not have."""
     if value is None or value == "cpu":
         return
-    from ..device import find_device
+    from ..core.device import find_device
 
     find_device(value, "--device")

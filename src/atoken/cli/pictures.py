@@ -14,24 +14,25 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..atok import read_modality
 from ..codec import TOKEN_BUDGET
 from ..codec.assets import is_unpacked_sog, read_any
 from ..codec.videos import frame_count
-from ..config import KINDS, PATCH
-from ..evaluation.psnr import psnr
-from ..media.image import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, WRITABLE_SUFFIXES, read_image, write_image
+from ..gaussians.formats.files import SPLAT_SUFFIXES as SPLATS_WRITTEN
+from ..gaussians.types import Gaussians
+from ..media.image.files import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, WRITABLE_SUFFIXES, read_image, write_image
 from ..media.kinds import ASSET_SUFFIXES, VIDEO_SUFFIXES, modality_of
-from ..media.packed import PackedAsset
-from ..media.video import Video, open_video
-from ..media.views import DEFAULT, ViewOptions, Views
-from ..model.tokenizer import AToken
-from ..render.files import SPLAT_SUFFIXES as SPLATS_WRITTEN
-from ..render.gaussians import Gaussians
-from ..token_file import TokenFile, open_tokens
-from ..tokens import Tokens
+from ..media.video.source import Video, open_video
+from ..media.views.packed import PackedAsset
+from ..media.views.views import DEFAULT, ViewOptions, Views
+from ..metrics.psnr import psnr
+from ..pipeline import video_files as videos
+from ..pipeline.atoken import AToken
+from ..tokens.file import read_modality
+from ..tokens.patch import KINDS, PATCH
+from ..tokens.stream import TokenFile, open_tokens
+from ..tokens.tokens import Tokens
 from ..weights.load import list_models, load
-from . import forecast, options, paths, videos
+from . import forecast, options, paths
 from .assets import PAGE_SUFFIX, count_voxels, without_owned, write_comparison, write_gaussians
 from .batches import Task, process
 from .options import MOVIE_SUFFIXES
@@ -297,6 +298,7 @@ class Encode(Command):
             self.note(source, f"{frames} of {expected or '?'} frames")
             return self.settings.stored(tile)
 
+        _mention_sound(video)
         return videos.encode(self.model, video, self.kind, target, stored)
 
     def finished(self, job: paths.Job) -> bool:
@@ -456,6 +458,8 @@ class Reconstruct(Encode):
         """A video to a video by way of tokens, and its row of the table."""
         settings = self.settings
         video = settings.open_video(source)
+        if not settings.keep_audio:
+            _mention_sound(video, "; --keep-audio copies it")
         made = videos.reconstruct(
             self.model, video, self.kind, target, settings.lossless, settings.keep_audio, self.note
         )
@@ -540,3 +544,8 @@ def _check_options(settings: Settings, modalities: set[str]) -> None:
         raise ValueError("--views, --view-size, --fov, --patches, --extent and --light are for 3D files: none is here")
     if settings.max_side is not None and "image" not in modalities:
         raise ValueError("--max-side is for pictures: none is here (--size is for videos)")
+
+
+def _mention_sound(video: Video, remedy: str = "") -> None:
+    if video.facts.audio:
+        say(f"warning: {video.path}: its sound ({video.facts.audio}) is not tokenised{remedy}")

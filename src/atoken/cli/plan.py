@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..training.config import read_config
-from ..training.flops import device_peak
-from ..training.plan import check_data, plan
-from ..training.timing import seconds_per_step
+from ..train.config import read_config
+from ..train.flops import device_peak
+from ..train.plan import check_data, plan
+from ..train.timing import seconds_per_step
 from .report import show_table
 
 HEAD = (

@@ -53,11 +53,11 @@ def _picture_of(path: Path) -> np.ndarray:
     """What stands for a file: the picture, a video's first frame, the first view of an asset."""
     modality = modality_of(path)
     if modality == "image":
-        from ..media.image import read_image
+        from ..media.image.files import read_image
 
         return read_image(path)
     if modality == "video":
-        from ..media.video import open_video
+        from ..media.video.source import open_video
 
         return next(iter(open_video(path))).pixels
     from ..codec.assets import read_any

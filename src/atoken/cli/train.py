@@ -13,10 +13,10 @@ from pathlib import Path
 
 import typer
 
-from ..device import find_device
-from ..training.config import read_config
-from ..training.distributed import EndedByOthers
-from ..training.trainer import train
+from ..core.device import find_device
+from ..train.config import read_config
+from ..train.distributed import EndedByOthers
+from ..train.trainer import train
 from . import paths
 from .plan import show_plan
 from .report import clean, say

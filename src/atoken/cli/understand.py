@@ -10,15 +10,15 @@ import torch
 import typer
 from torch import Tensor
 
+from ..core.files import atomic_write
 from ..core.text import clean, shortened
-from ..files import atomic_write
-from ..media.image import IMAGE_SUFFIXES
+from ..language.aligned import tower_of
+from ..language.chance import WORDS, fits
+from ..language.index import Index, update
+from ..language.lazy import LazyModel
+from ..language.zero_shot import TEMPLATES, label_embeddings, probabilities
+from ..media.image.files import IMAGE_SUFFIXES
 from ..media.kinds import ASSET_SUFFIXES, VIDEO_SUFFIXES
-from ..understanding.aligned import tower_of
-from ..understanding.chance import WORDS, fits
-from ..understanding.index import Index, update
-from ..understanding.lazy import LazyModel
-from ..understanding.zero_shot import TEMPLATES, label_embeddings, probabilities
 from . import options, paths
 from .report import say, sentence
 from .search_page import search_page

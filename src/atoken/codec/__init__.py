@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ..media.kinds import modality_of
-from ..tokens import Tokens
+from ..tokens.tokens import Tokens
 from . import assets, images, videos
 from .windows import TOKEN_BUDGET
 
 if TYPE_CHECKING:
-    from ..model.tokenizer import AToken
+    from ..tokenizer.net import TokenizerNet
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class EncodeOptions:
 _MODULES: dict[str, Any] = {"image": images, "video": videos, "3d": assets}
 
 
-def encode(model: AToken, sources: Sequence[Any], options: EncodeOptions) -> list[Tokens]:
+def encode(model: TokenizerNet, sources: Sequence[Any], options: EncodeOptions) -> list[Tokens]:
     """Tokens of each source, neighbours of one modality together."""
     tokens: list[Tokens] = []
     for modality, group in groupby(sources, modality_of):
@@ -44,7 +44,7 @@ def encode(model: AToken, sources: Sequence[Any], options: EncodeOptions) -> lis
     return tokens
 
 
-def decode(model: AToken, tokens: Sequence[Tokens], token_budget: int) -> list[Any]:
+def decode(model: TokenizerNet, tokens: Sequence[Tokens], token_budget: int) -> list[Any]:
     """What each ``Tokens`` stands for, neighbours of one modality together."""
     results: list[Any] = []
     for modality, group in groupby(tokens, lambda item: item.modality):
@@ -52,7 +52,7 @@ def decode(model: AToken, tokens: Sequence[Tokens], token_budget: int) -> list[A
     return results
 
 
-def embed(model: AToken, sources: Sequence[Any], options: EncodeOptions) -> Tensor:
+def embed(model: TokenizerNet, sources: Sequence[Any], options: EncodeOptions) -> Tensor:
     """Embeddings of the sources, fp32 [B, W] of unit length on the CPU."""
     vectors: list[Tensor] = []
     for modality, group in groupby(sources, modality_of):

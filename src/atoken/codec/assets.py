@@ -10,28 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..media.image import DEFAULT_MAX_PIXELS
+from ..gaussians.formats.files import refuse_unread
+from ..gaussians.formats.ply import is_splat
+from ..gaussians.formats.sog import META
+from ..gaussians.formats.sog import files_of as files_of_sog
+from ..gaussians.types import Gaussians
+from ..media.image.files import DEFAULT_MAX_PIXELS
 from ..media.kinds import SPLAT_SUFFIXES
-from ..media.light import NONE
-from ..media.packed import PACKED_SUFFIX, PackedAsset, read_packed, to_patches
-from ..media.posed import VIEWS_FILE, read_views
-from ..media.posed import files_of as files_of_views
-from ..media.views import DEFAULT, ViewOptions, Views
-from ..media.voxels import RESOLUTION
-from ..render.files import refuse_unread
-from ..render.gaussians import Gaussians
-from ..render.ply import is_splat
-from ..render.sog import META
-from ..render.sog import files_of as files_of_sog
-from ..tokens import Packed, Tokens
+from ..media.mesh.light import NONE
+from ..media.views.packed import PACKED_SUFFIX, PackedAsset, read_packed, to_patches
+from ..media.views.posed import VIEWS_FILE, read_views
+from ..media.views.posed import files_of as files_of_views
+from ..media.views.views import DEFAULT, ViewOptions, Views
+from ..media.views.voxels import RESOLUTION
+from ..nn.packed import Packed
+from ..tokens.tokens import Tokens
 from .quantize import quantize
 
 if TYPE_CHECKING:
-    from ..model.tokenizer import AToken
+    from ..tokenizer.net import TokenizerNet
     from . import EncodeOptions
 
 
-def encode(model: AToken, assets: Sequence[Any], options: EncodeOptions) -> list[Tokens]:
+def encode(model: TokenizerNet, assets: Sequence[Any], options: EncodeOptions) -> list[Tokens]:
     """Tokens of each asset: a path, an ``Asset``, ``Views`` or a ``PackedAsset``."""
     tokens = []
     for feats, coords, geometry in _voxels(model, assets):
@@ -41,7 +42,7 @@ def encode(model: AToken, assets: Sequence[Any], options: EncodeOptions) -> list
     return tokens
 
 
-def decode(model: AToken, tokens: Sequence[Tokens], token_budget: int) -> list[Gaussians]:
+def decode(model: TokenizerNet, tokens: Sequence[Tokens], token_budget: int) -> list[Gaussians]:
     """The Gaussians of each ``Tokens``, in the unit cube and with the way to the asset's own frame."""
     results = []
     for item in tokens:
@@ -53,7 +54,7 @@ def decode(model: AToken, tokens: Sequence[Tokens], token_budget: int) -> list[G
     return results
 
 
-def embed(model: AToken, assets: Sequence[Any], options: EncodeOptions) -> list[Tensor]:
+def embed(model: TokenizerNet, assets: Sequence[Any], options: EncodeOptions) -> list[Tensor]:
     """Embeddings of the assets, each fp32 [1, W] on the CPU."""
     pooled = (model.encode_packed(Packed.cat([(feats, coords)])).pooled for feats, coords, _ in _voxels(model, assets))
     return [vector.cpu() for vector in pooled if vector is not None]
@@ -67,9 +68,9 @@ def read_any(
     A packed asset stays one. Posed views have their own number and fields of view, and a packed asset its patches:
     ``ValueError`` where ``options`` ask for others. ``max_pixels`` bounds each texture, posed picture and depth.
     """
+    from ..gaussians.views import splat_views
     from ..media.mesh import Asset, read_asset
-    from ..media.splats import splat_views
-    from ..media.views import render_views
+    from ..media.views.views import render_views
 
     if isinstance(source, Views | PackedAsset):
         return source
@@ -125,7 +126,7 @@ def _posed(folder: Path, options: ViewOptions, max_pixels: int) -> Views:
     return replace(posed, choice=options.choice)
 
 
-def _voxels(model: AToken, assets: Sequence[Any]) -> Iterator[tuple[Tensor, Tensor, dict[str, Any]]]:
+def _voxels(model: TokenizerNet, assets: Sequence[Any]) -> Iterator[tuple[Tensor, Tensor, dict[str, Any]]]:
     head = model.config.gaussians
     for asset in assets:
         yield to_patches(read_any(asset), head.resolution if head else RESOLUTION)

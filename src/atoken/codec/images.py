@@ -10,19 +10,20 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..config import FRAME_FEATURES, PATCH
-from ..media.image import read_image
+from ..media.image.files import read_image
 from ..media.patchify import image_to_patches, patches_to_image, to_pixels, to_uint8
-from ..tokens import Packed, Tokens, dense_coords
+from ..nn.packed import Packed, dense_coords
+from ..tokens.patch import FRAME_FEATURES, PATCH
+from ..tokens.tokens import Tokens
 from . import windows
 from .quantize import quantize
 
 if TYPE_CHECKING:
-    from ..model.tokenizer import AToken
+    from ..tokenizer.net import TokenizerNet
     from . import EncodeOptions
 
 
-def encode(model: AToken, pictures: Sequence[Any], options: EncodeOptions) -> list[Tokens]:
+def encode(model: TokenizerNet, pictures: Sequence[Any], options: EncodeOptions) -> list[Tokens]:
     """Tokens of each picture: small ones in batches, large ones in spatial tiles."""
     tile = windows.wanted_tile(model, options)
     tokens: list[Tokens] = []
@@ -38,7 +39,7 @@ def encode(model: AToken, pictures: Sequence[Any], options: EncodeOptions) -> li
     return tokens
 
 
-def decode(model: AToken, tokens: Sequence[Tokens], token_budget: int) -> list[np.ndarray]:
+def decode(model: TokenizerNet, tokens: Sequence[Tokens], token_budget: int) -> list[np.ndarray]:
     """The picture of each ``Tokens``, uint8 HWC in its original size."""
     pictures: list[np.ndarray] = []
     for tiled, group in groupby(tokens, lambda item: item.spatial_tile is not None):
@@ -55,7 +56,7 @@ def _tile_of(pixels: Tensor, tile: int | None) -> int | None:
     return windows.tile_of((1, rows, columns, 1), tile)
 
 
-def _encode_tiled(model: AToken, pixels: Tensor, tile: int | None, options: EncodeOptions) -> Tokens:
+def _encode_tiled(model: TokenizerNet, pixels: Tensor, tile: int | None, options: EncodeOptions) -> Tokens:
     size = (pixels.shape[1], pixels.shape[2])
     grid = (1, -(-size[0] // PATCH[1]), -(-size[1] // PATCH[2]), 1)
 
@@ -69,7 +70,7 @@ def _encode_tiled(model: AToken, pixels: Tensor, tile: int | None, options: Enco
     return model.stamp(options.kind, values, dense_coords(grid), **geometry)
 
 
-def _decode_whole(model: AToken, tokens: Sequence[Tokens], token_budget: int) -> list[np.ndarray]:
+def _decode_whole(model: TokenizerNet, tokens: Sequence[Tokens], token_budget: int) -> list[np.ndarray]:
     pictures: list[np.ndarray] = []
     for group in budget_batches([len(item) for item in tokens], token_budget):
         items = [tokens[i] for i in group]
@@ -79,7 +80,7 @@ def _decode_whole(model: AToken, tokens: Sequence[Tokens], token_budget: int) ->
     return pictures
 
 
-def _decode_tiled(model: AToken, item: Tokens, token_budget: int) -> np.ndarray:
+def _decode_tiled(model: TokenizerNet, item: Tokens, token_budget: int) -> np.ndarray:
     _, rows, columns, _ = item.grid
     canvas = np.empty((rows * PATCH[1], columns * PATCH[2], 3), np.uint8)
 
@@ -96,7 +97,7 @@ def _decode_tiled(model: AToken, item: Tokens, token_budget: int) -> np.ndarray:
     return np.ascontiguousarray(canvas[top : top + height, left : left + width])
 
 
-def embed(model: AToken, pictures: Sequence[Any], options: EncodeOptions) -> list[Tensor]:
+def embed(model: TokenizerNet, pictures: Sequence[Any], options: EncodeOptions) -> list[Tensor]:
     """Embeddings of the pictures, batches of fp32 [B, W] on the CPU; large ones are seen as ``embed_tokens`` says."""
     most = model.config.embed_tokens
     pixels = (shrink(picture, most) if most else picture for picture in _pixels(pictures, options))

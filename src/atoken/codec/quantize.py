@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..model.kl import Posterior
+from ..nn.posterior import Posterior
 
 if TYPE_CHECKING:
-    from ..model.tokenizer import AToken
+    from ..tokenizer.net import TokenizerNet
     from . import EncodeOptions
 
 
-def quantize(model: AToken, posterior: Posterior, options: EncodeOptions) -> Tensor:
+def quantize(model: TokenizerNet, posterior: Posterior, options: EncodeOptions) -> Tensor:
     """Codes uint16 [N, G] for kind "discrete", latents fp32 [N, C] (mean or a draw) otherwise; on the CPU."""
     if options.kind == "discrete":
         indices = model.fsq.codes_to_indices(model.fsq(posterior.mode()))

@@ -16,31 +16,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import PATCH
-from ..media.frames import Clip, Frame, tiles
 from ..media.patchify import frames_to_patches, patches_to_frames
-from ..media.video import open_video
-from ..token_file import TokenFile
-from ..tokens import Packed, Tokens, dense_coords
+from ..media.video.frames import Clip, Frame, tiles
+from ..media.video.source import open_video
+from ..nn.packed import Packed, dense_coords
+from ..tokens.patch import PATCH
+from ..tokens.stream import TokenFile
+from ..tokens.tokens import Tokens
 from . import windows
 
 if TYPE_CHECKING:
-    from ..model.memory import TileMemory
-    from ..model.tokenizer import AToken
+    from ..nn.cache import TileMemory
+    from ..tokenizer.net import TokenizerNet
     from . import EncodeOptions
 
 STEP = PATCH[0]
 """Frames of one latent step."""
 
 
-def encode_stream(model: AToken, source: Any, options: EncodeOptions) -> Iterator[Tokens]:
+def encode_stream(model: TokenizerNet, source: Any, options: EncodeOptions) -> Iterator[Tokens]:
     """Tokens of each tile of a video, each complete in itself, its time counting from 0."""
     wanted = windows.wanted_tile(model, options)
     for frames in tiles(frames_of(source), model.config.encoder_tile * STEP):
         yield _encode_tile(model, frames, wanted, options)  # a function's own tensors are gone before the next tile
 
 
-def _encode_tile(model: AToken, frames: list[Frame], wanted: int | None, options: EncodeOptions) -> Tokens:
+def _encode_tile(model: TokenizerNet, frames: list[Frame], wanted: int | None, options: EncodeOptions) -> Tokens:
     height, width = size = frames[0].pixels.shape[:2]
     grid = (-(-len(frames) // STEP), -(-height // PATCH[1]), -(-width // PATCH[2]), 1)
     tile = windows.tile_of(grid, wanted)
@@ -65,7 +66,7 @@ def _encode_tile(model: AToken, frames: list[Frame], wanted: int | None, options
     )
 
 
-def encode(model: AToken, videos: Sequence[Any], options: EncodeOptions) -> list[Tokens]:
+def encode(model: TokenizerNet, videos: Sequence[Any], options: EncodeOptions) -> list[Tokens]:
     """Tokens of each video."""
     return [join(list(encode_stream(model, video, options))) for video in videos]
 
@@ -98,7 +99,7 @@ def frame_count(tokens: Tokens | TokenFile) -> int:
 
 
 def decode_stream(
-    model: AToken, source: Tokens | TokenFile | str | os.PathLike[str] | Iterable[Tokens]
+    model: TokenizerNet, source: Tokens | TokenFile | str | os.PathLike[str] | Iterable[Tokens]
 ) -> Iterator[Clip]:
     """The frames of each decoder tile, with their times; tiles without a wanted frame are not computed.
 
@@ -118,12 +119,12 @@ def decode_stream(
     yield from _decode_steps(model, first, _steps_of_chunks(model, chain([first], chunks)))
 
 
-def decode(model: AToken, tokens: Sequence[Tokens], token_budget: int) -> list[np.ndarray]:
+def decode(model: TokenizerNet, tokens: Sequence[Tokens], token_budget: int) -> list[np.ndarray]:
     """The frames of each video, uint8 [T, H, W, 3] in its original size; always one tile at a time."""
     return [np.concatenate([clip.frames for clip in decode_stream(model, item)]) for item in tokens]
 
 
-def embed(model: AToken, videos: Sequence[Any], options: EncodeOptions) -> list[Tensor]:
+def embed(model: TokenizerNet, videos: Sequence[Any], options: EncodeOptions) -> list[Tensor]:
     """Embeddings of the videos, each fp32 [1, W]; the pooling reads the tokens of all tiles, so these are in memory."""
     vectors = []
     for video in videos:
@@ -134,7 +135,7 @@ def embed(model: AToken, videos: Sequence[Any], options: EncodeOptions) -> list[
     return vectors
 
 
-def _hidden(model: AToken, frames: list[Frame]) -> Tensor:
+def _hidden(model: TokenizerNet, frames: list[Frame]) -> Tensor:
     patches, coords, _ = frames_to_patches(np.stack([frame.pixels for frame in frames]))
     return model.encode_packed(Packed.cat([(patches, coords)]), pool=False).hidden
 
@@ -161,7 +162,7 @@ class _Step(NamedTuple):
     """When the wanted ones are shown, in seconds."""
 
 
-def _decode_stored(model: AToken, tokens: Tokens | TokenFile) -> Iterator[Clip]:
+def _decode_stored(model: TokenizerNet, tokens: Tokens | TokenFile) -> Iterator[Clip]:
     """Only the tiles that hold wanted frames; with a cache also those before them."""
     model.check_origin(tokens)
     count, start, tile = frame_count(tokens), tokens.first_frame, model.config.decoder_tile
@@ -179,7 +180,7 @@ def _steps_of(tokens: Tokens | TokenFile, first: int = 0) -> Iterator[_Step]:
         yield _Step(latents, max(0, -place), times[max(0, place) : max(0, place + STEP)])
 
 
-def _steps_of_chunks(model: AToken, chunks: Iterator[Tokens]) -> Iterator[_Step]:
+def _steps_of_chunks(model: TokenizerNet, chunks: Iterator[Tokens]) -> Iterator[_Step]:
     """The latent steps of neighbouring tiles of one video. Raises ``ValueError`` where they do not fit each other."""
     like, whole = None, True
     for chunk in chunks:
@@ -193,7 +194,7 @@ def _steps_of_chunks(model: AToken, chunks: Iterator[Tokens]) -> Iterator[_Step]
         yield from _steps_of(chunk)
 
 
-def _decode_steps(model: AToken, like: Tokens | TokenFile, steps: Iterator[_Step]) -> Iterator[Clip]:
+def _decode_steps(model: TokenizerNet, like: Tokens | TokenFile, steps: Iterator[_Step]) -> Iterator[Clip]:
     """The wanted frames of the latent steps, decoded tile by tile."""
     memories: list[TileMemory | None] = []
     while tile := list(islice(steps, model.config.decoder_tile)):
@@ -205,7 +206,7 @@ def _decode_steps(model: AToken, like: Tokens | TokenFile, steps: Iterator[_Step
 
 
 def _decode_tile(
-    model: AToken, steps: list[Tensor], like: Tokens | TokenFile, memories: list[TileMemory | None]
+    model: TokenizerNet, steps: list[Tensor], like: Tokens | TokenFile, memories: list[TileMemory | None]
 ) -> np.ndarray:
     """Frames uint8 [4 * steps, H, W, 3] of one decoder tile; each batch of its windows has a memory of its own."""
     _, rows, columns, _ = like.grid

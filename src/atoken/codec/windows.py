@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from ..config import PATCH
-from ..tokens import Packed, dense_coords
+from ..nn.packed import Packed, dense_coords
+from ..tokens.patch import PATCH
 from .quantize import quantize
 
 if TYPE_CHECKING:
-    from ..model.tokenizer import AToken
+    from ..tokenizer.net import TokenizerNet
     from . import EncodeOptions
 
 CONTEXT = 1
@@ -75,7 +75,7 @@ def _cuts(patches: int, tile: int | None) -> list[int]:
     return [(2 * index * patches + parts) // (2 * parts) for index in range(parts + 1)]
 
 
-def wanted_tile(model: AToken, options: EncodeOptions) -> int | None:
+def wanted_tile(model: TokenizerNet, options: EncodeOptions) -> int | None:
     """The tile to encode with: what the options say, else the model's own. Raises ``ValueError`` for a bad one."""
     wanted = model.config.spatial_tile if options.spatial_tile is None else options.spatial_tile
     if wanted is not None and (wanted < 0 or wanted % PATCH[1]):
@@ -89,7 +89,7 @@ def tile_of(grid: Sequence[int], tile: int | None) -> int | None:
 
 
 def encode_windows(
-    model: AToken,
+    model: TokenizerNet,
     grid: Sequence[int],
     tile: int | None,
     patches_of: Callable[[Window], Tensor],
@@ -110,7 +110,7 @@ def encode_windows(
 
 
 def decode_windows(
-    model: AToken,
+    model: TokenizerNet,
     network: Callable[[Packed, int], Tensor],
     latents: Tensor,
     grid: Sequence[int],

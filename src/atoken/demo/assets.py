@@ -10,13 +10,13 @@ from importlib.resources import as_file, files
 import numpy as np
 import torch
 
-from ..evaluation.psnr import psnr
-from ..media.packed import PackedAsset, read_packed
-from ..model.tokenizer import AToken
-from ..render.gaussians import SH_C0, Gaussians
-from ..render.rasterize import render
-from ..render.show import BACKGROUND, animation, on_grey, turntable_frames, viewer, viewer_script
-from ..tokens import Tokens
+from ..gaussians.raster.rasterize import render
+from ..gaussians.types import SH_C0, Gaussians
+from ..gaussians.viewer import BACKGROUND, animation, on_grey, turntable_frames, viewer, viewer_script
+from ..media.views.packed import PackedAsset, read_packed
+from ..metrics.psnr import psnr
+from ..pipeline.atoken import AToken
+from ..tokens.tokens import Tokens
 from . import page
 from .overview import Column
 
@@ -109,7 +109,7 @@ def _splat() -> page.Section:
         "3D tokens decode to Gaussians, which are saved as .ply for any splat viewer. These "
         f"{len(gaussians):,} were made by a small Gaussian head trained on pictures of this one chair, as the model of "
         "this page has no head for 3D.",
-        _row([drawn, _picture(turning, "the same file by atoken.render")], 2) + viewer_script(),
+        _row([drawn, _picture(turning, "the same file by atoken.gaussians")], 2) + viewer_script(),
     )
 
 

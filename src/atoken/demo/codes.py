@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..evaluation.codecs import PictureCodec
-from ..evaluation.psnr import psnr
-from ..model.tokenizer import AToken
-from ..tokens import Tokens
+from ..metrics.psnr import psnr
+from ..pipeline.atoken import AToken
+from ..tokens.tokens import Tokens
 from . import page
 from .images import PHOTOGRAPHS, Photograph
 

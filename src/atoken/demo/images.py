@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import FRAME_FEATURES, PATCH
-from ..evaluation.psnr import psnr
-from ..media.image import read_image
-from ..model.tokenizer import AToken
-from ..tokens import Tokens
+from ..media.image.files import read_image
+from ..metrics.psnr import psnr
+from ..pipeline.atoken import AToken
+from ..tokens.patch import FRAME_FEATURES, PATCH
+from ..tokens.tokens import Tokens
 from . import page
 from .overview import Column, colours, patches
 

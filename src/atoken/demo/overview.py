@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..config import PATCH
-from ..media.image import write_image
-from ..tokens import Tokens
+from ..media.image.files import write_image
+from ..tokens.patch import PATCH
+from ..tokens.tokens import Tokens
 
 HEIGHT, GAP = 200, 6
 """Of a cell, and between cells, in pixels."""

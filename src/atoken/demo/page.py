@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..core.files import atomic_write
 from ..core.text import escaped
-from ..files import atomic_write
 
 
 @dataclass(frozen=True)

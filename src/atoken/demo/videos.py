@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import FRAME_FEATURES, PATCH
-from ..evaluation.psnr import psnr
-from ..media.frames import Clip
-from ..media.video import open_video
-from ..media.video_writer import write_video
-from ..model.tokenizer import AToken
-from ..tokens import Tokens
+from ..media.video.frames import Clip
+from ..media.video.source import open_video
+from ..media.video.writer import write_video
+from ..metrics.psnr import psnr
+from ..pipeline.atoken import AToken
+from ..tokens.patch import FRAME_FEATURES, PATCH
+from ..tokens.tokens import Tokens
 from . import page
 from .overview import Column, patches
 

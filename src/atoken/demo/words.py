@@ -11,13 +11,13 @@ import numpy as np
 from torch import Tensor
 
 from ..core.text import escaped
-from ..media.image import read_image
-from ..media.packed import PackedAsset
-from ..media.video import open_video
-from ..model.tokenizer import AToken
-from ..render.show import on_grey
-from ..understanding.aligned import tower_of
-from ..understanding.zero_shot import TEMPLATES, label_embeddings, probabilities
+from ..gaussians.viewer import on_grey
+from ..language.aligned import tower_of
+from ..language.zero_shot import TEMPLATES, label_embeddings, probabilities
+from ..media.image.files import read_image
+from ..media.video.source import open_video
+from ..media.views.packed import PackedAsset
+from ..pipeline.atoken import AToken
 from . import page
 from .assets import SOLIDS, solid
 from .images import PHOTOGRAPHS

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..media.packed import to_patches
-from ..media.voxels import RESOLUTION
-from ..model.tokenizer import HEAD, AToken, fingerprint
-from ..render.gaussians import Gaussians
-from ..render.rasterize import render
+from ..gaussians.raster.rasterize import render
+from ..gaussians.types import Gaussians
+from ..media.views.packed import to_patches
+from ..media.views.voxels import RESOLUTION
+from ..pipeline.atoken import AToken
+from ..tokenizer.identity import HEAD, fingerprint
 from .assets import HeldOut
 from .methods import ATokenMethod, Method, Outcome, stored
 

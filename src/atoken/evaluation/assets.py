@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..media.views import DISTANCE, FOV, SIZE, Views, render_views
-from ..render.cameras import Cameras, hammersley_sphere
+from ..media.views.cameras import Cameras, hammersley_sphere
+from ..media.views.views import DISTANCE, FOV, SIZE, Views, render_views
 
 if TYPE_CHECKING:
-    from ..media.packed import PackedAsset
+    from ..media.views.packed import PackedAsset
 
 HELD_OUT_VIEWS, OFFSET = 8, 0.5
 """Cameras of the comparison: between those of the encoder's own 16 views, as far away and as wide."""
@@ -37,10 +37,10 @@ def held_out_cameras() -> Cameras:
 def read_held_out(path: Path) -> HeldOut:
     """A mesh, point or splat file, or a packed asset. Raises ``ValueError`` for what cannot be read."""
     from ..codec.assets import is_splat_file
+    from ..gaussians.types import Gaussians
+    from ..gaussians.views import splat_views
     from ..media.mesh import read_asset
-    from ..media.packed import PACKED_SUFFIX, read_packed
-    from ..media.splats import splat_views
-    from ..render.gaussians import Gaussians
+    from ..media.views.packed import PACKED_SUFFIX, read_packed
 
     cameras = held_out_cameras()
     if path.suffix.lower() == PACKED_SUFFIX:

@@ -11,7 +11,7 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
-from ..media.image import read_image
+from ..media.image.files import read_image
 from .methods import Method, Outcome
 
 OPTIONS: dict[str, dict[str, Any]] = {

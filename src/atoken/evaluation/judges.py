@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..model.tokenizer import fingerprint
-from ..perceptual.alex import alexnet
-from ..perceptual.efficientnet import EfficientNetLite
-from ..perceptual.lite0 import lite0
-from ..perceptual.lpips import PerceptualDistance, lpips
-from ..perceptual.vgg import vgg16
-from .psnr import HIGHEST, psnr_batch
-from .ssim import ssim
+from ..backbones.alex import alexnet
+from ..backbones.efficientnet import EfficientNetLite
+from ..backbones.lite0 import lite0
+from ..backbones.lpips import PerceptualDistance, lpips
+from ..backbones.vgg import vgg16
+from ..metrics.psnr import HIGHEST, psnr_batch
+from ..metrics.ssim import ssim
+from ..tokenizer.identity import fingerprint
 from .torchscript import FeatureScript, i3d, inception
 
 

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..config import FRAME_FEATURES, PATCH
-from ..files import atomic_write
-from ..model.tokenizer import fingerprint
-from .frechet import FeatureStatistics
+from ..core.files import atomic_write
+from ..metrics.frechet import FeatureStatistics
+from ..tokenizer.identity import fingerprint
+from ..tokens.patch import FRAME_FEATURES, PATCH
 
 ROWS, COLUMNS = PATCH[1:]
 

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import PATCH, ModelConfig
-from ..media.frames import Clip
-from ..model.tokenizer import AToken
-from ..tokens import Tokens
+from ..media.video.frames import Clip
+from ..pipeline.atoken import AToken
+from ..tokenizer.config import ModelConfig
+from ..tokens.patch import PATCH
+from ..tokens.tokens import Tokens
 from .tokenizers import Tokenizer
 
 NORMAL = 256 * 256

@@ -14,9 +14,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..files import atomic_write
-from .codebook import CodebookUse
-from .frechet import FeatureStatistics
+from ..core.files import atomic_write
+from ..metrics.codebook import CodebookUse
+from ..metrics.frechet import FeatureStatistics
 
 STATE, ITEMS = "state.safetensors", "items.jsonl"
 RESULTS, REPORT = "results.json", "report.html"

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..media.views import DISTANCE, FOV, SIZE
-from ..objectives.ms_ssim import SIGMA, WINDOW
+from ..media.views.views import DISTANCE, FOV, SIZE
+from ..metrics.ms_ssim import SIGMA, WINDOW
+from ..metrics.psnr import HIGHEST, centre_crop
 from .assets import HELD_OUT_VIEWS, OFFSET
-from .psnr import HIGHEST, centre_crop
 
 
 @dataclass(frozen=True)

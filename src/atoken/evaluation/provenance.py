@@ -14,7 +14,7 @@ import PIL
 import torch
 
 from .. import __version__
-from ..media.image import IMAGE_SUFFIXES
+from ..media.image.files import IMAGE_SUFFIXES
 from ..media.kinds import MESH_SUFFIXES
 
 ROOT = Path(__file__).parents[1]

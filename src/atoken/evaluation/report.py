@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..core.files import atomic_write
 from ..core.text import escaped
-from ..files import atomic_write
 from . import plot, tables
 from .assets import pixels_of
 from .methods import Method

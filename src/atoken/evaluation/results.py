@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic_write
-from .frechet import FeatureStatistics, frechet_distance
+from ..core.files import atomic_write
+from ..metrics.frechet import FeatureStatistics, frechet_distance
 from .progress import ORIGINALS, Progress, read_items
 from .protocols import METRICS
 from .provenance import environment

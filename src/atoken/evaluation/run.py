@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..device import is_short_of_memory
-from ..media.image import read_image
+from ..core.device import is_short_of_memory
+from ..media.image.files import read_image
 from .assets import HeldOut, pixels_of, read_held_out
+from .datasets import Item
 from .judges import Judge, to_frames
 from .methods import Method, Outcome, at_once
 from .progress import ORIGINALS, Progress
 from .protocols import Protocol
 from .provenance import code_version, stamps, stamps_beside
-from .readers import Item
 from .videos import read_video_frames
 
 SAVE_EVERY = 30.0

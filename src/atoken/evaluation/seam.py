@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..config import PATCH
-from ..media.frames import Clip, Frame
-from ..model.tokenizer import AToken
-from .psnr import psnr
+from ..media.video.frames import Clip, Frame
+from ..metrics.psnr import psnr
+from ..pipeline.atoken import AToken
+from ..tokens.patch import PATCH
 
 
 @dataclass(frozen=True)

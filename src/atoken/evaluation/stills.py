@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..media.frames import Clip, Frame
-from ..model.tokenizer import AToken
-from .psnr import psnr
+from ..media.video.frames import Clip, Frame
+from ..metrics.psnr import psnr
+from ..pipeline.atoken import AToken
 
 
 @dataclass(frozen=True)

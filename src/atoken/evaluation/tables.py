@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic_write
+from ..core.files import atomic_write
 
 DIGITS = {"psnr": 2, "ssim": 3, "lpips": 3, "lite0-distance": 3, "rfid": 3, "rfvd": 2, "lite0-frechet": 2, "bpp": 3}
 

@@ -80,7 +80,7 @@ class KLAutoencoder:
 
     def describe(self) -> dict[str, Any]:
         """Class, weights and shape of the latents."""
-        from ..model.tokenizer import fingerprint
+        from ..tokenizer.identity import fingerprint
 
         config = self.module.config
         return {

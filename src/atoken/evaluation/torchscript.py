@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..backbones.network import file_hash, weight_file
+from ..core.device import is_short_of_memory
 from ..core.errors import reading
 from ..core.text import shortened
-from ..device import is_short_of_memory
-from ..perceptual.network import file_hash, weight_file
 
 INCEPTION = (
     "rfid needs the FID Inception: give --inception FILE, the TorchScript inception-2015-12-05.pt of NVIDIA's StyleGAN "

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..understanding.index import Entry, Index
-from ..understanding.zero_shot import TEMPLATES, label_embeddings
-from .classification import topk_accuracy
+from ..language.index import Entry, Index
+from ..language.zero_shot import TEMPLATES, label_embeddings
+from ..metrics.classification import topk_accuracy
+from ..metrics.retrieval import retrieval_recall
+from .datasets import Item
 from .provenance import code_version, environment, stamps_beside
-from .readers import Item
-from .retrieval import retrieval_recall
 
 if TYPE_CHECKING:
-    from ..model.tokenizer import AToken
-    from ..understanding.towers import TextTower
+    from ..language.towers import TextTower
+    from ..pipeline.atoken import AToken
 
 PROTOCOLS = {"zero-shot": "classes", "retrieval": "coco"}
 """Name of a protocol, and the layout that it reads by default."""

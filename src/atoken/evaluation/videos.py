@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..media.image import IMAGE_SUFFIXES, read_image
-from ..media.video import open_video
+from ..media.image.files import IMAGE_SUFFIXES, read_image
+from ..media.video.source import open_video
 
 
 def read_video_frames(path: Path) -> np.ndarray:

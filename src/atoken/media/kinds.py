@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .animation import ANIMATION_SUFFIXES, is_animation
 from .signatures import ARCHIVES as ARCHIVES
+from .video.animation import ANIMATION_SUFFIXES, is_animation
 
 VIDEO_SUFFIXES = frozenset(
     (

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..config import PATCH
-from ..tokens import dense_coords
+from ..nn.packed import dense_coords
+from ..tokens.patch import PATCH
 
 STEPS, ROWS, COLUMNS = PATCH
 

@@ -17,16 +17,16 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ..config import ModelConfig
 from ..core.errors import ReadError, reading
+from ..core.files import atomic_write
 from ..core.text import shortened
-from ..files import atomic_write
-from ..model.gaussians import first_offsets
-from ..model.identity import HEAD
+from ..tokenizer.config import ModelConfig
+from ..tokenizer.gaussian_head import first_offsets
+from ..tokenizer.identity import HEAD
 from .int8 import linear_weights, pack_int8, unpack_int8
 
 if TYPE_CHECKING:
-    from ..model.tokenizer import AToken
+    from ..pipeline.atoken import AToken
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..config import PRESETS, ModelConfig
+from ..core.device import find_device
 from ..core.text import shortened
-from ..device import find_device
-from ..model.tokenizer import AToken, tokenizer_hash
+from ..pipeline.atoken import AToken
+from ..tokenizer.config import PRESETS, ModelConfig
+from ..tokenizer.identity import tokenizer_hash
 from .files import CONFIG, DTYPES, WEIGHTS, constants_of, read_model
 from .released import read_released, with_gaussians
 

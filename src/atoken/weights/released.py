@@ -10,8 +10,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..config import FRAME_FEATURES, PATCH_FEATURES, GaussianConfig, ModelConfig
-from ..model.tokenizer import HEAD, without_head
+from ..tokenizer.config import GaussianConfig, ModelConfig
+from ..tokenizer.identity import HEAD, without_head
+from ..tokens.patch import FRAME_FEATURES, PATCH_FEATURES
 from .files import check_weights, read_state_dict
 
 # Continuous and discrete models have tensors of the same shapes; only the published file names tell them apart.

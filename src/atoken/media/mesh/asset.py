@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..material import Material
+from .material import Material
 from .source import Source
 
 SIMPLIFY_GRID = 1024

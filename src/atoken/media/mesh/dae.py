@@ -9,9 +9,9 @@ import numpy as np
 
 from ...core.errors import ReadError, reading
 from ...core.text import shortened
-from ..material import Material
-from ..opener import open_picture
+from ..image.opener import open_picture
 from .asset import Piece
+from .material import Material
 from .source import Source
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..material import ALPHA_CUTOFF, Material, Wrap
+from .material import ALPHA_CUTOFF, Material, Wrap
 from .source import Source, name_of, text_of
 
 OPTIONS = {

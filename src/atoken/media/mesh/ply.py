@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..material import ALPHA_CUTOFF, Material
 from .asset import Piece, white
 from .colours import bytes_of
+from .material import ALPHA_CUTOFF, Material
 from .ply_data import Element, Lists, read_elements
 from .polygons import triangles_of
 from .source import Source

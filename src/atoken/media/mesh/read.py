@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...core.errors import ReadError, reading
+from ..image.opener import DEFAULT_MAX_PIXELS
 from ..kinds import MESH_SUFFIXES
-from ..opener import DEFAULT_MAX_PIXELS
 from ..signatures import ARCHIVES
 from .asset import Asset, Piece, assembled, simplified
 from .dae import read_dae

@@ -11,9 +11,9 @@ from PIL import Image
 
 from ...core.errors import ReadError
 from ...core.text import shortened
-from ..material import mips_of
-from ..opener import DEFAULT_MAX_PIXELS, check_size, decoding, opened
-from ..pillow import rgba_of
+from ..image.opener import DEFAULT_MAX_PIXELS, check_size, decoding, opened
+from ..image.pillow import rgba_of
+from .material import mips_of
 
 MOST_TEXELS = 2**29
 """Texels of all textures of one asset: 2.9 GB with their halved sizes."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...material import ALPHA_CUTOFF, Material, Wrap, mips_of
 from ..asset import white
+from ..material import ALPHA_CUTOFF, Material, Wrap, mips_of
 from .container import Container
 from .extensions import BASISU, GLOSSINESS, TRANSFORM, WEBP, decode_ktx2, is_installed
 from .fields import Fields

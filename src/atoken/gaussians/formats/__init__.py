@@ -1,0 +1,1 @@
+"""Files of Gaussians: PLY, compressed PLY, .splat, SPZ and SOG."""

@@ -1,0 +1,107 @@
+"""An index of a folder: embeddings and what they are of in one file, search by a matrix product."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ..core.errors import ReadError, reading
+from ..core.files import atomic_write
+
+VECTORS = "vectors.safetensors"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file as it was when it was embedded."""
+
+    path: str
+    """Below the indexed folder, with forward slashes."""
+    size: int
+    modified: int
+    """Nanoseconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """Unit vectors fp32 [N, D] of N files below a folder, and what made them."""
+
+    weights: str
+    """Identity of the model."""
+    entries: tuple[Entry, ...]
+    vectors: Tensor
+    words: Tensor = field(default_factory=lambda: torch.empty(0))
+    """The best cosine of each of ``chance.WORDS`` with any file, fp32 [M]; empty until a text was looked for."""
+
+    def search(self, query: Tensor, count: int) -> list[tuple[Entry, float]]:
+        """The ``count`` entries nearest to a unit vector [D], with their cosines, nearest first."""
+        scores = self.vectors @ query
+        best = scores.topk(min(count, len(self.entries)))
+        return [(self.entries[i], score) for i, score in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+
+    def save(self, folder: Path) -> None:
+        """Write one file atomically: who reads meanwhile, or after an interruption, sees the old or the new index.
+
+        The names are JSON in a tensor of bytes: a safetensors header holds no more than 100 MB.
+        """
+        values = {"weights": self.weights, "files": [asdict(entry) for entry in self.entries]}
+        names = torch.frombuffer(bytearray(json.dumps(values).encode()), dtype=torch.uint8)
+        with atomic_write(folder / VECTORS) as temporary:
+            tensors = {"vectors": self.vectors.contiguous(), "words": self.words, "names": names}
+            temporary.write_bytes(safetensors.torch.save(tensors))
+
+    @classmethod
+    def load(cls, folder: Path) -> Index | None:
+        """The index in ``folder``, or None where there is none. Raises ``ReadError`` for a damaged one."""
+        path, remedy = folder / VECTORS, f"remove {folder} and search again"
+        if not path.is_file():
+            return None
+        with reading(path, remedy):
+            tensors = safetensors.torch.load(path.read_bytes())
+            vectors, values = tensors["vectors"], json.loads(tensors["names"].numpy().tobytes())
+            entries = tuple(Entry(str(e["path"]), int(e["size"]), int(e["modified"])) for e in values["files"])
+            if vectors.ndim != 2 or vectors.dtype != torch.float32 or len(vectors) != len(entries):
+                raise ReadError(f"{path} has other vectors than files: {remedy}")
+            return cls(str(values["weights"]), entries, vectors, tensors["words"])
+
+
+def entry_of(path: Path, root: Path) -> Entry:
+    """What the index remembers of a file below ``root``."""
+    status = path.stat()
+    return Entry(path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns)
+
+
+def update(
+    known: Index | None,
+    root: Path,
+    paths: Sequence[Path],
+    weights: str,
+    embed: Callable[[list[Path]], tuple[list[Path], Tensor]],
+) -> Index:
+    """The index of ``paths`` below ``root``: vectors of files with the same path, size and time are kept.
+
+    It is ``known`` itself where nothing has changed.
+
+    ``embed`` gives vectors [n, D] of those files of a list that could be read. Nothing is kept of other weights, nor
+    of files that are gone.
+    """
+    kept = {}
+    if known is not None and known.weights == weights:
+        kept = {entry: vector for entry, vector in zip(known.entries, known.vectors, strict=True)}
+    entries = {path: entry_of(path, root) for path in paths}
+    missing = [path for path in paths if entries[path] not in kept]
+    if missing:
+        read, vectors = embed(missing)
+        kept.update({entries[path]: vector for path, vector in zip(read, vectors, strict=True)})
+    present = [entry for entry in entries.values() if entry in kept]
+    if not present:
+        raise ValueError(f"nothing in {root} could be embedded")
+    if known is not None and (known.weights, known.entries) == (weights, tuple(present)):
+        return known
+    return Index(weights, tuple(present), torch.stack([kept[entry] for entry in present]))

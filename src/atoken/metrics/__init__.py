@@ -1,0 +1,1 @@
+"""Measures of what came back: pure functions of arrays, one file each."""

@@ -1,0 +1,1 @@
+"""Layers for any network over packed tokens. They know no file, medium or task."""

@@ -1,0 +1,141 @@
+"""``AToken``: images, videos and 3D assets to tokens and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import codec
+from ..media.video.frames import Clip
+from ..tokenizer.net import TokenizerNet
+from ..tokens.patch import KINDS
+from ..tokens.stream import TokenFile
+from ..tokens.tokens import Tokens
+
+
+class AToken(TokenizerNet):
+    """Sources to ``Tokens`` and back. A config alone gives random weights; ``atoken.load`` brings trained ones."""
+
+    @torch.no_grad()
+    def encode(
+        self,
+        sources: Any,
+        *,
+        kind: str | None = None,
+        value_range: tuple[float, float] | None = None,
+        layout: str | None = None,
+        sample: bool = False,
+        generator: torch.Generator | None = None,
+        token_budget: int = codec.TOKEN_BUDGET,
+        spatial_tile: int | None = None,
+    ) -> Any:
+        """Tokens of one source, or a list of tokens for a list of sources of any sizes.
+
+        A picture is a path, a PIL image, a uint8 array (HWC) or tensor (CHW), or a float one with its
+        ``value_range``; ``layout`` ("HWC" or "CHW") overrides the order of the axes. A video is a path,
+        ``atoken.open_video(...)`` or ``atoken.Clip(frames, fps=...)``. ``kind`` is "continuous" (the
+        posterior's mean, or a draw with ``sample=True`` and an optional ``generator`` on the model's device) or
+        "discrete"; by default the first of ``config.kinds``. Large pictures and frames are encoded in tiles of
+        ``spatial_tile`` pixels a side (a multiple of 16; 0: whole), by default ``config.spatial_tile``; the tokens keep
+        it, so that ``decode`` does the same. Raises ``ValueError`` for bad input.
+        """
+        options = codec.EncodeOptions(
+            self._kind(kind, sample), value_range, layout, sample, generator, token_budget, spatial_tile
+        )
+        many = isinstance(sources, list | tuple)
+        _ = self.weights_hash  # counted anew if the weights have changed
+        tokens = codec.encode(self, sources if many else [sources], options)
+        return tokens if many else tokens[0]
+
+    @torch.no_grad()
+    def decode(self, tokens: Tokens | Sequence[Tokens], *, token_budget: int = codec.TOKEN_BUDGET) -> Any:
+        """The picture of one ``Tokens`` as uint8 HWC in its original size, or a list of them for a list.
+
+        Videos become uint8 [T, H, W, 3], as many frames as went in; ``tokens.times`` says when they are shown.
+        3D tokens become ``Gaussians`` in the unit cube, whose ``transform`` leads to the asset's frame. Raises
+        ``ValueError`` for tokens that another model made or that contradict themselves.
+        """
+        ours = self.weights_hash
+        items: list[Any] = list(tokens) if isinstance(tokens, list | tuple) else [tokens]
+        for item in items:
+            if not isinstance(item, Tokens):
+                raise ValueError(
+                    f"decode takes Tokens or a list of them, not {type(item).__name__}; "
+                    "atoken.Tokens.load reads a token file, and decode_stream takes the path of a video's"
+                )
+            self._check_origin(item, ours)
+        results = codec.decode(self, items, token_budget)
+        return results[0] if isinstance(tokens, Tokens) else results
+
+    def encode_stream(
+        self,
+        source: Any,
+        *,
+        kind: str | None = None,
+        sample: bool = False,
+        generator: torch.Generator | None = None,
+        spatial_tile: int | None = None,
+    ) -> Iterator[Tokens]:
+        """Tokens of a video tile by tile (16 frames), each complete in itself, so that length does not cost memory.
+
+        ``source`` is a path, an ``atoken.open_video`` with its options, or an ``atoken.Clip`` of arrays. Joined, the
+        tiles are what ``encode`` gives, bit for bit; ``spatial_tile`` is as there. Raises ``ValueError`` for bad
+        input, some of it on the way.
+        """
+        options = codec.EncodeOptions(
+            self._kind(kind, sample), sample=sample, generator=generator, spatial_tile=spatial_tile
+        )
+        return self._watched(codec.videos.encode_stream(self, source, options))
+
+    def _watched(self, tiles: Iterator[Tokens]) -> Iterator[Tokens]:
+        """The tiles, each of them with the hash that the weights have when it is computed."""
+        _ = self.weights_hash
+        for tile in tiles:
+            yield tile
+            _ = self.weights_hash  # before the next one is
+
+    def decode_stream(self, tokens: Tokens | TokenFile | str | Path | Iterable[Tokens]) -> Iterator[Clip]:
+        """The frames of a video tile by tile, with their times: ``.frames`` uint8 [T, H, W, 3] and ``.times``.
+
+        ``tokens`` is a ``Tokens`` (of which ``tokens.frames(a, b)`` takes a part), the path of a token file, which is
+        read step by step, or the tiles of ``encode_stream``. Raises ``ValueError`` for tokens of another model.
+        """
+        return codec.videos.decode_stream(self, tokens)
+
+    @torch.no_grad()
+    def embed(
+        self,
+        sources: Any,
+        *,
+        value_range: tuple[float, float] | None = None,
+        layout: str | None = None,
+        token_budget: int = codec.TOKEN_BUDGET,
+    ) -> Tensor:
+        """Embeddings of a list of sources (see ``encode``): fp32 [B, embed_dim or W] of unit length, on the CPU."""
+        sources = sources if isinstance(sources, list | tuple) else [sources]
+        options = codec.EncodeOptions(self.config.kinds[0], value_range, layout, token_budget=token_budget)
+        return codec.embed(self, sources, options)
+
+    def save_pretrained(self, directory: str | Path, *, storage: str | None = None) -> None:
+        """Write config.json and model.safetensors, which ``atoken.load`` reads.
+
+        ``storage="int8"`` keeps the matrices in one byte a weight, which rounds them. Raises ``OSError``.
+        """
+        from ..weights.files import save_model
+
+        save_model(self, Path(directory), storage)
+
+    def _kind(self, kind: str | None, sample: bool) -> str:
+        kind = kind or self.config.kinds[0]
+        if kind not in KINDS:
+            raise ValueError(f"kind is {kind!r}: give {' or '.join(map(repr, KINDS))}")
+        if kind not in self.config.kinds:
+            known = " and ".join(self.config.kinds)
+            raise ValueError(f"the weights of {self.config.name!r} were trained for {known} tokens, not {kind!r}")
+        if sample and kind == "discrete":
+            raise ValueError("discrete tokens cannot be sampled; only the continuous posterior can")
+        return kind

@@ -1,0 +1,1 @@
+"""The AToken network alone: packed numbers in and out. It knows no file, medium or codec."""

@@ -1,0 +1,1 @@
+"""Tokens, their header, and the files that hold them."""

@@ -1,1 +1,0 @@
-"""Training: data, optimizers and the loop."""
