@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..core.errors import ReadError, reading
 from ..core.files import atomic_write
+from ..core.regular import read_regular
 
 VECTORS = "vectors.safetensors"
 
@@ -63,7 +64,7 @@ class Index:
         if not path.is_file():
             return None
         with reading(path, remedy):
-            tensors = safetensors.torch.load(path.read_bytes())
+            tensors = safetensors.torch.load(read_regular(path))
             vectors, values = tensors["vectors"], json.loads(tensors["names"].numpy().tobytes())
             entries = tuple(Entry(str(e["path"]), int(e["size"]), int(e["modified"])) for e in values["files"])
             if vectors.ndim != 2 or vectors.dtype != torch.float32 or len(vectors) != len(entries):
