@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 
 import atoken as library
 from atoken import PRESETS, AToken
-from atoken.cli import info
 from atoken.tokens.file import BLANK, sealed
 from refusals import check_names
 
@@ -112,8 +111,13 @@ def test_info_writes_out_control_characters_of_keys_and_values(atoken, tiny, pic
 
 def test_info_goes_on_after_what_nobody_thought_of(atoken, picture, tmp_path, monkeypatch):
     paths = [picture(tmp_path / name) for name in ("a.png", "b.png")]
-    monkeypatch.setattr(info, "_video_facts", None)
-    monkeypatch.setattr(info, "modality_of", lambda path: "video" if path == paths[0] else "image")
+
+    def described(path):
+        if path == paths[0]:
+            raise TypeError("odd")
+        return {"what": "picture"}
+
+    monkeypatch.setattr("atoken.cli.info._picture_facts", described)
     result = atoken("info", *paths)
     assert result.exit_code == 1
     check_names(result.stderr, paths[0], "internal error", "TypeError")
