@@ -105,12 +105,12 @@ def embed(model: TokenizerNet, pictures: Sequence[Any], options: EncodeOptions) 
     return [vectors.cpu() for vectors in pooled if vectors is not None]
 
 
-def budget_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Group neighbouring items into batches of at most ``budget`` tokens; a larger item goes alone."""
+def budget_batches(lengths: Iterable[int], budget: int, most: int | None = None) -> list[list[int]]:
+    """Group neighbours into batches of at most ``budget`` tokens and ``most`` items; a larger item goes alone."""
     batches: list[list[int]] = []
     used = 0
     for index, length in enumerate(lengths):
-        if not batches or used + length > budget:
+        if not batches or used + length > budget or len(batches[-1]) == most:
             batches.append([])
             used = 0
         batches[-1].append(index)
