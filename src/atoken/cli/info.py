@@ -12,6 +12,7 @@ import typer
 from safetensors import safe_open
 from torch import Tensor
 
+from ..core.text import clean, shortened
 from ..media.image.files import read_image
 from ..media.image.opener import open_picture
 from ..media.kinds import modality_of
@@ -23,28 +24,26 @@ from ..tokens.tokens import Tokens
 from ..weights.files import WEIGHTS, read_model
 from ..weights.load import CHECKPOINTS, SHIPPED, build, list_models
 from ..weights.released import read_released
-from .report import bytes_text, clean, say, sentence, show_table
+from .report import Report, bytes_text, show_table
 
 Facts = dict[str, object]
+LONGEST_VALUE = 1000
+"""Characters of a value that are shown."""
 
 
 def describe_all(files: Sequence[str]) -> None:
-    """Print the facts about each file, then the failures. Raises ``typer.Exit(2)`` where there are any."""
-    failures = []
+    """Print the facts about each file, then the failures. Raises ``typer.Exit`` where there are any."""
+    report = Report()
     for index, name in enumerate(files):
-        try:
-            facts = _describe(name)
-        except (ValueError, OSError) as error:
-            failures.append(sentence(error, name))
-            continue
-        width = max(map(len, facts)) + 2
-        typer.echo(("\n" if index else "") + clean(name))
-        for key, value in facts.items():
-            typer.echo(f"  {key:{width}}{clean(value)}")
-    for failure in failures:
-        say(f"error: {failure}")
-    if failures:
-        raise typer.Exit(2)
+        facts: Facts = {}
+        with report.isolated(Path(name)):
+            facts = {shortened(key): value for key, value in _describe(name).items()}
+        if facts:
+            width = max(map(len, facts)) + 2
+            typer.echo(("\n" if index else "") + clean(name))
+            for key, value in facts.items():
+                typer.echo(f"  {key:{width}}{shortened(value, LONGEST_VALUE)}")
+    report.conclude()
 
 
 def list_presets() -> None:

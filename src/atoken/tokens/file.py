@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..core.errors import ReadError
 from ..core.files import atomic_write
+from ..core.regular import open_regular, read_regular
 from ..core.text import shortened
 from ..nn.packed import dense_coords
 from .checks import check_values
@@ -64,7 +65,7 @@ def write_tokens(tokens: Tokens, path: Path) -> None:
 
 def read_tokens(path: Path) -> Tokens:
     """Read a token file; ``ReadError`` with one sentence where it is damaged, newer or not ours."""
-    data = path.read_bytes()
+    data = read_regular(path)
     try:
         return from_bytes(data)
     except ValueError as error:
@@ -74,7 +75,7 @@ def read_tokens(path: Path) -> Tokens:
 def read_modality(path: Path) -> str | None:
     """The modality that the header of a token file names, without reading the rest; None where there is no header."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(length, LONGEST_HEADER)))
         return str(header["__metadata__"]["modality"])
