@@ -29,12 +29,8 @@ from PIL import (
 )
 
 from ...core.errors import ReadError, reading
-<<<<<<< HEAD
-from ..signatures import announced_size, foreign, is_raw, is_targa, picture_format
-=======
 from ...core.regular import open_regular
-from ..signatures import announced_size, foreign, is_raw, picture_format
->>>>>>> main
+from ..signatures import announced_size, foreign, is_raw, is_targa, picture_format
 from . import tags
 from .pillow import XMP
 
