@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ..codec.images import budget_batches
+from ..core.batching import within_budget
 from ..core.text import shortened
 from ..tokens.samples import TokenSample
 from ..tokens.shards import TokenShards
@@ -133,9 +133,8 @@ class TokenBatches(IterableDataset[TokenBatch]):
         order = np.arange(len(self.shards))
         if self.shuffle:
             order = np.random.default_rng((self.seed, epoch)).permutation(len(order))
-        lengths = np.asarray(self.shards.lengths)[order].tolist()
-        batches = budget_batches(lengths, self.tokens, self.samples)
-        return [order[batch].tolist() for batch in batches]
+        batches = within_budget(order.tolist(), self.shards.lengths.__getitem__, self.tokens, self.samples)
+        return [list(batch) for batch in batches]
 
     def __iter__(self) -> Iterator[TokenBatch]:
         worker = get_worker_info()
