@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..core.regular import below
 from ..media.views.cameras import Cameras
 from ..media.views.packed import PackedAsset, read_packed
 from .batch import Batch, Sample, Targets, pack
@@ -44,7 +45,7 @@ class Assets:
         used = 0
         for place in rng.permutation(len(self.entries)):
             entry = self.entries[place]
-            asset = read_packed(self.folder / f"{entry['id']}.npz")
+            asset = read_packed(below(self.folder, f"{entry['id']}.npz", self.folder / "index.json"))
             count = len(asset.at(self.config.voxels)[0])
             if count > self.tokens:
                 continue
