@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from .. import codec
+from ..core.forks import keep_children_working
 from ..media.video.frames import Clip
+from ..tokenizer.config import ModelConfig
 from ..tokenizer.net import TokenizerNet
 from ..tokens.patch import KINDS
 from ..tokens.stream import TokenFile
@@ -18,7 +20,14 @@ from ..tokens.tokens import Tokens
 
 
 class AToken(TokenizerNet):
-    """Sources to ``Tokens`` and back. A config alone gives random weights; ``atoken.load`` brings trained ones."""
+    """Sources to ``Tokens`` and back. A config alone gives random weights; ``atoken.load`` brings trained ones.
+
+    Children that a process forks once it has a model compute with one thread of torch (``core.forks``).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        keep_children_working()
 
     @torch.no_grad()
     def encode(
