@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from atoken.bench import gaussians as bench_3d
-from atoken.bench import network as bench
+from atoken.core import machine
 from atoken.media.views.cameras import turntable
 from atoken.media.views.views import render_views
 
@@ -17,7 +17,7 @@ def test_the_lines_of_3d(monkeypatch, tmp_path):
 
     from atoken.cli import app
 
-    monkeypatch.setattr(bench, "MATMUL_SIDES", (64,))
+    monkeypatch.setattr(machine, "MATMUL_SIDES", (64,))
     for name, value in {"REPEATS": 1, "COUNT": 50, "SIZE": 32, "TRIANGLES": 400}.items():
         monkeypatch.setattr(bench_3d, name, value)
     out = tmp_path / "bench.json"

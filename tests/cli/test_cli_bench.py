@@ -12,13 +12,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from atoken import PRESETS
 from atoken.bench import network as bench
 from atoken.bench.network import CASES, Case, measure, random_model
+from atoken.core import machine
 from refusals import check_names
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(bench, "MATMUL_SIDES", (64,))
-    monkeypatch.setattr(bench, "REPEATS", 1)
+    monkeypatch.setattr(machine, "MATMUL_SIDES", (64,))
+    monkeypatch.setattr(machine, "REPEATS", 1)
 
 
 @pytest.fixture
