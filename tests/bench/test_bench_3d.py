@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
 from atoken.bench import gaussians as bench_3d
 from atoken.core import machine
@@ -12,6 +13,7 @@ from atoken.media.views.cameras import turntable
 from atoken.media.views.views import render_views
 
 
+@pytest.mark.slow
 def test_the_lines_of_3d(monkeypatch, tmp_path):
     from typer.testing import CliRunner
 

@@ -12,6 +12,7 @@ from atoken.cli import app
 from atoken.core import machine
 
 
+@pytest.mark.slow
 def test_the_lines_of_training(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "MATMUL_SIDES", (64,))
     for name, value in {"WARMUP": 1, "REPEATS": 1, "PRESET": "tiny", "TOKENS": 8, "SIZE": 32, "PICTURES": 1}.items():

@@ -14,6 +14,7 @@ from atoken.core import machine
 pytest.importorskip("av")
 
 
+@pytest.mark.slow
 def test_the_lines_of_video(monkeypatch, tmp_path, pool_here):
     monkeypatch.setattr(machine, "MATMUL_SIDES", (64,))
     monkeypatch.setattr(bench_video, "ProcessPoolExecutor", pool_here)

@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 
 CHILD = """
 import os, resource, sys, warnings
-from atoken.media.image import read_image
+from atoken.media.image.files import read_image
 
 warnings.simplefilter("ignore")
 for path in sys.argv[1:]:

@@ -1,3 +1,5 @@
+import pytest
+
 """The linear start is the best linear autoencoder."""
 
 from dataclasses import replace
@@ -12,6 +14,7 @@ from refusals import refused
 SMALL = replace(PRESETS["tiny"], name="small", latent_norm=False, output_norm=False)
 
 
+@pytest.mark.slow
 def test_the_linear_start_is_the_best_projection():
     torch.manual_seed(0)
     patches = torch.randn(1000, 768) * (0.97 ** torch.arange(768)) + 0.2
