@@ -1,9 +1,8 @@
-import pytest
-
 """The linear start is the best linear autoencoder."""
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from atoken import PRESETS, AToken, Packed
