@@ -262,6 +262,7 @@ def test_depths_that_announce_more_than_they_hold(tmp_path):
             read_views(wall(tmp_path, {"fl_x": FOCAL}, {"depth_path": "d.npy"}), size=SIDE)
 
 
+@pytest.mark.slow
 def test_limits_hold_for_pictures_and_depths(tmp_path):
     folder = wall(tmp_path, {"fl_x": FOCAL}, depth_file(tmp_path, np.zeros((128, 128), np.uint16)))
     with refused("d.png", 128 * 128, "max_pixels"):
