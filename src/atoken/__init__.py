@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .nn.packed import Packed
     from .pipeline.atoken import AToken
     from .tokenizer.config import PRESETS, GaussianConfig, ModelConfig
+    from .tokens.samples import TokenSample
+    from .tokens.shards import ShardWriter, TokenShard, TokenShards
     from .tokens.stream import TokenFile, TokenWriter
     from .tokens.tokens import Tokens
     from .weights.load import list_models, load
@@ -29,7 +31,11 @@ __all__ = [
     "Gaussians",
     "ModelConfig",
     "Packed",
+    "ShardWriter",
     "TokenFile",
+    "TokenSample",
+    "TokenShard",
+    "TokenShards",
     "TokenWriter",
     "Tokens",
     "list_models",
@@ -50,7 +56,11 @@ _HOMES = {
     "ModelConfig": "tokenizer.config",
     "PRESETS": "tokenizer.config",
     "Packed": "nn.packed",
+    "ShardWriter": "tokens.shards",
     "TokenFile": "tokens.stream",
+    "TokenSample": "tokens.samples",
+    "TokenShard": "tokens.shards",
+    "TokenShards": "tokens.shards",
     "TokenWriter": "tokens.stream",
     "Tokens": "tokens.tokens",
     "list_models": "weights.load",

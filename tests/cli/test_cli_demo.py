@@ -19,7 +19,8 @@ from atoken.gaussians.formats.ply import to_bytes
 from atoken.gaussians.raster.rasterize import render
 from atoken.gaussians.types import SH_C0
 from atoken.gaussians.viewer import BACKGROUND, GREY
-from atoken.media.patchify import image_to_patches, to_pixels
+from atoken.media.patchify import image_to_patches
+from atoken.media.pixels import to_pixels
 from atoken.metrics.psnr import psnr
 from refusals import check_names
 

@@ -16,7 +16,20 @@ from atoken.media.image.files import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES
 from atoken.tokens.patch import KINDS
 from refusals import check_names
 
-COMMANDS = ["encode", "decode", "reconstruct", "info", "models", "convert", "train", "data", "eval", "bench", "demo"]
+COMMANDS = [
+    "encode",
+    "decode",
+    "reconstruct",
+    "info",
+    "tokens",
+    "models",
+    "convert",
+    "train",
+    "data",
+    "eval",
+    "bench",
+    "demo",
+]
 MAIN = "import sys; from atoken.cli import main; main()"
 HEAVY = "torch", "numpy", "PIL", "safetensors"
 

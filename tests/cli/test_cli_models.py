@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 import atoken as library
 from atoken import PRESETS, AToken
+from atoken.tokens.file import BLANK, sealed
 from refusals import check_names
 
 
@@ -89,6 +90,38 @@ def test_info_goes_on_after_a_bad_file(atoken, picture, tmp_path):
     lines = result.stderr.splitlines()
     for line, name in zip(lines, ("gone.pt", "bad.png", "folder"), strict=True):
         check_names(line, tmp_path / name)
+
+
+def test_info_writes_out_control_characters_of_keys_and_values(atoken, tiny, picture, tmp_path):
+    path = tmp_path / "a.atok"
+    atoken("encode", picture(tmp_path / "a.png"), "--model", tiny, "--out", path)
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    odd = {"\x1b[2Jkey\n": "\x1b]0;title\x07\n", "k" * 5000: "v" * 100_000}
+    header["__metadata__"] |= {**odd, "checksum": BLANK.decode()}
+    head = json.dumps(header, separators=(",", ":")).encode()
+    path.write_bytes(sealed(len(head).to_bytes(8, "little") + head + data[8 + length :]))
+    result = atoken("info", path)
+    assert result.exit_code == 0, result.stderr
+    assert all(c.isprintable() or c == "\n" for c in result.stdout)
+    assert "\\x1b[2Jkey" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) < 2000
+
+
+def test_info_goes_on_after_what_nobody_thought_of(atoken, picture, tmp_path, monkeypatch):
+    paths = [picture(tmp_path / name) for name in ("a.png", "b.png")]
+
+    def described(path):
+        if path == paths[0]:
+            raise TypeError("odd")
+        return {"what": "picture"}
+
+    monkeypatch.setattr("atoken.cli.info._picture_facts", described)
+    result = atoken("info", *paths)
+    assert result.exit_code == 1
+    check_names(result.stderr, paths[0], "internal error", "TypeError")
+    assert f"{paths[1]}\n" in result.stdout
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])

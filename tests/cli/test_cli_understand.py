@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
@@ -51,7 +52,7 @@ def test_search_finds_it_and_the_second_search_embeds_nothing(atoken, aligned, f
     embedded = []
     before = understand._embed
     monkeypatch.setattr(
-        understand, "_embed", lambda model, files, failed: embedded.extend(files) or before(model, files, failed)
+        understand, "_embed", lambda model, files, report: embedded.extend(files) or before(model, files, report)
     )
     assert atoken(*arguments).stdout == first.stdout
     assert embedded == []
@@ -100,6 +101,50 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_found(atoken, al
         assert result.exit_code == 2
         assert len(result.stdout.splitlines()) == 2
         assert "broken.png" in result.stderr
+
+
+def test_a_dangling_link_is_named_and_the_others_are_found(atoken, aligned, folder):
+    (folder / "gone.png").symlink_to("nowhere")
+    for _ in range(2):
+        result = atoken("search", folder, "red", "--model", aligned)
+        assert result.exit_code == 2
+        assert len(result.stdout.splitlines()) == 2
+        check_names(result.stderr, folder / "gone.png", "no such file")
+
+
+def test_what_nobody_thought_of_ends_no_folder(atoken, aligned, folder, monkeypatch):
+    """One file at which the program fails is a fault of ours, and the others are found."""
+    write_image(folder / "odd.png", paint("red"))
+    before = LazyModel.embed
+
+    def embed(self, sources):
+        if any(getattr(source, "name", "") == "odd.png" for source in sources):
+            raise KeyError("nobody thought of it")
+        return before(self, sources)
+
+    monkeypatch.setattr(LazyModel, "embed", embed)
+    for arguments in (("search", folder, "red"), ("classify", folder, "--labels", "red,blue")):
+        result = atoken(*arguments, "--model", aligned)
+        assert result.exit_code == 1
+        assert len(result.stdout.splitlines()) == 2
+        check_names(result.stderr, folder / "odd.png", "internal error", "KeyError")
+
+
+def test_a_folder_with_nothing_that_can_be_read_says_why(atoken, aligned, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/broken.png").write_bytes(b"no picture")
+    result = atoken("search", tmp_path / "in", "red", "--model", aligned)
+    assert result.exit_code == 2
+    check_names(result.stderr, tmp_path / "in/broken.png", "JPEG")
+
+
+def test_an_index_of_another_width_is_refused(atoken, aligned, folder):
+    atoken("search", folder, "red", "--model", aligned)
+    known = Index.load(folder / ".atoken-index")
+    replace(known, vectors=known.vectors[:, :5]).save(folder / ".atoken-index")
+    result = atoken("search", folder, "red", "--model", aligned)
+    assert result.exit_code == 2
+    check_names(result.stderr, folder / ".atoken-index", "remove")
 
 
 def test_what_cannot_be_done_is_one_sentence(atoken, aligned, folder, tiny, monkeypatch):

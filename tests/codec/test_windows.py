@@ -9,8 +9,9 @@ import torch
 import atoken
 from atoken import PRESETS, AToken, Clip, TokenFile, Tokens, TokenWriter
 from atoken.codec import videos
-from atoken.codec.windows import tile_of, windows_of
+from atoken.codec.windows import windows_of
 from atoken.nn.packed import dense_coords
+from atoken.tokens.patch import spatial_tile_of
 from refusals import refused
 
 TILE = 64
@@ -46,8 +47,8 @@ def test_windows_cover_the_grid_once(rows, columns):
 
 
 def test_small_grids_are_whole():
-    assert tile_of((4, 5, 5, 1), TILE) is None
-    assert tile_of((4, 6, 5, 1), TILE) == TILE  # from one and a half tiles on
+    assert spatial_tile_of((4, 5, 5, 1), TILE) is None
+    assert spatial_tile_of((4, 6, 5, 1), TILE) == TILE  # from one and a half tiles on
     assert len(windows_of((1, 100, 100, 1), None)) == 1
 
 

@@ -226,6 +226,42 @@ def info(
 
 
 @app.command()
+def tokens(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUTS...",
+            show_default=False,
+            help="Token files (.atok), token shards (.atoks), folders of them and quoted patterns.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE.atoks|DIR", show_default=False, help="One shard, or a folder for as many as need be."
+        ),
+    ],
+    form: Annotated[
+        str, typer.Option("--format", metavar="atoks|atok", help="atok: a token file for each sample.")
+    ] = "atoks",
+    keys: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN", show_default="all", help="Only samples whose keys match, 'cats/*'; repeatable."
+        ),
+    ] = None,
+    part: Annotated[
+        str | None, typer.Option(metavar="A:B", show_default="all", help="Of these only A ... B - 1, counted from 0.")
+    ] = None,
+    per_shard: Annotated[int, typer.Option(metavar="N", help="Samples in each shard of a folder.")] = 10_000,
+) -> None:
+    """Gather token files into shards, merge shards, take parts of them, or take them apart."""
+    from .tokens import convert as run_convert
+
+    run_convert(inputs, out, form, keys or (), part, per_shard)
+
+
+@app.command()
 def models() -> None:
     """List the model presets, and which of them come with weights."""
     from .info import list_presets

@@ -9,9 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..core.device import is_short_of_memory
 from .paths import Job, is_outdated
-from .report import Report, sentence
+from .report import EndOfAll, Report, sentence
 
 _OF_ALL_FILES = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
@@ -74,15 +73,15 @@ def process(task: Task, jobs: Sequence[Job], report: Report, *, budget: int, ove
         with report.progress(len(jobs)):
             for batch in _batches(task, [job for job in jobs if not alone[job]], report, budget, overwrite):
                 for (job, item), result in _computed(task, batch, report):
-                    with _isolated(job, report, "it"), _writing(job, report), task.recorded(job):
+                    with report.isolated(job.source, "it"), _writing(job, report), task.recorded(job):
                         task.write(job.target, item, result)
                         report.wrote(job.target, task.count(item))
             for job in (job for job in jobs if alone[job]):
-                with _isolated(job, report, "one tile of it"):
+                with report.isolated(job.source, "one tile of it"):
                     if not _is_finished(task, job, report, overwrite):
                         with _writing(job, report), task.recorded(job):
                             report.wrote(job.target, task.convert(job.source, job.target))
-    except _DiskError as error:
+    except EndOfAll as error:
         raise error.error from None
 
 
@@ -102,7 +101,7 @@ def _batches(task: Task, jobs: Sequence[Job], report: Report, budget: int, overw
     used = 0
     for job in jobs:
         loaded = None
-        with _isolated(job, report, "it"):
+        with report.isolated(job.source, "it"):
             if not _is_finished(task, job, report, overwrite):
                 item = task.read(job.source)
                 loaded = item, task.count(item)
@@ -126,37 +125,9 @@ def _computed(task: Task, batch: list[Loaded], report: Report) -> list[tuple[Loa
             return list(zip(batch, task.compute([item for _, item in batch]), strict=True))
         return [pair for loaded in batch for pair in _computed(task, [loaded], report)]
     job, item = batch[0]
-    with _isolated(job, report, f"its {task.count(item)} tokens at once"):
+    with report.isolated(job.source, f"its {task.count(item)} tokens at once"):
         return list(zip(batch, task.compute([item]), strict=True))
     return []
-
-
-class _DiskError(Exception):
-    """Carries the ``OSError`` that ends the command."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-@contextmanager
-def _isolated(job: Job, report: Report, needed: str) -> Iterator[None]:
-    """Whatever the block raises is a failure of this one input, but for what ``_writing`` let through.
-
-    The only place besides ``core.errors.reading`` that takes every class of exception: what nobody thought of is
-    reported as a fault of ours, and the other files go on. ``needed`` is what memory did not suffice for.
-    """
-    try:
-        yield
-    except (_DiskError, BrokenPipeError):  # the reader of stderr has gone
-        raise
-    except (ValueError, OSError) as error:
-        report.fail(job.source, sentence(error, job.source))
-    except Exception as error:
-        if is_short_of_memory(error):
-            report.fail(job.source, f"{job.source}: not enough memory for {needed}")
-        else:
-            report.fault(job.source, error)
 
 
 @contextmanager
@@ -171,4 +142,4 @@ def _writing(job: Job, report: Report) -> Iterator[None]:
             raise ValueError(f"{job.source}: cannot write {sentence(error, job.target)}") from error
         written = f"stopped with {report.written} written, and running the same command again continues"
         reason = f"{error.strerror or error}; {written}"
-        raise _DiskError(OSError(error.errno, reason, str(error.filename or job.target))) from error
+        raise EndOfAll(OSError(error.errno, reason, str(error.filename or job.target))) from error

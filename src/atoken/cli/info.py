@@ -12,6 +12,7 @@ import typer
 from safetensors import safe_open
 from torch import Tensor
 
+from ..core.text import clean, shortened
 from ..media.image.files import read_image
 from ..media.image.opener import open_picture
 from ..media.kinds import modality_of
@@ -19,32 +20,31 @@ from ..media.video.source import open_video
 from ..pipeline.atoken import AToken
 from ..tokenizer.config import PRESETS, ModelConfig
 from ..tokens.patch import PATCH
+from ..tokens.shards import SUFFIX, TokenShard
 from ..tokens.tokens import Tokens
 from ..weights.files import WEIGHTS, read_model
 from ..weights.load import CHECKPOINTS, SHIPPED, build, list_models
 from ..weights.released import read_released
-from .report import bytes_text, clean, say, sentence, show_table
+from .report import Report, bytes_text, show_table
 
 Facts = dict[str, object]
+LONGEST_VALUE = 1000
+"""Characters of a value that are shown."""
 
 
 def describe_all(files: Sequence[str]) -> None:
-    """Print the facts about each file, then the failures. Raises ``typer.Exit(2)`` where there are any."""
-    failures = []
+    """Print the facts about each file, then the failures. Raises ``typer.Exit`` where there are any."""
+    report = Report()
     for index, name in enumerate(files):
-        try:
-            facts = _describe(name)
-        except (ValueError, OSError) as error:
-            failures.append(sentence(error, name))
-            continue
-        width = max(map(len, facts)) + 2
-        typer.echo(("\n" if index else "") + clean(name))
-        for key, value in facts.items():
-            typer.echo(f"  {key:{width}}{clean(value)}")
-    for failure in failures:
-        say(f"error: {failure}")
-    if failures:
-        raise typer.Exit(2)
+        facts: Facts = {}
+        with report.isolated(Path(name)):
+            facts = {shortened(key): value for key, value in _describe(name).items()}
+        if facts:
+            width = max(map(len, facts)) + 2
+            typer.echo(("\n" if index else "") + clean(name))
+            for key, value in facts.items():
+                typer.echo(f"  {key:{width}}{shortened(value, LONGEST_VALUE)}")
+    report.conclude()
 
 
 def list_presets() -> None:
@@ -69,6 +69,8 @@ def _describe(name: str) -> Facts:
         return {"what": "model folder", **_model_facts(config, state, path), "bytes": _bytes(path / WEIGHTS)}
     if path.suffix == ".atok":
         return _token_facts(path)
+    if path.suffix == SUFFIX:
+        return _shard_facts(path)
     if path.suffix in CHECKPOINTS and path.exists():
         config, state = read_released(path)
         return {"what": "released checkpoint", **_model_facts(config, state, path), "bytes": _bytes(path)}
@@ -93,6 +95,21 @@ def _token_facts(path: Path) -> Facts:
         "bytes": _bytes(path),
         "bits per pixel": _rate(path, height * width * (1 if tokens.times is None else len(tokens.times))),
     }
+
+
+def _shard_facts(path: Path) -> Facts:
+    """What the header says, and what the first sample is."""
+    with TokenShard(path) as shard:
+        first = shard[0].tokens
+        return {
+            "what": "token shard",
+            "samples": len(shard),
+            "tokens": sum(shard.lengths),
+            "first key": shard.keys[0],
+            "last key": shard.keys[-1],
+            **{f"{name} of the first": getattr(first, name) for name in ("modality", "kind", "model", "weights")},
+            "bytes": _bytes(path),
+        }
 
 
 def _video_facts(path: Path) -> Facts:

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from ..core.device import is_short_of_memory
 from ..core.text import clean, shortened
 
 STDERR = Console(stderr=True)
@@ -44,7 +45,7 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[object]], words: S
     """A table on stdout, never cut off in a file or pipe; columns are numbers but for the first and ``words``."""
     table = Table(box=None, pad_edge=False)
     for name in header:
-        table.add_column(name, justify="left" if name in (header[0], *words) else "right", overflow="fold")
+        table.add_column(Text(clean(name)), justify="left" if name in (header[0], *words) else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(clean(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else 10_000).print(table)
@@ -66,6 +67,14 @@ def seconds_text(seconds: float) -> str:
         if seconds < below * scale:
             return f"{seconds / scale:.2g} {unit}" if seconds < 10 * scale else f"{seconds / scale:.0f} {unit}"
     return f"{seconds / 86400:.0f} days"
+
+
+class EndOfAll(Exception):
+    """Carries an error that every further file would meet too, so that it ends the command."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 @dataclass
@@ -117,6 +126,25 @@ class Report:
             f"and the traceback that {DEBUG}=1 shows",
         )
 
+    @contextmanager
+    def isolated(self, path: Path, needed: str = "it") -> Iterator[None]:
+        """Whatever the block raises is a failure of this one input, but for ``EndOfAll``.
+
+        The only place besides ``core.errors.reading`` that takes every class of exception: what nobody thought of is
+        reported as a fault of ours, and the other files go on. ``needed`` is what memory did not suffice for.
+        """
+        try:
+            yield
+        except (EndOfAll, BrokenPipeError):  # the reader of stderr has gone
+            raise
+        except (ValueError, OSError) as error:
+            self.fail(path, sentence(error, path))
+        except Exception as error:
+            if is_short_of_memory(error):
+                self.fail(path, f"{path}: not enough memory for {needed}")
+            else:
+                self.fault(path, error)
+
     def note(self, path: Path, how_far: str) -> None:
         """How far the work on an input is: beside the bar, or a line where stderr is not a terminal."""
         self._show(path, how_far, done=False)
@@ -160,6 +188,10 @@ class Report:
         """Print the summary, then the failures. Raises ``typer.Exit(2)`` where there are any, 1 for a fault of ours."""
         if self.written or self.skipped:
             typer.echo(clean(self._summary(where)))
+        self.conclude()
+
+    def conclude(self) -> None:
+        """Print the failures. Raises ``typer.Exit(2)`` where there are any, 1 for a fault of ours."""
         for failure in self.failures:
             say(f"error: {failure}")
         if self.failures:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from ..core.errors import ReadError
 from ..core.files import atomic_write
+from ..core.regular import open_regular, read_regular
 from ..core.text import shortened
 from ..nn.packed import dense_coords
 from .checks import check_values
@@ -64,7 +66,7 @@ def write_tokens(tokens: Tokens, path: Path) -> None:
 
 def read_tokens(path: Path) -> Tokens:
     """Read a token file; ``ReadError`` with one sentence where it is damaged, newer or not ours."""
-    data = path.read_bytes()
+    data = read_regular(path)
     try:
         return from_bytes(data)
     except ValueError as error:
@@ -74,7 +76,7 @@ def read_tokens(path: Path) -> Tokens:
 def read_modality(path: Path) -> str | None:
     """The modality that the header of a token file names, without reading the rest; None where there is no header."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(length, LONGEST_HEADER)))
         return str(header["__metadata__"]["modality"])
@@ -82,10 +84,13 @@ def read_modality(path: Path) -> str | None:
         return None
 
 
-def to_bytes(tokens: Tokens) -> bytes:
+def to_bytes(
+    tokens: Tokens, facts: Mapping[str, str] | None = None, extras: Mapping[str, Tensor] | None = None
+) -> bytes:
     """The file's bytes, the same for equal tokens. Coordinates are stored only where they are not the full grid.
 
-    Raises ``ValueError`` for tokens that were changed in place into such that no reader would take.
+    ``facts`` and ``extras`` are metadata and tensors of one's own, which readers of the format leave out. Raises
+    ``ValueError`` for tokens that were changed in place into such that no reader would take.
     """
     check_values(tokens.values, tokens.kind, tokens.fsq)
     tensors = {values_name(tokens.kind): stored_values(tokens)}
@@ -93,9 +98,10 @@ def to_bytes(tokens: Tokens) -> bytes:
         tensors["coords"] = tokens.coords.contiguous()
     if tokens.times is not None:
         tensors["times"] = tokens.times.contiguous()
+    tensors |= extras or {}
     parts = [bytes_of(tensor) for tensor in tensors.values()]
     shapes = {name: (tensor.dtype, list(tensor.shape)) for name, tensor in tensors.items()}
-    head = head_of(tokens.to_metadata(), shapes)
+    head = head_of({**tokens.to_metadata(), **(facts or {})}, shapes)
     head = head.ljust(-(-len(head) // 8) * 8)
     return sealed(b"".join([len(head).to_bytes(8, "little"), head, *parts]))
 
@@ -139,9 +145,19 @@ def sealed(data: bytes) -> bytes:
 
 def from_bytes(data: bytes) -> Tokens:
     """The inverse of ``to_bytes``. Raises ``ValueError``."""
+    return tokens_of(*read_parts(data))
+
+
+def read_parts(data: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a whole token file, as they are stored. Raises ``ValueError`` where it is damaged."""
     metadata, tensors = _parse(data)
     check_version(metadata)
     _verify(data)
+    return metadata, tensors
+
+
+def tokens_of(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Tokens:
+    """The tokens out of the parts of a token file. Raises ``ValueError`` where they contradict each other."""
     stored = tensors.get(values_name(metadata.get("kind", "")))
     if stored is None or stored.ndim != 2:
         raise ValueError("the tokens are missing or no matrix")

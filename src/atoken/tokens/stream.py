@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..core.errors import ReadError
 from ..core.files import atomic_write
+from ..core.regular import open_regular
 from ..core.text import shortened
 from .checks import check_count, check_values
 from .file import (
@@ -150,7 +151,7 @@ class TokenFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._file = self.path.open("rb")
+        self._file = open_regular(self.path)
         try:
             self._open()
         except BaseException as error:

@@ -21,6 +21,7 @@ from torch.distributed.checkpoint import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 
 from ..core.errors import ReadError, reading
+from ..core.regular import read_regular
 
 PROGRESS, METADATA = "progress.json", ".metadata"
 KEYS = frozenset({"step", "skipped", "cursors", "model"})
@@ -117,7 +118,7 @@ def read_metadata(folder: Path) -> Metadata:
     """DCP's metadata, of tensors alone, that lie in files of this folder. Raises ``ReadError``."""
     path = folder / METADATA
     with reading(path, REMEDY):
-        found = _Records(io.BytesIO(path.read_bytes())).load()
+        found = _Records(io.BytesIO(read_regular(path))).load()
         if not isinstance(found, Metadata):
             raise ReadError(f"{path} holds no metadata of a checkpoint: {REMEDY}")
         for name, entry in found.state_dict_metadata.items():

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..core.errors import ReadError, reading
 from ..core.files import atomic_write
+from ..core.regular import check_regular, read_regular
 from ..core.text import shortened
 from ..tokenizer.config import ModelConfig
 from ..tokenizer.gaussian_head import first_offsets
@@ -105,7 +106,7 @@ def read_config(directory: Path) -> ModelConfig:
     """Config of a model directory. Raises ``ReadError`` with one sentence."""
     path = directory / CONFIG
     with reading(path):
-        values: Any = json.loads(path.read_text("utf-8"))
+        values: Any = json.loads(read_regular(path))
     try:
         return ModelConfig.from_dict(values)
     except ValueError as error:
@@ -124,6 +125,7 @@ def check_weights(state: dict[str, Tensor], path: Path) -> None:
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file. Raises ``FileNotFoundError``, and ``ReadError`` where it is damaged or none."""
     with reading(path):
+        check_regular(path)
         return safetensors.torch.load_file(path)
 
 
@@ -136,8 +138,12 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         return read_safetensors(path)
     with reading(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch remarks on the pickle's protocol; what matters is raised below
+        check_regular(path)
+        zipped = zipfile.is_zipfile(path)
+        if zipped:
+            _refuse_compressed(path)
         try:
-            state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
         except pickle.UnpicklingError as error:
             reason = "it holds code or objects" if "weights_only" in str(error).lower() else "it is damaged"
             raise ReadError(f"{path} is refused: {reason}, and only tensors are loaded") from None
@@ -147,3 +153,13 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if other := [name for name in state if not isinstance(name, str)]:
         raise ReadError(f"{path} is not a plain state dict of tensors: {shortened(other[0])} is no name")
     return state
+
+
+def _refuse_compressed(path: Path) -> None:
+    """``torch.save`` stores all as it is; a compressed member may unpack to a thousand times the file."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ReadError(f"{path} is refused: it is compressed, as torch.save never does: save it again with torch.save")
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise ReadError(f"{path} is refused: its members announce more bytes than the file has")

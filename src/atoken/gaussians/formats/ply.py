@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...core.errors import ReadError, reading
+from ...core.regular import open_regular
 from ...core.text import shortened
 from ..types import SH_C0, Gaussians
 from .table import COLOUR, NEEDED, OPACITY, PLACE, ROTATION, SCALE, Columns, columns_of, gaussians_of, logit, sigmoid
@@ -98,7 +99,7 @@ def read(data: bytes, name: object) -> Gaussians:
 
 def is_splat(path: str | Path) -> bool:
     """Whether the file at ``path`` begins like a splat ``.ply``, as opposed to a mesh or a point cloud."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         head = file.read(LONGEST_HEADER)
     try:
         vertex = parse_header(head, path).find("vertex")

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ...core.errors import ReadError, reading
+from ...core.regular import open_regular
 from ...core.text import shortened
 from ...media.image.opener import open_picture
 from ..types import Gaussians
@@ -64,7 +65,7 @@ def read(path: Path) -> Gaussians:
     with reading(path):
         if path.name == META:
             return _gaussians(lambda name, most: _beside(path, name, most), path)
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             return _gaussians(lambda name, most: _member(archive, name, most, path), path)
 
 
@@ -202,7 +203,7 @@ def _beside(meta: Path, name: Any, most: int) -> bytes:
         raise ReadError(f"{meta} refers to {shortened(repr(name))}, outside its folder: refused")
     if name != META and not os.path.isfile(target):
         raise ReadError(f"{meta} needs {shortened(repr(name))}, which is missing")
-    with open(meta if name == META else target, "rb") as file:
+    with open_regular(meta if name == META else target) as file:
         return _at_most(file.read(most + 1), most, f"{meta}: {shortened(name)}")
 
 

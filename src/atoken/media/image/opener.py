@@ -28,6 +28,7 @@ from PIL import (
 )
 
 from ...core.errors import ReadError, reading
+from ...core.regular import open_regular
 from ..signatures import announced_size, foreign, is_raw, picture_format
 from . import tags
 from .pillow import XMP
@@ -230,7 +231,7 @@ def _lower_bytes(kind: str, image: Any, stream: IO[bytes], stack: ExitStack) -> 
         if packing not in _OTHER_BYTES:
             return None
         if low is None:
-            again = io.BytesIO(stream.getvalue()) if isinstance(stream, io.BytesIO) else open(stream.name, "rb")  # noqa: SIM115
+            again = io.BytesIO(stream.getvalue()) if isinstance(stream, io.BytesIO) else open_regular(stream.name)
             low = FORMATS[kind](stack.enter_context(again), "")
         other = _OTHER_BYTES[packing]
         low.tile[index] = type(tile)(*rest, (other, *more) if more else other)
@@ -277,8 +278,7 @@ def _stream(source: PictureSource, stack: ExitStack) -> tuple[IO[bytes], object]
     if isinstance(source, bytes | bytearray | memoryview):
         return io.BytesIO(source), "the image data"
     if isinstance(source, str | os.PathLike):
-        file = stack.enter_context(open(source, "rb"))  # noqa: SIM115
-        return (file if file.seekable() else io.BytesIO(file.read())), os.fspath(source)
+        return stack.enter_context(open_regular(source)), os.fspath(source)
     if not hasattr(source, "read"):
         raise ValueError(f"source is a {type(source).__name__}: give a path, bytes, a binary file or a PIL image")
     name = source.name if isinstance(getattr(source, "name", None), str) else "the image data"

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ...core.errors import ReadError
+from ...core.regular import read_regular
 from ...core.text import shortened
 from ..image.opener import DEFAULT_MAX_PIXELS, check_size, decoding, opened
 from ..image.pillow import rgba_of
@@ -28,7 +29,7 @@ class Source:
     def __init__(self, path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
         self.path = path
         self.max_pixels = max_pixels
-        self.data = path.read_bytes()
+        self.data = read_regular(path)
         self.notes: list[str] = []
         self._folder = Path(os.path.realpath(path.parent))
         self._listed: dict[Path, dict[str, str]] = {}
@@ -85,7 +86,7 @@ class Source:
     def read(self, path: Path) -> bytes:
         """The bytes of a file beside this one; each is read once."""
         if path not in self._files:
-            self._files[path] = path.read_bytes()
+            self._files[path] = read_regular(path)
         return self._files[path]
 
     def texture(self, name: str, *, alpha: bool) -> tuple[np.ndarray, ...]:

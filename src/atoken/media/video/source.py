@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import ReadError
+from ...core.regular import open_regular
 from ..image.files import DEFAULT_MAX_PIXELS
 from . import animation, pyav
 from .facts import Damaged, VideoFacts
@@ -62,7 +63,7 @@ class Video(FrameSource):
         self.start, self.end, self.fps, self.size = start, end, fps, size
         self.allow_partial, self.background, self.max_pixels = allow_partial, background, max_pixels
         self.damage: Damage | None = None
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             self._pillow = animation.is_picture(file.read(16))
         self.facts: VideoFacts = (animation if self._pillow else pyav).probe(self.path, max_pixels)
         height, width = self.frame_size

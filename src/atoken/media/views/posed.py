@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from ...core.errors import ReadError, reading
+from ...core.regular import read_regular
 from ...core.text import shortened
 from ..image.files import DEFAULT_MAX_PIXELS, read_image
 from .cameras import Cameras
@@ -129,7 +130,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def _frames(path: Path) -> tuple[Frame, list[Frame]]:
-    data = path.read_bytes()
+    data = read_regular(path)
     with reading(path, "see docs/3d.md for what it holds"):
         table = json.loads(data)
         frames = table["frames"] if isinstance(table, dict) else None

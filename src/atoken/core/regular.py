@@ -1,0 +1,48 @@
+"""Opening files that others made: regular ones alone, also behind links.
+
+A pipe keeps its reader waiting for ever, and a device such as /dev/zero has no end.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from io import BufferedReader
+
+from .errors import ReadError
+
+_KINDS = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"))
+
+
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
+    """``open(path, "rb")`` of a regular file. Raises ``ReadError`` for a pipe, device or socket, and ``OSError``."""
+    return open(path, "rb", opener=_opened)
+
+
+def read_regular(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a regular file. Raises as ``open_regular``."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """For what is about to be opened by a library: raises ``ReadError`` for a pipe, device or socket, ``OSError``."""
+    _check(os.stat(path).st_mode, path)
+
+
+def _opened(path: str, flags: int) -> int:
+    check_regular(path)  # opening a device may do something
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    try:
+        _check(os.fstat(descriptor).st_mode, path)  # it may have been replaced meanwhile
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check(mode: int, path: str | os.PathLike[str]) -> None:
+    """Folders pass: ``open`` has the right error for them."""
+    for is_kind, kind in _KINDS:
+        if is_kind(mode):
+            raise ReadError(f"{os.fspath(path)} is a {kind}, not a regular file: write its content to a file first")
