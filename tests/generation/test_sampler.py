@@ -23,6 +23,7 @@ def drawn(config: SampleConfig, shift: float = 1.0) -> torch.Tensor:
     return integrate(lambda x, t: TWO.velocity(x, t[sample]), noise, sample, torch.tensor([shift]), config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "steps", "shift"), [("euler", 200, 1.0), ("heun", 40, 1.0), ("heun", 40, 2.0), ("heun", 40, 0.5)]
 )
@@ -36,8 +37,9 @@ def test_a_mixture_in_the_plane_is_drawn_as_it_is(method, steps, shift):
         assert ((part.std(0) / std - 1).abs() < 4 / (2 * len(part)) ** 0.5 + 0.1).all()
 
 
+@pytest.mark.slow
 def test_heun_comes_closer_than_euler_for_the_same_work():
-    exact = drawn(SampleConfig(400, method="heun"))
+    exact = drawn(SampleConfig(200, method="heun"))
     errors = {
         method: (drawn(SampleConfig(steps, method=method)) - exact).abs().median()
         for method, steps in (("euler", 80), ("heun", 40))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..core.device import find_device
 from ..core.errors import ReadError, reading
@@ -45,6 +46,9 @@ def load_generator(
             raise FileNotFoundError(f"no generator at {shortened(folder)!r}: it has no {name}")
     config = read_generator_config(folder)
     state = read_weights(folder / WEIGHTS)
+    blocks = len({name.split(".")[2] for name in state if name.startswith(f"{NET}blocks.")})
+    if config.net.depth > blocks:  # thousands of blocks would take long to lay out
+        raise ValueError(f"{folder} does not fit its architecture: depth is {config.net.depth}, it has {blocks} blocks")
     with torch.device("meta"):
         net = DiT(config.net)
         channels = torch.empty(config.net.latent_channels)
@@ -53,11 +57,15 @@ def load_generator(
     wanted |= {f"{STATS}mean": channels, f"{STATS}std": channels}
     wanted |= {f"{STATS}basis": axes} if config.whitened else {}
     check_fit(wanted, state, str(folder))
-    weights = {name.removeprefix(NET): t.to(device, dtype or torch.float32) for name, t in state.items() if NET in name}
+    weights = {name: tensor.to(device, dtype or torch.float32) for name, tensor in _below(NET, state).items()}
     net.load_state_dict(weights, assign=True)
-    stats = LatentStats(**{name.removeprefix(STATS): t.float() for name, t in state.items() if STATS in name})
+    stats = LatentStats(**{name: tensor.float() for name, tensor in _below(STATS, state).items()})
     found = _tokenizer(config, tokenizer, device)
     return FlowGenerator(config, net.eval(), stats, found).eval()
+
+
+def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def read_generator_config(folder: Path) -> GeneratorConfig:

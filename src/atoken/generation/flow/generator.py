@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...codec.images import budget_batches
 from ...codec.windows import TOKEN_BUDGET
+from ...core.batching import within_budget
 from ...core.mapping import from_mapping
 from ...core.text import shortened
 from ...language.towers import TextTower, text
@@ -145,7 +145,8 @@ class FlowGenerator(torch.nn.Module):
         objective, found = self.config.objective, []
         if options.shift is not None:
             objective = replace(objective, shift=options.shift)
-        batches = budget_batches([len(places) for places in coords], token_budget)
+        numbers = range(len(coords))
+        batches = [list(batch) for batch in within_budget(numbers, lambda i: len(coords[i]), token_budget)]
         for turn, group in enumerate(batches):
             places = [coords[i] for i in group]
             shift = shift_of(objective, self.config.net.latent_channels, [len(item) for item in places])

@@ -83,10 +83,12 @@ class DiT(nn.Module):
         for module in self.modules():
             if isinstance(module, Modulation):
                 nn.init.zeros_(module.linear.weight)
+        # normal_ on the device "meta" imports torch._dynamo: a second of every load
         for number in (0, 2):
-            nn.init.normal_(self.time.get_parameter(f"{number}.weight"), std=0.02)
+            weight = self.time.get_parameter(f"{number}.weight")
+            weight.data = 0.02 * torch.randn(weight.shape)
         if self.label is not None:
-            nn.init.normal_(self.label, std=0.02)
+            self.label.data = 0.02 * torch.randn(self.label.shape)
         nn.init.zeros_(self.final.weight)
 
     @property
