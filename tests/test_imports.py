@@ -44,7 +44,7 @@ def test_importing_loads_neither_torch_nor_numpy(code, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["", "encode", "bench", "demo", "train"])
+@pytest.mark.parametrize("command", ["", "encode", "bench", "demo", "train", "generate"])
 def test_help_answers_without_torch(command, tmp_path):
     code = f"""
 import sys
