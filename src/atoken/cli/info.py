@@ -20,6 +20,7 @@ from ..media.video.source import open_video
 from ..pipeline.atoken import AToken
 from ..tokenizer.config import PRESETS, ModelConfig
 from ..tokens.patch import PATCH
+from ..tokens.shards import SUFFIX, TokenShard
 from ..tokens.tokens import Tokens
 from ..weights.files import WEIGHTS, read_model
 from ..weights.load import CHECKPOINTS, SHIPPED, build, list_models
@@ -68,6 +69,8 @@ def _describe(name: str) -> Facts:
         return {"what": "model folder", **_model_facts(config, state, path), "bytes": _bytes(path / WEIGHTS)}
     if path.suffix == ".atok":
         return _token_facts(path)
+    if path.suffix == SUFFIX:
+        return _shard_facts(path)
     if path.suffix in CHECKPOINTS and path.exists():
         config, state = read_released(path)
         return {"what": "released checkpoint", **_model_facts(config, state, path), "bytes": _bytes(path)}
@@ -92,6 +95,21 @@ def _token_facts(path: Path) -> Facts:
         "bytes": _bytes(path),
         "bits per pixel": _rate(path, height * width * (1 if tokens.times is None else len(tokens.times))),
     }
+
+
+def _shard_facts(path: Path) -> Facts:
+    """What the header says, and what the first sample is."""
+    with TokenShard(path) as shard:
+        first = shard[0].tokens
+        return {
+            "what": "token shard",
+            "samples": len(shard),
+            "tokens": sum(shard.lengths),
+            "first key": shard.keys[0],
+            "last key": shard.keys[-1],
+            **{f"{name} of the first": getattr(first, name) for name in ("modality", "kind", "model", "weights")},
+            "bytes": _bytes(path),
+        }
 
 
 def _video_facts(path: Path) -> Facts:

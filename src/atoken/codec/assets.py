@@ -29,7 +29,7 @@ from .quantize import quantize
 
 if TYPE_CHECKING:
     from ..tokenizer.net import TokenizerNet
-    from . import EncodeOptions
+    from . import DecodeOptions, EncodeOptions
 
 
 def encode(model: TokenizerNet, assets: Sequence[Any], options: EncodeOptions) -> list[Tokens]:
@@ -42,7 +42,7 @@ def encode(model: TokenizerNet, assets: Sequence[Any], options: EncodeOptions) -
     return tokens
 
 
-def decode(model: TokenizerNet, tokens: Sequence[Tokens], token_budget: int) -> list[Gaussians]:
+def decode(model: TokenizerNet, tokens: Sequence[Tokens], options: DecodeOptions) -> list[Gaussians]:
     """The Gaussians of each ``Tokens``, in the unit cube and with the way to the asset's own frame."""
     results = []
     for item in tokens:

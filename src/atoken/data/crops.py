@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from ..core.errors import ReadError, reading
+from ..media.patchify import ONE_FRAME, patchify
+from ..media.pixels import from_uint8
 from ..nn.packed import dense_coords
 from ..tokens.patch import PATCH
 from .batch import Batch, Sample, pack
@@ -83,9 +85,7 @@ class Crops:
 
 def picture_samples(pictures: np.ndarray, captions: Sequence[str | None]) -> list[Sample]:
     """Samples of B pictures uint8 [B, S, S, 3] with a side of whole patches."""
-    count, side = len(pictures), pictures.shape[1] // PATCH[1]
-    blocks = torch.from_numpy(pictures).view(count, side, PATCH[1], side, PATCH[2], 3).transpose(2, 3)
-    feats = blocks.reshape(count, side**2, -1).float().div_(127.5).sub_(1)  # [B, R, C, 16, 16, 3] -> [B, R * C, 768]
-    grid = (1, side, side, 1)
+    patches = patchify(torch.from_numpy(pictures)[:, None], ONE_FRAME)  # [B, 1, R, C, 768]
+    feats, grid = from_uint8(patches.flatten(1, 3)), (*patches.shape[1:4], 1)
     coords = dense_coords(grid)
     return [Sample("image", part, coords, grid, caption) for part, caption in zip(feats, captions, strict=True)]

@@ -41,12 +41,16 @@ class AToken(TokenizerNet):
         generator: torch.Generator | None = None,
         token_budget: int = codec.TOKEN_BUDGET,
         spatial_tile: int | None = None,
+        fps: float | None = None,
     ) -> Any:
-        """Tokens of one source, or a list of tokens for a list of sources of any sizes.
+        """Tokens of one source, or a list of tokens for a list of sources of any sizes or for a batch.
 
         A picture is a path, a PIL image, a uint8 array (HWC) or tensor (CHW), or a float one with its
         ``value_range``; ``layout`` ("HWC" or "CHW") overrides the order of the axes. A video is a path,
-        ``atoken.open_video(...)`` or ``atoken.Clip(frames, fps=...)``. ``kind`` is "continuous" (the
+        ``atoken.open_video(...)`` or ``atoken.Clip(frames, fps=...)``. A batch is an array or tensor of pictures
+        [B, 3, H, W] ([B, H, W, 3] with ``layout="HWC"``), or with ``fps`` (frames a second) of clips [B, 3, T, H, W] or
+        [B, T, H, W, 3]; four axes with ``fps`` are one clip. Shapes that may be read in two ways are refused unless
+        ``layout`` says which. ``kind`` is "continuous" (the
         posterior's mean, or a draw with ``sample=True`` and an optional ``generator`` on the model's device) or
         "discrete"; by default the first of ``config.kinds``. Large pictures and frames are encoded in tiles of
         ``spatial_tile`` pixels a side (a multiple of 16; 0: whole), by default ``config.spatial_tile``; the tokens keep
@@ -55,17 +59,27 @@ class AToken(TokenizerNet):
         options = codec.EncodeOptions(
             self._kind(kind, sample), value_range, layout, sample, generator, token_budget, spatial_tile
         )
-        many = isinstance(sources, list | tuple)
+        items, many = codec.listed(sources, options, fps)
         _ = self.weights_hash  # counted anew if the weights have changed
-        tokens = codec.encode(self, sources if many else [sources], options)
+        tokens = codec.encode(self, items, options)
         return tokens if many else tokens[0]
 
     @torch.no_grad()
-    def decode(self, tokens: Tokens | Sequence[Tokens], *, token_budget: int = codec.TOKEN_BUDGET) -> Any:
+    def decode(
+        self,
+        tokens: Tokens | Sequence[Tokens],
+        *,
+        token_budget: int = codec.TOKEN_BUDGET,
+        as_tensor: bool = False,
+        value_range: tuple[float, float] = (-1.0, 1.0),
+    ) -> Any:
         """The picture of one ``Tokens`` as uint8 HWC in its original size, or a list of them for a list.
 
         Videos become uint8 [T, H, W, 3], as many frames as went in; ``tokens.times`` says when they are shown.
-        3D tokens become ``Gaussians`` in the unit cube, whose ``transform`` leads to the asset's frame. Raises
+        3D tokens become ``Gaussians`` in the unit cube, whose ``transform`` leads to the asset's frame.
+
+        With ``as_tensor`` pictures are fp32 [3, H, W] and videos fp32 [3, T, H, W], clipped to ``value_range``, on the
+        model's device; those of a list are stacked to [B, 3, H, W] or [B, 3, T, H, W], and need one size. Raises
         ``ValueError`` for tokens that another model made or that contradict themselves.
         """
         ours = self.weights_hash
@@ -76,9 +90,13 @@ class AToken(TokenizerNet):
                     f"decode takes Tokens or a list of them, not {type(item).__name__}; "
                     "atoken.Tokens.load reads a token file, and decode_stream takes the path of a video's"
                 )
+            if as_tensor and item.modality == "3d":
+                raise ValueError("3D tokens decode to Gaussians, which hold tensors already: leave as_tensor out")
             self._check_origin(item, ours)
-        results = codec.decode(self, items, token_budget)
-        return results[0] if isinstance(tokens, Tokens) else results
+        results = codec.decode(self, items, codec.DecodeOptions(token_budget, as_tensor, value_range))
+        if isinstance(tokens, Tokens):
+            return results[0]
+        return codec.stacked(results) if as_tensor else results
 
     def encode_stream(
         self,
@@ -123,11 +141,11 @@ class AToken(TokenizerNet):
         value_range: tuple[float, float] | None = None,
         layout: str | None = None,
         token_budget: int = codec.TOKEN_BUDGET,
+        fps: float | None = None,
     ) -> Tensor:
-        """Embeddings of a list of sources (see ``encode``): fp32 [B, embed_dim or W] of unit length, on the CPU."""
-        sources = sources if isinstance(sources, list | tuple) else [sources]
+        """Embeddings of sources (see ``encode``): fp32 [B, embed_dim or W] of unit length, on the CPU."""
         options = codec.EncodeOptions(self.config.kinds[0], value_range, layout, token_budget=token_budget)
-        return codec.embed(self, sources, options)
+        return codec.embed(self, codec.listed(sources, options, fps)[0], options)
 
     def save_pretrained(self, directory: str | Path, *, storage: str | None = None) -> None:
         """Write config.json and model.safetensors, which ``atoken.load`` reads.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,13 @@ def read_modality(path: Path) -> str | None:
         return None
 
 
-def to_bytes(tokens: Tokens) -> bytes:
+def to_bytes(
+    tokens: Tokens, facts: Mapping[str, str] | None = None, extras: Mapping[str, Tensor] | None = None
+) -> bytes:
     """The file's bytes, the same for equal tokens. Coordinates are stored only where they are not the full grid.
 
-    Raises ``ValueError`` for tokens that were changed in place into such that no reader would take.
+    ``facts`` and ``extras`` are metadata and tensors of one's own, which readers of the format leave out. Raises
+    ``ValueError`` for tokens that were changed in place into such that no reader would take.
     """
     check_values(tokens.values, tokens.kind, tokens.fsq)
     tensors = {values_name(tokens.kind): stored_values(tokens)}
@@ -94,9 +98,10 @@ def to_bytes(tokens: Tokens) -> bytes:
         tensors["coords"] = tokens.coords.contiguous()
     if tokens.times is not None:
         tensors["times"] = tokens.times.contiguous()
+    tensors |= extras or {}
     parts = [bytes_of(tensor) for tensor in tensors.values()]
     shapes = {name: (tensor.dtype, list(tensor.shape)) for name, tensor in tensors.items()}
-    head = head_of(tokens.to_metadata(), shapes)
+    head = head_of({**tokens.to_metadata(), **(facts or {})}, shapes)
     head = head.ljust(-(-len(head) // 8) * 8)
     return sealed(b"".join([len(head).to_bytes(8, "little"), head, *parts]))
 
@@ -140,9 +145,19 @@ def sealed(data: bytes) -> bytes:
 
 def from_bytes(data: bytes) -> Tokens:
     """The inverse of ``to_bytes``. Raises ``ValueError``."""
+    return tokens_of(*read_parts(data))
+
+
+def read_parts(data: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a whole token file, as they are stored. Raises ``ValueError`` where it is damaged."""
     metadata, tensors = _parse(data)
     check_version(metadata)
     _verify(data)
+    return metadata, tensors
+
+
+def tokens_of(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Tokens:
+    """The tokens out of the parts of a token file. Raises ``ValueError`` where they contradict each other."""
     stored = tensors.get(values_name(metadata.get("kind", "")))
     if stored is None or stored.ndim != 2:
         raise ValueError("the tokens are missing or no matrix")
