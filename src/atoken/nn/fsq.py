@@ -14,6 +14,24 @@ from torch import Tensor
 EPS = 1e-3
 
 
+def check_indices(indices: Tensor, sizes: Sequence[int], starts: Sequence[int] | None = None) -> None:
+    """Raise ``ValueError`` unless int64 ``indices`` [..., G] lie in codebooks of ``sizes``, which begin at ``starts``.
+
+    The sentence names the first that does not.
+    """
+    if indices.ndim == 0 or indices.shape[-1] != len(sizes):
+        raise ValueError(f"a token has {len(sizes)} codes, and these are {list(indices.shape)}")
+    first = indices.new_tensor(starts or [0] * len(sizes))
+    wrong = (indices < first) | (indices >= first + indices.new_tensor(sizes))
+    if bool(wrong.any()):
+        place = wrong.nonzero()[0].tolist()
+        least = int(first[place[-1]])
+        raise ValueError(
+            f"code {int(indices[tuple(place)])} lies outside of {least} ... {least + sizes[place[-1]] - 1}, codebook "
+            f"{place[-1]} of 0 ... {len(sizes) - 1}"
+        )
+
+
 class FSQ:
     """Quantizer of [..., C] numbers; it has no parameters.
 
@@ -62,11 +80,7 @@ class FSQ:
         Raises ``ValueError`` for an index outside its group's codebook or another number of groups.
         """
         indices = indices.long()
-        if indices.shape[-1] != len(self.sizes):
-            raise ValueError(f"a token has {len(self.sizes)} codes, not {indices.shape[-1]}")
-        sizes = torch.tensor(self.codebook_sizes, device=indices.device)
-        if bool(((indices < 0) | (indices >= sizes)).any()):
-            raise ValueError(f"codes must lie in 0 ... {max(self.codebook_sizes) - 1}")
+        check_indices(indices, self.codebook_sizes)
         repeats = torch.tensor(self.sizes, device=indices.device)
         half, levels, weights = (x.to(indices.device) for x in (self._half, self._levels, self._weights))
         digits = indices.repeat_interleave(repeats, -1) // weights % levels

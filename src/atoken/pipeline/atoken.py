@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .. import codec
 from ..media.video.frames import Clip
 from ..tokenizer.net import TokenizerNet
-from ..tokens.patch import KINDS
+from ..tokens.made import codes_of, facts_of, latents_of
 from ..tokens.stream import TokenFile
 from ..tokens.tokens import Tokens
 
@@ -89,6 +90,50 @@ class AToken(TokenizerNet):
             return results[0]
         return codec.stacked(results) if as_tensor else results
 
+    def decode_codes(
+        self,
+        indices: Tensor | np.ndarray,
+        *,
+        grid: Sequence[int] | None = None,
+        fps: float | None = None,
+        coords: Tensor | np.ndarray | None = None,
+        spatial_tile: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """What indices of any integer dtype stand for that were made elsewhere: [N, G], or a batch [B, N, G].
+
+        ``grid`` is (rows, columns) of a picture, or (steps, rows, columns) of a clip with ``fps``, in row-major order;
+        ``coords`` [N, 3] = (x, y, z) are those of voxels on the grid of the Gaussian head. Large grids are decoded in
+        tiles as ``encode`` would; ``spatial_tile`` is as there. ``options`` and the result are those of ``decode``, of
+        a list for a batch. Raises ``ValueError`` for an index outside of its codebook, and for another grid.
+        """
+        values = codes_of(indices, self.config)
+        facts = facts_of(self, "discrete", grid=grid, fps=fps, coords=coords, spatial_tile=spatial_tile)
+        return self._decode_made(values, facts, options)
+
+    def decode_latents(
+        self,
+        latents: Tensor | np.ndarray,
+        *,
+        grid: Sequence[int] | None = None,
+        fps: float | None = None,
+        coords: Tensor | np.ndarray | None = None,
+        spatial_tile: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """What latents of any float dtype stand for that were made elsewhere: [N, C], or a batch [B, N, C].
+
+        The rest is as for ``decode_codes``. For gradients use ``decode_packed``.
+        """
+        values = latents_of(latents, self.config)
+        facts = facts_of(self, "continuous", grid=grid, fps=fps, coords=coords, spatial_tile=spatial_tile)
+        return self._decode_made(values, facts, options)
+
+    def _decode_made(self, values: Tensor, facts: dict[str, Any], options: dict[str, Any]) -> Any:
+        if values.ndim == 3:
+            return self.decode([Tokens(values=part, **facts) for part in values], **options)
+        return self.decode(Tokens(values=values, **facts), **options)
+
     def encode_stream(
         self,
         source: Any,
@@ -149,11 +194,7 @@ class AToken(TokenizerNet):
 
     def _kind(self, kind: str | None, sample: bool) -> str:
         kind = kind or self.config.kinds[0]
-        if kind not in KINDS:
-            raise ValueError(f"kind is {kind!r}: give {' or '.join(map(repr, KINDS))}")
-        if kind not in self.config.kinds:
-            known = " and ".join(self.config.kinds)
-            raise ValueError(f"the weights of {self.config.name!r} were trained for {known} tokens, not {kind!r}")
+        self.config.check_kind(kind)
         if sample and kind == "discrete":
             raise ValueError("discrete tokens cannot be sampled; only the continuous posterior can")
         return kind

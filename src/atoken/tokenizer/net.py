@@ -59,6 +59,17 @@ class TokenizerNet(Identity):
         return self.proj.weight.device
 
     @property
+    def vocab_size(self) -> tuple[int, ...]:
+        """Codes of each codebook. Raises ``ValueError`` for a model of continuous tokens."""
+        self.config.check_kind("discrete")
+        return tuple(self.fsq.codebook_sizes)
+
+    @property
+    def num_codebooks(self) -> int:
+        """Codes of each token. Raises ``ValueError`` for a model of continuous tokens."""
+        return len(self.vocab_size)
+
+    @property
     def compute_dtype(self) -> str:
         """Dtype of the encoder's weights, as "float32": what it computes in, but for norms and the projection."""
         return str(self.encoder.input_layer.weight.dtype).removeprefix("torch.")
