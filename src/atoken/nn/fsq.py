@@ -62,11 +62,12 @@ class FSQ:
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Bound, offset, half and the last of the levels there, copied once."""
-        if device not in self._there:
+        there = self._there.get(device)  # two threads may make equal copies, of which either is right
+        if there is None:
             with torch.inference_mode(False):  # a later pass may want gradients
                 half, top = self._half.to(device), (self._levels - 1 - self._half).to(device)
-                self._there[device] = self._bound.to(device), self._offset.to(device), half, top
-        return self._there[device]
+                there = self._there[device] = self._bound.to(device), self._offset.to(device), half, top
+        return there
 
     def codes_to_indices(self, codes: Tensor) -> Tensor:
         """Codes [..., C] -> int64 indices [..., G], the first number of a group least significant."""

@@ -19,7 +19,13 @@ from ..tokens.tokens import Tokens
 
 
 class AToken(TokenizerNet):
-    """Sources to ``Tokens`` and back. A config alone gives random weights; ``atoken.load`` brings trained ones."""
+    """Sources to ``Tokens`` and back. A config alone gives random weights; ``atoken.load`` brings trained ones.
+
+    Threads: any number of them may call one model at once, as long as none changes it (by training, ``to`` or
+    ``load_state_dict``): what it remembers between calls is the same whichever thread computes it. A
+    ``torch.Generator``, a ``TokenFile``, and an iterator of ``encode_stream``, ``decode_stream`` or ``encode_many``
+    belong to one thread at a time. Calls share the threads of torch: many at once are faster only while some read.
+    """
 
     @torch.no_grad()
     def encode(
