@@ -8,8 +8,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def within_budget(items: Iterable[T], size: Callable[[T], int], budget: int) -> Iterator[list[T]]:
-    """Neighbouring items in lists whose sizes are at most ``budget`` together; a larger item goes alone.
+def within_budget(
+    items: Iterable[T], size: Callable[[T], int], budget: int, most: int | None = None
+) -> Iterator[list[T]]:
+    """Neighbours in lists of at most ``most`` items, whose sizes together are at most ``budget``; a larger one is alone.
 
     Each list is emptied when the next one is wanted, so that only one of them is in memory.
     """
@@ -17,7 +19,7 @@ def within_budget(items: Iterable[T], size: Callable[[T], int], budget: int) -> 
     used = 0
     for item in items:
         count = size(item)
-        if batch and used + count > budget:
+        if batch and (used + count > budget or len(batch) == most):
             yield batch
             batch.clear()
             used = 0

@@ -23,13 +23,14 @@ from PIL import (
     Image,
     JpegImagePlugin,
     PngImagePlugin,
+    TgaImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
 )
 
 from ...core.errors import ReadError, reading
 from ...core.regular import open_regular
-from ..signatures import announced_size, foreign, is_raw, picture_format
+from ..signatures import announced_size, foreign, is_raw, is_targa, picture_format
 from . import tags
 from .pillow import XMP
 
@@ -104,6 +105,7 @@ FORMATS: dict[str, Any] = {
     "TIFF": _Tiff,
     "BMP": BmpImagePlugin.BmpImageFile,
     "GIF": GifImagePlugin.GifImageFile,
+    "TGA": TgaImagePlugin.TgaImageFile,
     "HEIC": _optional(("pi_heif", "pillow_heif"), "HeifImageFile"),
     "JXL": _optional(("pylibjxl.pillow_plugin",), "JxlImageFile"),
 }
@@ -141,9 +143,10 @@ def open_picture(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     formats: Collection[str] = tuple(FORMATS),
 ) -> Iterator[Image.Image]:
-    """Open a JPEG, PNG, WebP, AVIF, TIFF, BMP or GIF, or a HEIC or JPEG XL where their packages are installed.
+    """Open a JPEG, PNG, WebP, AVIF, TIFF, BMP, GIF or TGA, or a HEIC or JPEG XL where their packages are installed.
 
-    By content, whatever its name; no other format, and never a program. The picture that is given is not decoded yet:
+    By content, whatever its name (but TGA, which has no first bytes of its own, by its suffix); no other format, and
+    never a program. The picture that is given is not decoded yet:
     ``size``, ``mode`` and ``info`` are those of the header. It is open within the block only. Whatever Pillow raises
     there (pixels are decoded when they are first used) becomes a ``ReadError`` that names the picture, so keep the
     block to what decodes. ``read_image`` and ``read_rgba`` of ``atoken.media.image.files`` mind colours and alpha.
@@ -180,7 +183,7 @@ def opened(
     with ExitStack() as stack:
         stream, called = _stream(source, stack)
         name = called if name is None else name
-        kind = _format_of(stream.read(64), name, formats)
+        kind = _format_of(stream.read(64), called, name, formats)
         length = stream.seek(0, os.SEEK_END)
         stream.seek(0)
         size = announced_size(kind, stream)
@@ -290,11 +293,12 @@ def _stream(source: PictureSource, stack: ExitStack) -> tuple[IO[bytes], object]
     return io.BytesIO(data), name
 
 
-def _format_of(head: bytes, name: object, formats: Collection[str]) -> str:
-    """The format that begins with the bytes ``head``. Raises ``ReadError`` for none of ``formats``."""
+def _format_of(head: bytes, called: object, name: object, formats: Collection[str]) -> str:
+    """The format that begins with the bytes ``head``, in the file ``called``. Raises ``ReadError`` for none of
+    ``formats``."""
     if not head:
         raise ReadError(f"{name} is empty (0 bytes): save or download it again")
-    kind = picture_format(head)
+    kind = picture_format(head) or ("TGA" if is_targa(head, called) else None)
     if kind is not None and kind in formats and not is_raw(name):
         return kind
     raise ReadError(f"{name} {foreign(head, name)}")

@@ -97,6 +97,24 @@ class Source:
             return ()
         return self.picture(path, f"{self.path}: the texture {shortened(name)!r}", key=path, alpha=alpha)
 
+    def masked(self, name: str | None, mask: str) -> tuple[np.ndarray, ...]:
+        """The texture ``name``, white where it is None, with the opacity that the picture ``mask`` has: its alpha, or,
+        where it has none and is another file, how bright it is. As ``texture`` where one of them is missing."""
+        opacity = self.texture(mask, alpha=True)
+        if not opacity:
+            return () if name is None else self.texture(name, alpha=True)
+        alpha = opacity[0][..., 3]
+        if (alpha == 255).all() and (name is None or self.beside(name) != self.beside(mask)):
+            alpha = np.asarray(Image.fromarray(opacity[0][..., :3]).convert("L"))
+        if name is None:
+            return mips_of(np.full((*alpha.shape, 3), 255, np.uint8), alpha)
+        texture = self.texture(name, alpha=False)
+        if not texture:
+            return ()
+        height, width = texture[0].shape[:2]
+        fitting = Image.fromarray(alpha).resize((width, height), Image.Resampling.BILINEAR)
+        return mips_of(texture[0][..., :3], np.asarray(fitting))
+
     def picture(self, content: Path | bytes, name: str, *, key: object, alpha: bool) -> tuple[np.ndarray, ...]:
         """A texture and its halved sizes, uint8 [h, w, 4]; ``key`` tells it from the others of this asset.
 
