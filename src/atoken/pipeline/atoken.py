@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..tokenizer.net import TokenizerNet
 from ..tokens.made import codes_of, facts_of, latents_of
 from ..tokens.stream import TokenFile
 from ..tokens.tokens import Tokens
+from .bulk import Result, many
 
 
 class AToken(TokenizerNet):
@@ -61,6 +63,42 @@ class AToken(TokenizerNet):
         _ = self.weights_hash  # counted anew if the weights have changed
         tokens = codec.encode(self, items, options)
         return tokens if many else tokens[0]
+
+    def encode_many(
+        self,
+        items: Iterable[Any],
+        *,
+        kind: str | None = None,
+        value_range: tuple[float, float] | None = None,
+        layout: str | None = None,
+        sample: bool = False,
+        generator: torch.Generator | None = None,
+        spatial_tile: int | None = None,
+        token_budget: int = codec.TOKEN_BUDGET,
+        read_ahead: int = 4,
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[Result]:
+        """``Result`` (``key``, ``value``, ``error``) of each of any number of sources, in their order; see ``encode``.
+
+        An item is a source, or a pair of a key and a source; without one the key is the path, or the place among the
+        items. Neighbours are computed together up to ``token_budget``, and up to ``read_ahead`` of them are read in
+        another thread meanwhile. A source that cannot be read or encoded has its exception as ``error`` and stops no
+        other. ``progress`` is called with the number of results so far. The thread ends when the iterator is closed.
+        Raises ``ValueError`` for options that no source could have.
+        """
+        kind = self._kind(kind, sample)
+        codec.windows.wanted_tile(self, codec.EncodeOptions(kind, spatial_tile=spatial_tile))
+        encode = partial(
+            self.encode,
+            kind=kind,
+            value_range=value_range,
+            layout=layout,
+            sample=sample,
+            generator=generator,
+            spatial_tile=spatial_tile,
+            token_budget=token_budget,
+        )
+        return many(items, encode, budget=token_budget, read_ahead=read_ahead, progress=progress)
 
     @torch.no_grad()
     def decode(
@@ -188,6 +226,20 @@ class AToken(TokenizerNet):
         """Embeddings of sources (see ``encode``): fp32 [B, embed_dim or W] of unit length, on the CPU."""
         options = codec.EncodeOptions(self.config.kinds[0], value_range, layout, token_budget=token_budget)
         return codec.embed(self, codec.listed(sources, options, fps)[0], options)
+
+    def embed_many(
+        self,
+        items: Iterable[Any],
+        *,
+        value_range: tuple[float, float] | None = None,
+        layout: str | None = None,
+        token_budget: int = codec.TOKEN_BUDGET,
+        read_ahead: int = 4,
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[Result]:
+        """``encode_many`` for embeddings: the ``value`` of each result is fp32 [embed_dim or W], on the CPU."""
+        embed = partial(self.embed, value_range=value_range, layout=layout, token_budget=token_budget)
+        return many(items, embed, budget=token_budget, read_ahead=read_ahead, progress=progress)
 
     def save_pretrained(self, directory: str | Path, *, storage: str | None = None) -> None:
         """Write config.json and model.safetensors, which ``atoken.load`` reads.
