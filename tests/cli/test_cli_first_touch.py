@@ -21,6 +21,7 @@ def animate(path, frames=4, side=16):
     return path
 
 
+@pytest.mark.slow
 def test_pictures_go_before_clips_and_each_file_and_tile_has_a_line(atoken, tiny, picture, tmp_path):
     animate(tmp_path / "in/a.gif", 20)
     for name in ("b.png", "c.png"):
@@ -50,6 +51,7 @@ def test_left_out_files_are_counted_by_ending(atoken, tiny, picture, tmp_path):
     assert "left out" not in "".join(named.progress)
 
 
+@pytest.mark.slow
 def test_long_work_is_announced_and_short_work_is_not_measured(atoken, tiny, picture, tmp_path, monkeypatch):
     picture(tmp_path / "in/a.png", 320, 480)
     animate(tmp_path / "in/b.gif", 20)
@@ -65,6 +67,7 @@ def test_long_work_is_announced_and_short_work_is_not_measured(atoken, tiny, pic
     assert atoken(*arguments, "--out", tmp_path / "continuous").stderr == "", "nothing is left to do"
 
 
+@pytest.mark.slow
 def test_time_grows_with_tokens_and_with_what_attends_to_what():
     speed = Speed(1e-3, 1e-6)
     assert speed.seconds(Extent(2000, 1000)) == pytest.approx(2000 * 1e-3 + 2000 * 1000 * 1e-6)
@@ -97,6 +100,7 @@ def test_expected_frames_are_those_that_are_read(tmp_path):
         assert expected_frames(video) == sum(1 for _ in video)
 
 
+@pytest.mark.slow
 def test_max_side_shrinks_pictures(atoken, tiny, picture, tmp_path):
     path = picture(tmp_path / "a.png", 40, 80)
     for command in ("encode", "reconstruct"):
@@ -115,6 +119,7 @@ def test_max_side_shrinks_pictures(atoken, tiny, picture, tmp_path):
         check_names(atoken("encode", *source, *arguments, "--model", tiny).stderr, "--max-side", named)
 
 
+@pytest.mark.slow
 def test_tokens_are_decoded_by_the_shipped_model_that_they_name(atoken, tiny, picture, tmp_path):
     path = picture(tmp_path / "a.png")
     for name in ("nano", "nano-discrete"):

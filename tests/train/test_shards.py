@@ -157,6 +157,7 @@ def test_a_feed_goes_on_exactly_where_it_stood(shards):
             assert found.cursor == expected.cursor
 
 
+@pytest.mark.slow
 def test_workers_read_the_same_as_their_streams(shards):
     config = ShardsConfig((str(shards),), resolution=(16, 48), workers=2)
     feed = shard_feed(config, 40, seed=3)
@@ -312,6 +313,7 @@ def test_filling_keeps_the_order_and_loses_nothing():
         list(fill([sample(9)], 7))
 
 
+@pytest.mark.slow
 def test_a_run_on_shards_resumes_exactly(config, shards, tmp_path):
     source = ShardsConfig((str(shards),), resolution=(16, 48), buffer=4, workers=0)
     task = TaskConfig("image-reconstruction", tokens=20, ratio=1.0, shards=source)

@@ -88,6 +88,7 @@ def test_what_does_not_change_tokens_does_not_change_the_hash(model):
     assert tokenizer_hash(replace(other, output_norm=False), model.state_dict()) != model.weights_hash
 
 
+@pytest.mark.slow
 def test_shipped_models_load_by_name_and_are_small():
     assert "nano" in atoken.list_models()
     nano = atoken.load("nano")
@@ -98,6 +99,7 @@ def test_shipped_models_load_by_name_and_are_small():
     assert all(p.dtype == torch.float32 and p.requires_grad for p in nano.parameters())
 
 
+@pytest.mark.slow
 def test_the_shipped_discrete_model_makes_twelve_bytes_a_patch_and_brings_the_picture_back(tmp_path):
     model = atoken.load("nano-discrete")
     assert model.config.kinds == ("discrete",)
@@ -209,6 +211,7 @@ def test_config_and_weights_must_fit(model, tmp_path):
 # Released checkpoints
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
 @pytest.mark.parametrize(("stem", "kinds"), [("atoken-soc", ("continuous",)), ("atoken-sod-2", ("discrete",))])
 def test_the_architecture_is_read_off_the_tensors(golden, tmp_path, suffix, stem, kinds):
@@ -402,6 +405,7 @@ def test_a_disk_that_takes_no_more(model, tmp_path):
     assert not list((tmp_path / "m").iterdir())
 
 
+@pytest.mark.slow
 def test_loading_says_nothing_when_all_is_well(model, tmp_path):
     model.save_pretrained(tmp_path)
     with warnings.catch_warnings():

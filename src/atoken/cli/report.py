@@ -18,7 +18,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from ..core.device import is_short_of_memory
 from ..core.text import clean, shortened
 
 STDERR = Console(stderr=True)
@@ -140,6 +139,8 @@ class Report:
         except (ValueError, OSError) as error:
             self.fail(path, sentence(error, path))
         except Exception as error:
+            from ..core.device import is_short_of_memory  # brings torch, which help does not need
+
             if is_short_of_memory(error):
                 self.fail(path, f"{path}: not enough memory for {needed}")
             else:

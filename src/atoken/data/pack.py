@@ -18,7 +18,7 @@ from ..media.kinds import VIDEO_SUFFIXES
 from ..media.views.packed import PACKED_SUFFIX
 
 PACKED = frozenset({PACKED_SUFFIX})
-"""3D as voxels (media/packed.py)."""
+"""3D as voxels (media/views/packed.py)."""
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ class ModelConfig:
     """Approximation of the blocks' GELUs, as ``torch.nn.GELU`` names it: "tanh" in the released models; "none" is as
     good and takes a third of the time in training on a CPU."""
     rope: bool = True
-    """4D rotary positions in every block. Without them the encoder is SigLIP2's vision tower (weights/siglip.py)."""
+    """4D rotary positions in every block. Without them the encoder is SigLIP2's vision tower (train/siglip.py)."""
     embed_dim: int | None = None
     """Numbers of an embedding: a matrix after the pooling head; none, and ``width`` numbers, unless given."""
     embed_tokens: int | None = None

@@ -41,16 +41,27 @@ def save_model(model: AToken, directory: Path, storage: str | None = None) -> No
 
     Raises ``ValueError`` for an unknown storage, and ``OSError``.
     """
+    check_storage(storage)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    for name, constant in constants_of(model.config).items():
+        if torch.equal(state[name], constant):
+            del state[name]
+    state = pack_int8(state, linear_weights(model)) if storage == "int8" else state
+    write_safetensors(directory / WEIGHTS, state)
+    write_config(directory / CONFIG, model.config.to_dict())
+
+
+def check_storage(storage: str | None) -> None:
+    """Raise ``ValueError`` for a storage that is neither known nor None."""
     if storage is not None and storage not in STORAGES:
         raise ValueError(f"storage is {storage!r}: give {' or '.join(STORAGES)}, or none for the dtype of the model")
-    with atomic_write(directory / WEIGHTS) as temporary:
+
+
+def write_safetensors(path: Path, state: dict[str, Tensor]) -> None:
+    """Write tensors of the CPU to a safetensors file, atomically. Raises ``OSError``."""
+    with atomic_write(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode  # as the umask has it; safetensors makes its files private
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        for name, constant in constants_of(model.config).items():
-            if torch.equal(state[name], constant):
-                del state[name]
-        state = pack_int8(state, linear_weights(model)) if storage == "int8" else state
         try:
             safetensors.torch.save_file(state, temporary, {"format": "pt"})
         except SafetensorError as error:  # how it says that the disk is full
@@ -58,8 +69,12 @@ def save_model(model: AToken, directory: Path, storage: str | None = None) -> No
             code = int(found[1]) if found else errno.EIO
             raise OSError(code, os.strerror(code), str(temporary)) from error
         temporary.chmod(mode)
-    with atomic_write(directory / CONFIG) as temporary:
-        temporary.write_text(json.dumps(model.config.to_dict(), indent=2) + "\n")
+
+
+def write_config(path: Path, values: dict[str, Any]) -> None:
+    """Write plain values as JSON, atomically. Raises ``OSError``."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def constants_of(config: ModelConfig) -> dict[str, Tensor]:
@@ -73,13 +88,18 @@ def read_model(directory: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
         if not (directory / name).is_file():
             raise FileNotFoundError(f"{directory} is not a model directory: it has no {name}")
     config = read_config(directory)
-    state = read_safetensors(directory / WEIGHTS)
+    return config, read_weights(directory / WEIGHTS)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Weights of a safetensors file, those in int8 as fp32. Raises ``FileNotFoundError`` or ``ReadError``."""
+    state = read_safetensors(path)
     try:
         state = unpack_int8(state)
     except ValueError as error:
-        raise ReadError(f"{directory / WEIGHTS}: {error}") from None
-    check_weights(state, directory / WEIGHTS)
-    return config, state
+        raise ReadError(f"{path}: {error}") from None
+    check_weights(state, path)
+    return state
 
 
 def read_config(directory: Path) -> ModelConfig:

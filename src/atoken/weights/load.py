@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -71,7 +72,18 @@ def build(
     with torch.device("meta"):
         model = AToken(config)
     state = constants_of(config) | state
-    wanted = model.state_dict()
+    check_fit(model.state_dict(), state, where)
+    digest = tokenizer_hash(config, state)
+    parameters = {name for name, _ in model.named_parameters()}
+    moved = {name: t.to(device, dtype if name in parameters else t.dtype) for name, t in state.items()}
+    model.load_state_dict(moved, assign=True)
+    model.requires_grad_(True).eval()
+    model.remember_hash(digest)
+    return model
+
+
+def check_fit(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
+    """Raise ``ValueError``, which names ``where``, unless ``state`` has the tensors of ``wanted``, all finite."""
     problems = [f"{name} is missing" for name in wanted if name not in state]
     problems += [f"{shortened(name)} is surplus" for name in state if name not in wanted]
     problems += [
@@ -85,13 +97,6 @@ def build(
     bad = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
         raise ValueError(f"{where} holds NaN or infinite weights in {shortened(', '.join(bad))}")
-    digest = tokenizer_hash(config, state)
-    parameters = {name for name, _ in model.named_parameters()}
-    moved = {name: t.to(device, dtype if name in parameters else t.dtype) for name, t in state.items()}
-    model.load_state_dict(moved, assign=True)
-    model.requires_grad_(True).eval()
-    model.remember_hash(digest)
-    return model
 
 
 def _find(source: str | os.PathLike[str]) -> tuple[ModelConfig, dict[str, Tensor]]:
