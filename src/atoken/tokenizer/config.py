@@ -165,6 +165,14 @@ class ModelConfig:
         if not holds:
             raise ValueError(f"{self._where}{sentence}")
 
+    def check_kind(self, kind: str) -> None:
+        """Raise ``ValueError`` unless the weights were trained for tokens of ``kind``."""
+        if kind not in KINDS:
+            raise ValueError(f"kind is {kind!r}: give {' or '.join(map(repr, KINDS))}")
+        if kind not in self.kinds:
+            known = " and ".join(self.kinds)
+            raise ValueError(f"the weights of {self.name!r} were trained for {known} tokens, not {kind!r}")
+
     @property
     def head_dim(self) -> int:
         """Channels of one attention head."""

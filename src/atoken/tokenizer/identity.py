@@ -52,7 +52,7 @@ class Identity(nn.Module):
     @property
     def last_hash(self) -> str:
         """``weights_hash`` as it was when it was last asked for: for each of many pictures of one call."""
-        known = self._known_hash  # another thread may forget it meanwhile
+        known = self._known_hash  # read once: other threads may forget it meanwhile
         return self.weights_hash if known is None else known[0]
 
     def remember_hash(self, digest: str) -> None:
@@ -65,9 +65,9 @@ class Identity(nn.Module):
 
     def _current_hash(self) -> str | None:
         """The known hash, unless the weights have changed."""
-        known = self._known_hash  # another thread may forget it meanwhile
-        if known is not None and self._is_whole() and known[1] == _Marks(self):
-            return known[0]
+        known = self._known_hash
+        if known is None or (self._is_whole() and known[1] == _Marks(self)):
+            return None if known is None else known[0]
         self._known_hash = None
         return None
 
