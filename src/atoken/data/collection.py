@@ -37,7 +37,7 @@ def read_collection(
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or not set(needs) <= set(entry):
             raise ReadError(f"{index}: entry {number} has no {', '.join(needs)}: {REMEDY}")
-        sides = [entry.get(side) if isinstance(side, str) else side for side in shape]
+        sides: list[Any] = [entry.get(side) if isinstance(side, str) else side for side in shape]
         start = entry.get("offset")
         if type(start) is not int or any(type(side) is not int or side < 1 for side in sides):
             raise ReadError(f"{index}: entry {number} has no offset and size in whole numbers: {REMEDY}")
