@@ -132,3 +132,14 @@ def test_a_regular_file_behind_a_link_is_read(tmp_path):
     assert read_regular(tmp_path / "link") == b"content"
     with open_regular(tmp_path / "link") as file:
         assert Path(file.name).name == "link"
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi"])
+def test_a_list_of_clips_opens_none_of_them(tmp_path, alarm, name):
+    """FFmpeg would wait for what is written into the pipe."""
+    os.mkfifo(tmp_path / "pipe.ts")
+    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\npipe.ts\n#EXT-X-ENDLIST\n"
+    for text in ("ffconcat version 1.0\nfile pipe.ts\n", playlist):
+        (tmp_path / name).write_text(text)
+        with refused(tmp_path / name, error=ReadError):
+            open_video(tmp_path / name)
