@@ -37,7 +37,7 @@ sys.path.append(str(Path(__file__).parents[1] / "nano"))
 
 from captions import NOTO_BOX, Emoji, draw_noto, emoji_list, furniture_captions, noto, source, split_of
 from furniture import catalogue, read_object
-from names import colour_words, emoji_bases, plain, stamp_name
+from names import COLOURS, colour_words, emoji_bases, plain, stamp_name
 from sources import DRAWINGS, FURNITURE
 
 from atoken.data.pack import pack_folder
@@ -55,8 +55,8 @@ LONGEST = 112
 HELD_OUT = 0.08
 TURNS, ELEVATION = (-40, 0, 40), 20
 """Degrees that furniture is seen from, about its vertical axis (0: the front) and above the horizon."""
-LETTERS = ("alphanum",)
-"""Subgroups of emoji that are written words, which no other caption teaches."""
+NO_EMOJI = ("alphanum", "family")
+"""Subgroups: written words, which no other caption teaches, and near copies that Microsoft's own set lacks."""
 SHARDS = {"train": 8, "held_out": 2}
 NO_STAMPS = ("sedan_police",)
 """Parts that are laid on other stamps."""
@@ -85,7 +85,7 @@ class Drawing:
         """Reduce the picture to ``FRAME``; say its colour, where that is plain to see and not said yet."""
         self.picture = framed(self.picture)
         words = colour_words(self.picture)
-        if words and not set(words.split()) & set(" ".join(self.captions).replace(",", " ").split()):
+        if words and not COLOURS & set(self.captions[0].split()):
             self.captions.append(f"{words} {self.captions[0]}")
         self.captions = list(dict.fromkeys(self.captions))
 
@@ -100,15 +100,14 @@ def slug(text: str) -> str:
     return re.sub(r"\W+", "-", text.lower()).strip("-")
 
 
-def emoji(packages: Path) -> Iterator[Drawing]:
+def emoji(packages: Path, everything: list[Emoji], bases: dict[str, str]) -> Iterator[Drawing]:
     """Noto's, Fluent's and Twemoji's drawing of each emoji that has one."""
-    everything = emoji_list(packages)
-    bases, font = emoji_bases(everything), noto(packages)
+    font = noto(packages)
     fluent, twemoji, resvg = (fetch(each, packages) for each in DRAWINGS)
     fluents = {path.stem: path for path in fluent.rglob("*.webp")}
     twemojis = {path.stem: path for path in twemoji.rglob("*.svg")}
     for each in everything:
-        if each.subgroup in LETTERS:
+        if each.subgroup in NO_EMOJI:
             continue
         found = {
             "noto emoji": ("fonts-noto-color-emoji", draw_noto(font, each.text).crop(NOTO_BOX)),
@@ -119,7 +118,7 @@ def emoji(packages: Path) -> Iterator[Drawing]:
             if picture is not None and picture.getbbox() is not None:
                 key = f"{slug(style)}/{slug(each.name)}"
                 where = f"{package}/{'-'.join(f'{ord(code):x}' for code in each.text)}"
-                yield Drawing(key, style, each.group, bases[each.text], emoji_captions(each), where, picture)
+                yield Drawing(key, style, each.group, bases[plain(each.name)], emoji_captions(each), where, picture)
 
 
 def emoji_captions(each: Emoji) -> list[str]:
@@ -150,7 +149,7 @@ def _picture(path: Path | None, resvg: Path | None = None) -> Image.Image | None
         return image.convert("RGBA")
 
 
-def stamps(packages: Path) -> Iterator[Drawing]:
+def stamps(packages: Path, bases: dict[str, str]) -> Iterator[Drawing]:
     """Tux Paint's stamps with an English text, bitmaps and SVG, but for letters, coins and the like."""
     root = fetch(source("tuxpaint-stamps-default"), packages) / "usr/share/tuxpaint/stamps"
     resvg = fetch(RESVG, packages)
@@ -169,10 +168,10 @@ def stamps(packages: Path) -> Iterator[Drawing]:
             captions.append(f"cartoon {name}")
         key = f"stamp/{slug('-'.join(place.with_suffix('').parts))}"
         where = f"tuxpaint-stamps-default/{path.relative_to(root)}"
-        yield Drawing(key, "stamp", place.parts[0], name, captions, where, visible(picture))
+        yield Drawing(key, "stamp", place.parts[0], bases.get(name, name), captions, where, visible(picture))
 
 
-def furniture(packages: Path, workers: int) -> Iterator[Drawing]:
+def furniture(packages: Path, workers: int, bases: dict[str, str]) -> Iterator[Drawing]:
     """Furniture from the front and from either side; what cannot be read is left out with a line that says why."""
     for path in sorted(fetch(FURNITURE, packages).rglob("*.sh3f")):
         with zipfile.ZipFile(path) as archive:
@@ -189,7 +188,9 @@ def furniture(packages: Path, workers: int) -> Iterator[Drawing]:
                 for turn, picture in zip(TURNS, views, strict=True):
                     key = f"furniture/{slug(entry['id'])}-{turn % 360}"
                     base = re.sub(r"[ \d]+$", "", captions[0])
-                    yield Drawing(key, "furniture", category, base, list(captions), where, visible(picture))
+                    yield Drawing(
+                        key, "furniture", category, bases.get(base, base), list(captions), where, visible(picture)
+                    )
 
 
 def rotations(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
@@ -285,10 +286,12 @@ def main() -> None:
         parser.error(f"{arguments.out} is there already: remove it or give another --out")
     packages: Path = arguments.packages
     packages.mkdir(parents=True, exist_ok=True)
+    everything = emoji_list(packages)
+    bases = emoji_bases(everything)
     sources = {
-        "emoji": emoji(packages),
-        "stamps": stamps(packages),
-        "furniture": furniture(packages, arguments.workers),
+        "emoji": emoji(packages, everything, bases),
+        "stamps": stamps(packages, bases),
+        "furniture": furniture(packages, arguments.workers, bases),
     }
     drawings = [drawing for name, found in sources.items() for drawing in track(found, name)]
     repeated = [key for key, count in Counter(drawing.key for drawing in drawings).items() if count > 1]

@@ -18,7 +18,7 @@ MISSPELT = {
     "mocassin": "moccasin",
     "gaz": "gas",
     "bended": "bent",
-    "bolsom": "balsam",
+    "dreydl": "dreidel",
 }
 STAMPS = {
     "pengwin": "penguins with a trophy",
@@ -60,10 +60,16 @@ STAMPS = {
     "tux_tractor": "penguin in a tractor",
 }
 """Names of stamps, by file, whose text and file name are none."""
+COLOURS = {"red", "orange", "yellow", "green", "blue", "purple", "pink", "brown"}
+COLOURS |= {"grey", "white", "black", "golden", "silver"}
+"""Words that say a colour already."""
 HUES = ((14, "red"), (42, "orange"), (68, "yellow"), (165, "green"), (260, "blue"), (292, "purple"), (338, "pink"))
 """Upper ends in degrees; red again above the last."""
 WHOLE, HALF = 0.7, 0.36
 """Share of the visible pixels that one colour needs to be said alone, and each of two to be said together."""
+
+ALIKE = ({"orange", "yellow", "brown", "red"}, {"grey", "white", "black"})
+"""Colours that shade into one another: two of them are no two colours."""
 
 
 def plain(text: str) -> str:
@@ -94,56 +100,48 @@ def stamp_name(line: str, stem: str) -> str:
 
 
 def emoji_bases(emoji: list[Emoji]) -> dict[str, str]:
-    """The name of each emoji's base, by its text: a man, woman or person that does the same has one.
-
-    Families, couples and people holding hands are one each, whoever is in them.
-    """
-    names: dict[str, str] = {}
+    """The name of each emoji's base, by its own: a man, woman or person that does the same has one."""
+    first: dict[str, str] = {}
     bases: dict[str, str] = {}
     for each in emoji:
         codes = "".join(PERSON if code in PEOPLE else code for code in each.text if code not in "\ufe0f\u200d" + SIGNS)
         name = plain(each.name)
-        if each.subgroup == "family":
-            name = name.partition(",")[0]
-            codes = name = "people holding hands" if "holding hands" in name else name
-        names.setdefault(codes, name)
-        bases[each.text] = names[codes]
+        bases[name] = first.setdefault(codes, name)
     return bases
 
 
 def colour_words(picture: Image.Image) -> str:
-    """The colour of what is visible of an RGBA picture, or two of them ("red and white"); "" where there are more."""
+    """The colour of what is visible of an RGBA picture, or two unlike ones ("red and white"); "" where none is sure."""
     pixels = np.asarray(picture.resize((48, 48), Image.Resampling.BOX), np.float32)
     rgb = pixels[pixels[:, :, 3] > 128][:, :3] / 255
     if not len(rgb):
         return ""
-    names = _colours(rgb)
-    found, counts = np.unique(names, return_counts=True)
-    shares = sorted(zip(counts / len(rgb), found.tolist(), strict=True), reverse=True)
-    if shares[0][0] >= WHOLE:
-        return str(shares[0][1])
-    if len(shares) > 1 and shares[1][0] >= HALF:
-        return f"{shares[0][1]} and {shares[1][1]}"
-    return ""
+    found, counts = np.unique(_colours(rgb), return_counts=True)
+    shares = sorted(zip((counts / len(rgb)).tolist(), found.tolist(), strict=True), reverse=True)
+    words = [word for share, word in shares if share >= HALF]
+    alone = len(words) == 1 and shares[0][0] >= WHOLE
+    unlike = len(words) == 2 and not any(set(words) <= kin for kin in ALIKE)
+    return " and ".join(words) if (alone or unlike) and "?" not in words else ""
 
 
 def _colours(rgb: np.ndarray) -> np.ndarray:
-    """The name of each colour, [n, 3] in 0 ... 1; "?" between two names."""
-    high, low = rgb.max(1), rgb.min(1)
-    chroma = high - low
+    """The name of each colour, [n, 3] in 0 ... 1; "?" where people would differ."""
+    high = rgb.max(1)
+    chroma = high - rgb.min(1)
+    saturation = chroma / np.maximum(high, 1e-6)
     r, g, b = rgb.T
     safe = np.maximum(chroma, 1e-6)
     hue = np.where(high == r, (g - b) / safe % 6, np.where(high == g, (b - r) / safe + 2, (r - g) / safe + 4)) * 60
-    ends = np.array([end for end, _ in HUES])
     words = np.array([word for _, word in HUES] + ["red"])
-    name = words[np.searchsorted(ends, hue)].astype("<U6")
-    saturation = chroma / np.maximum(high, 1e-6)
-    name[(np.isin(name, ["orange", "red"])) & (high < 0.72) & (hue > 8) & (hue < 60)] = "brown"
+    name = words[np.searchsorted([end for end, _ in HUES], hue)].astype("<U6")
     name[(name == "red") & (high > 0.8) & (saturation < 0.5)] = "pink"
-    name[(name == "orange") & (saturation < 0.5)] = "?"  # skin, sand, cream
+    name[(name == "red") & (saturation < 0.65)] = "?"
+    name[(name == "orange") & ((saturation < 0.7) | (high < 0.85))] = "?"  # skin, sand, cream
+    name[(name == "yellow") & ((saturation < 0.5) | (high < 0.75))] = "?"
+    name[(hue > 8) & (hue < 45) & (high < 0.72)] = "brown"
     name[saturation < 0.25] = "?"
-    grey = chroma < 0.1
-    name[grey] = "grey"
-    name[grey & (high > 0.88)] = "white"
-    name[high < 0.22] = "black"
+    name[chroma < 0.1] = np.select([high > 0.88, high > 0.65, high > 0.3], ["white", "?", "grey"], "black")[
+        chroma < 0.1
+    ]
+    name[(high < 0.3) & (chroma < 0.15)] = "black"
     return name
