@@ -37,7 +37,7 @@ sys.path.append(str(Path(__file__).parents[1] / "nano"))
 
 from captions import NOTO_BOX, Emoji, draw_noto, emoji_list, furniture_captions, noto, source, split_of
 from furniture import catalogue, read_object
-from names import COLOURS, colour_words, emoji_bases, plain, stamp_name
+from names import COLOURS, base_of, colour_words, emoji_bases, plain, stamp_name
 from sources import DRAWINGS, FURNITURE
 
 from atoken.data.pack import pack_folder
@@ -62,6 +62,8 @@ NO_STAMPS = ("sedan_police",)
 """Parts that are laid on other stamps."""
 DRAWN = {"cartoon"}
 """Folders that say how a stamp is drawn, not what it shows."""
+PEOPLE = ("people and body", "people", "characters")
+"""Categories of which no colour is said: it would be read as the skin's."""
 FLUENT, TWEMOJI, RESVG = DRAWINGS
 
 
@@ -84,7 +86,7 @@ class Drawing:
     def __post_init__(self) -> None:
         """Reduce the picture to ``FRAME``; say its colour, where that is plain to see and not said yet."""
         self.picture = framed(self.picture)
-        words = colour_words(self.picture)
+        words = "" if self.category in PEOPLE else colour_words(self.picture)
         if words and not COLOURS & set(self.captions[0].split()):
             self.captions.append(f"{words} {self.captions[0]}")
         self.captions = list(dict.fromkeys(self.captions))
@@ -123,7 +125,7 @@ def emoji(packages: Path, everything: list[Emoji], bases: dict[str, str]) -> Ite
 
 def emoji_captions(each: Emoji) -> list[str]:
     """Name; name and keywords; keywords alone, where there are several."""
-    name, words = plain(each.name), [plain(word) for word in each.keywords]
+    name, words = plain(each.name), [word for keyword in each.keywords if (word := plain(keyword))]
     captions = [name, ", ".join([name, *words])]
     return [*captions, ", ".join(words)] if len(words) > 1 else captions
 
@@ -168,7 +170,7 @@ def stamps(packages: Path, bases: dict[str, str]) -> Iterator[Drawing]:
             captions.append(f"cartoon {name}")
         key = f"stamp/{slug('-'.join(place.with_suffix('').parts))}"
         where = f"tuxpaint-stamps-default/{path.relative_to(root)}"
-        yield Drawing(key, "stamp", place.parts[0], bases.get(name, name), captions, where, visible(picture))
+        yield Drawing(key, "stamp", place.parts[0], base_of(name, bases), captions, where, visible(picture))
 
 
 def furniture(packages: Path, workers: int, bases: dict[str, str]) -> Iterator[Drawing]:
@@ -187,10 +189,8 @@ def furniture(packages: Path, workers: int, bases: dict[str, str]) -> Iterator[D
                 category, where = plain(entry["category"]), f"sweethome3d-furniture/{entry['id']}"
                 for turn, picture in zip(TURNS, views, strict=True):
                     key = f"furniture/{slug(entry['id'])}-{turn % 360}"
-                    base = re.sub(r"[ \d]+$", "", captions[0])
-                    yield Drawing(
-                        key, "furniture", category, bases.get(base, base), list(captions), where, visible(picture)
-                    )
+                    base = base_of(captions[0], bases)
+                    yield Drawing(key, "furniture", category, base, list(captions), where, visible(picture))
 
 
 def rotations(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:

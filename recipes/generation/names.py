@@ -110,6 +110,13 @@ def emoji_bases(emoji: list[Emoji]) -> dict[str, str]:
     return bases
 
 
+def base_of(name: str, bases: dict[str, str]) -> str:
+    """The base of a stamp or a piece of furniture: its name without colours and final numbers, or that emoji's base."""
+    words = [word for word in re.sub(r"[ \d]+$", "", name).split() if word not in COLOURS]
+    base = " ".join(words) or name
+    return bases.get(base, base)
+
+
 def colour_words(picture: Image.Image) -> str:
     """The colour of what is visible of an RGBA picture, or two unlike ones ("red and white"); "" where none is sure."""
     pixels = np.asarray(picture.resize((48, 48), Image.Resampling.BOX), np.float32)
