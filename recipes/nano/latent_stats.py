@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     model = atoken.load(options.model)
-    data = f"{options.count} crops of {options.size} pixels of {options.data.name} (seed {options.seed})"
+    data = f"{options.count} crops of {options.size} pixels out of the training pictures of {options.data.name}"
     crops = drawn(options.data, options.count, options.size, options.seed)
     latents = (model.encode(crop, kind="continuous").latents for crop in crops)
     model.latent_stats = ChannelStats.of(latents, data=data, weights=model.weights_hash)
