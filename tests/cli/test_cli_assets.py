@@ -140,6 +140,16 @@ def test_an_asset_of_no_area_does_not_stop_the_others(atoken, solid, tower, tmp_
     assert [path.name for path in (tmp_path / "out").iterdir() if path.name[0] != "."] == ["tower.atok"]
 
 
+def test_a_list_that_names_files_outside_of_its_folder_takes_none_away(atoken, solid, picture, tmp_path):
+    picture(tmp_path / "in/good.png")
+    (tmp_path / "in/foreign").mkdir()
+    (tmp_path / "in/foreign/meta.json").write_text(json.dumps({"means": {"files": ["../good.png"]}}))
+    result = atoken("encode", tmp_path / "in", "--model", solid, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    check_names(result.stderr, "foreign/meta.json")
+    assert (tmp_path / "out/good.atok").is_file()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "data", "named"),

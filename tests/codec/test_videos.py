@@ -133,6 +133,14 @@ def test_random_access_computes_only_the_tiles_it_needs(model, frames, monkeypat
         tokens.frames(5, 40)
 
 
+def test_a_part_that_ends_with_its_tile_may_come_before_the_next_one(model, frames):
+    tokens = model.encode(Clip(frames, fps=25))
+    first, second, _ = model.encode_stream(Clip(frames, fps=25))
+    clips = list(model.decode_stream([first.frames(4, 16), second]))
+    assert np.array_equal(np.concatenate([clip.frames for clip in clips]), model.decode(tokens)[4:32])
+    assert [time for clip in clips for time in clip.times] == tokens.times[4:32].tolist()
+
+
 def test_parts_among_tiles(model, frames, tmp_path):
     tokens = model.encode(Clip(frames, fps=25))
     whole, (first, second, _) = model.decode(tokens), model.encode_stream(Clip(frames, fps=25))

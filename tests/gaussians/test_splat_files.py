@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from atoken import Gaussians
+from atoken.codec.assets import owned_files
 from atoken.core.errors import ReadError
 from atoken.gaussians.formats.ply import is_splat
 from atoken.gaussians.formats.table import FLAT_LOG_SCALE, NEEDED, OPAQUE_LOGIT
@@ -173,6 +174,7 @@ def test_sog_reads_nothing_outside_and_no_bomb(tmp_path):
         (folder / "meta.json").write_text(json.dumps({**meta, "quats": {"files": [name]}}))
         with refused("meta.json", Path(name).name, "outside", error=ReadError):
             Gaussians.load(folder / "meta.json")
+        assert {file.name for file in owned_files(folder / "meta.json")} == {*members} - {"meta.json", "quats.webp"}
     stream = io.BytesIO()
     Image.new("RGBA", (3000, 3000)).save(stream, "WEBP", lossless=True)
     bomb = packed(tmp_path / "bomb.sog", {**members, "quats.webp": stream.getvalue()})

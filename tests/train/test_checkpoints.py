@@ -17,7 +17,8 @@ from torch.distributed.checkpoint.metadata import BytesStorageMetadata
 from atoken import AToken
 from atoken.core.errors import ReadError
 from atoken.train import checkpoint_files, checkpoints
-from atoken.train.checkpoint_files import read_metadata, read_progress, sealed
+from atoken.train.checkpoint_files import read_progress, sealed
+from atoken.train.checkpoint_metadata import Reader, read_metadata
 from atoken.train.distributed import Ranks
 from atoken.train.learner import Learner
 from atoken.train.optimizer import Average, build_optimizers
@@ -285,4 +286,4 @@ def test_dcp_is_asked_for_tensors_alone(run, monkeypatch):
     load = dcp.load
     monkeypatch.setattr(dcp, "load", lambda *a, **k: readers.append(k["storage_reader"]) or load(*a, **k))
     train(config, out, stop_after=3)
-    assert isinstance(readers[0], checkpoint_files.Reader)
+    assert isinstance(readers[0], Reader)

@@ -7,6 +7,7 @@ import pickle
 import re
 import sys
 import warnings
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from atoken import PRESETS, AToken
 from atoken.core.errors import ReadError
 from atoken.metrics.psnr import psnr
 from atoken.tokenizer.identity import tokenizer_hash
+from atoken.weights.files import read_state_dict
 from atoken.weights.load import SHIPPED, build
 from refusals import refused
 
@@ -348,6 +350,26 @@ def test_code_in_a_pickle_is_refused_and_not_run(golden, tmp_path, zipped):
     with refused("plain.pt", error=ReadError):
         atoken.load(tmp_path / "plain.pt")
     assert not mark.exists()
+
+
+def rezipped(source, path, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(source) as whole, zipfile.ZipFile(path, "w", compression) as packed:
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+
+
+def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(golden, tmp_path):
+    torch.save(golden.state(), tmp_path / "whole.pt")
+    rezipped(tmp_path / "whole.pt", tmp_path / "again.pt")
+    assert len(read_state_dict(tmp_path / "again.pt")) == len(golden.state())
+    rezipped(tmp_path / "whole.pt", tmp_path / "bomb.pt", zipfile.ZIP_DEFLATED)
+    with refused("bomb.pt", "compressed", "torch.save", error=ReadError):
+        read_state_dict(tmp_path / "bomb.pt")
+    data = (tmp_path / "again.pt").read_bytes()
+    at = data.rindex(b"PK\x01\x02")  # the last entry of the directory announces another size
+    (tmp_path / "long.pt").write_bytes(data[: at + 20] + b"\xf0\xff\xff\x7f" * 2 + data[at + 28 :])
+    with refused("long.pt", error=ReadError):
+        read_state_dict(tmp_path / "long.pt")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..gaussians.formats.files import refuse_unread
 from ..gaussians.formats.ply import is_splat
-from ..gaussians.formats.sog import META
+from ..gaussians.formats.sog import META, names_of
 from ..gaussians.formats.sog import files_of as files_of_sog
 from ..gaussians.types import Gaussians
 from ..media.image.files import DEFAULT_MAX_PIXELS
@@ -121,7 +121,7 @@ def is_splat_file(path: Path) -> bool:
 
 def is_unpacked_sog(path: Path) -> bool:
     """Whether a file lists the pictures of a SOG."""
-    return path.name == META and bool(files_of_sog(path))
+    return path.name == META and bool(names_of(path))
 
 
 def owned_files(path: Path) -> list[Path]:

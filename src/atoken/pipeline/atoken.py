@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from .. import codec
+from ..core.forks import keep_children_working
 from ..media.video.frames import Clip
+from ..tokenizer.config import ModelConfig
 from ..tokenizer.net import TokenizerNet
 from ..tokens.made import codes_of, facts_of, latents_of
 from ..tokens.stream import TokenFile
@@ -27,7 +29,12 @@ class AToken(TokenizerNet):
     ``load_state_dict``): what it remembers between calls is the same whichever thread computes it. A
     ``torch.Generator``, a ``TokenFile``, and an iterator of ``encode_stream``, ``decode_stream`` or ``encode_many``
     belong to one thread at a time. Calls share the threads of torch: many at once are faster only while some read.
+    Children that a process forks once it has a model compute with one thread of torch (``core.forks``).
     """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        keep_children_working()
 
     @torch.no_grad()
     def encode(

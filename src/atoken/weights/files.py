@@ -10,7 +10,7 @@ import re
 import warnings
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import safetensors.torch
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from ..core.errors import ReadError, reading
 from ..core.files import atomic_write
 from ..core.mapping import from_mapping
-from ..core.regular import check_regular, read_regular
+from ..core.regular import check_regular, open_regular, read_regular
 from ..core.text import shortened
 from ..tokenizer.config import ModelConfig
 from ..tokenizer.gaussian_head import first_offsets
@@ -162,12 +162,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         return read_safetensors(path)
     with reading(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch remarks on the pickle's protocol; what matters is raised below
-        check_regular(path)
-        zipped = zipfile.is_zipfile(path)
-        if zipped:
-            _refuse_compressed(path)
+        with open_regular(path) as file:
+            refuse_compressed(file, path)
         try:
-            state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
         except pickle.UnpicklingError as error:
             reason = "it holds code or objects" if "weights_only" in str(error).lower() else "it is damaged"
             raise ReadError(f"{path} is refused: {reason}, and only tensors are loaded") from None
@@ -179,11 +177,17 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _refuse_compressed(path: Path) -> None:
-    """``torch.save`` stores all as it is; a compressed member may unpack to a thousand times the file."""
-    with zipfile.ZipFile(path) as archive:
+def refuse_compressed(file: IO[bytes], name: object) -> None:
+    """Raise ``ReadError`` where a file of ``torch.save`` is compressed: it may unpack to a thousand times its size.
+
+    ``torch.save`` stores all as it is. Files of its old format, which are no archives, pass.
+    """
+    size = file.seek(0, os.SEEK_END)
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise ReadError(f"{path} is refused: it is compressed, as torch.save never does: save it again with torch.save")
-    if sum(member.file_size for member in members) > path.stat().st_size:
-        raise ReadError(f"{path} is refused: its members announce more bytes than the file has")
+        raise ReadError(f"{name} is refused: it is compressed, as torch.save never does: save it again with torch.save")
+    if sum(member.file_size for member in members) > size:
+        raise ReadError(f"{name} is refused: its members announce more bytes than it has: save or download it again")
