@@ -44,7 +44,7 @@ def test_pictures_go_before_clips_and_each_file_and_tile_has_a_line(atoken, tiny
     lines = result.progress
     assert [line.split()[0] for line in lines] == ["[1/4]", "[2/4]", "[3/4]", "[3/4]", "[3/4]", "[4/4]"]
     for line, named in zip(
-        lines, ["d.png", "b.atok", "c.atok", "a.gif: 16 of 20", "a.gif: 20 of 20", "a.atok"], strict=True
+        lines, ["b.atok", "c.atok", "d.png", "a.gif: 16 of 20", "a.gif: 20 of 20", "a.atok"], strict=True
     ):
         check_names(line, named)
     decoded = atoken("decode", tmp_path / "out/a.atok", "--model", tiny, "--video-format", "gif", "--out", tmp_path)
