@@ -11,6 +11,7 @@ from typing import Any
 
 from ..core.errors import ReadError, reading
 from ..core.mapping import from_mapping
+from ..core.regular import read_regular
 from ..core.text import shortened
 from ..data.config import FeedConfig, is_command
 from ..losses.distillation import AXES
@@ -192,7 +193,7 @@ class TrainConfig:
     steps: int = 0
     minutes: float = 0.0
     """In place of ``steps``: as many as take so long on the machine that begins the run, evaluation and checkpoints not
-    counted (training/timing.py)."""
+    counted (train/timing.py)."""
     blocks: tuple[int, int] | None = None
     """Of the encoder and of the decoder; None: the preset's. Those that ``init_from`` has not add nothing at first."""
     gaussians: GaussianConfig | None = None
@@ -334,6 +335,6 @@ def _parsed(path: Path) -> Any:
     number = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
     try:
-        return yaml.load(path.read_text(encoding="utf-8-sig"), Loader)
+        return yaml.load(read_regular(path).decode("utf-8-sig"), Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ReadError(f"{path} is not YAML: {shortened(error, 400)}") from error
