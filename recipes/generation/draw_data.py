@@ -299,9 +299,9 @@ def main() -> None:
         raise ValueError(f"{len(repeated)} keys stand for several pictures, such as {repeated[0]}")
     digest = write(drawings, arguments.out)
     for (style, split), count in sorted(Counter((each.style, each.split) for each in drawings).items()):
-        bases = len({each.base for each in drawings if (each.style, each.split) == (style, split)})
+        named = len({each.base for each in drawings if (each.style, each.split) == (style, split)})
         categories = len({each.category for each in drawings if each.style == style})
-        print(f"{style} {split}: {count} pictures of {bases} names, {categories} categories in all")
+        print(f"{style} {split}: {count} pictures of {named} names, {categories} categories in all")
     print("held out:", ", ".join((arguments.out / "held_out.txt").read_text(encoding="utf-8").splitlines()))
     print(f"{len(drawings)} pictures, SHA-256 of pixels and index {digest}")
 
