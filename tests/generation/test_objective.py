@@ -84,7 +84,7 @@ def test_times_and_noise():
 
 def test_the_shift_follows_from_the_numbers_of_each_sample():
     rule = ObjectiveConfig()
-    assert_close(shift_of(rule, 48, [256, 1024, 64]), torch.tensor([3.0, 12.0, 0.75]).sqrt())
+    assert_close(shift_of(rule, 48, [256, 1024, 64]), torch.tensor([3.0, 12.0, 1.0]).sqrt())
     assert shift_of(ObjectiveConfig(shift=2.0), 48, [256, 64]).tolist() == [2.0, 2.0]
 
 

@@ -83,7 +83,7 @@ class ObjectiveConfig:
     """What the net's output is: the velocity "v", or the data "x", from which the velocity follows."""
     shift: float | None = None
     """By how much times move towards noise; None: sqrt(C * N / 4096) of a sample with N tokens of C numbers (RAE, arXiv
-    2510.11690). 1: not at all."""
+    2510.11690), and 1, not at all, where that is less."""
     times: str = "logit-normal"
     """Distribution of times before the shift, "logit-normal" or "uniform"."""
     time_mean: float = 0.0

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..core.equal import equal_fields
 
-LEAST_STD = 1e-6
-"""Channels that vary less are not blown up beyond this."""
+LEAST_STD = 1e-3
+"""Smallest deviation, as a share of the largest: what varies less is mostly rounding, and is not blown up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +51,11 @@ class LatentStats:
             raise ValueError(f"statistics need two tokens or more, not {len(latents)}")
         x = latents.double()
         mean = x.mean(0)
-        if not whiten:
-            return cls(mean.float(), x.std(0).clamp_min(LEAST_STD).float())
-        values, basis = torch.linalg.eigh(torch.cov(x.T))
-        return cls(mean.float(), values.clamp_min(LEAST_STD**2).sqrt().float(), basis.float())
+        std, basis = x.std(0), None
+        if whiten:
+            values, basis = torch.linalg.eigh(torch.cov(x.T))
+            std, basis = values.clamp_min(0).sqrt(), basis.float()
+        return cls(mean.float(), std.clamp_min(LEAST_STD * float(std.max())).float(), basis)
 
     def normalise(self, latents: Tensor) -> Tensor:
         """Latents [N, C] -> fp32 [N, C] of mean 0 and variance 1."""

@@ -23,6 +23,7 @@ from .decoder import Decoder
 from .encoder import Encoder
 from .gaussian_head import GaussianDecoder
 from .identity import Identity
+from .latent_stats import ChannelStats
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Encoded:
 
 class TokenizerNet(Identity):
     """Encoder, bottleneck, decoder and Gaussian head over packed tokens. A config alone gives random weights."""
+
+    _latent_stats: ChannelStats | None = None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -71,6 +74,31 @@ class TokenizerNet(Identity):
     def num_codebooks(self) -> int:
         """Codes of each token. Raises ``ValueError`` for a model of continuous tokens."""
         return len(self.vocab_size)
+
+    @property
+    def latent_stats(self) -> ChannelStats | None:
+        """Mean and deviation of each latent channel over the training data.
+
+        None where they were not measured, and where the weights have changed since. ``ValueError`` where those of
+        another model or number of channels are set.
+        """
+        stats = self._latent_stats
+        return stats if stats is not None and stats.weights == self.weights_hash else None
+
+    @latent_stats.setter
+    def latent_stats(self, stats: ChannelStats | None) -> None:
+        if stats is not None and len(stats.mean) != self.config.latent_channels:
+            raise ValueError(f"latent_stats are of {len(stats.mean)} channels, not of {self.config.latent_channels}")
+        if stats is not None and stats.weights != self.weights_hash:
+            raise ValueError(
+                f"latent_stats are of weights {stats.weights[:12]}, and this is {self.config.name!r} with weights "
+                f"{self.weights_hash[:12]}"
+            )
+        self._latent_stats = stats
+
+    def remember_stats(self, stats: ChannelStats | None) -> None:
+        """Keep what was stored beside the weights; ``latent_stats`` leaves it out where it is of others."""
+        self._latent_stats = stats
 
     @property
     def compute_dtype(self) -> str:

@@ -22,9 +22,8 @@ from torch.utils.data import Dataset
 from ..core.errors import ReadError
 from ..core.files import atomic_write
 from ..core.text import shortened
-from .file import BLANK, CHECKSUM, MISMATCH
+from .file import BLANK, CHECKSUM, LARGEST_HEADER, MISMATCH, read_header
 from .samples import TokenSample, check_key
-from .stream import LARGEST_HEADER, read_header
 
 SUFFIX = ".atoks"
 VERSION = 1

@@ -19,17 +19,21 @@ from torch import Tensor
 
 from ..core.errors import ReadError, reading
 from ..core.files import atomic_write
+from ..core.mapping import from_mapping
 from ..core.regular import check_regular, open_regular, read_regular
 from ..core.text import shortened
 from ..tokenizer.config import ModelConfig
 from ..tokenizer.gaussian_head import first_offsets
 from ..tokenizer.identity import HEAD
+from ..tokenizer.latent_stats import ChannelStats
 from .int8 import linear_weights, pack_int8, unpack_int8
 
 if TYPE_CHECKING:
     from ..pipeline.atoken import AToken
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+LATENT_STATS = "latent_stats"
+"""Key of config.json beside those of ``ModelConfig``."""
 
 
 STORAGES = ("int8",)
@@ -48,7 +52,13 @@ def save_model(model: AToken, directory: Path, storage: str | None = None) -> No
             del state[name]
     state = pack_int8(state, linear_weights(model)) if storage == "int8" else state
     write_safetensors(directory / WEIGHTS, state)
-    write_config(directory / CONFIG, model.config.to_dict())
+    write_config(directory / CONFIG, config_values(model))
+
+
+def config_values(model: AToken) -> dict[str, Any]:
+    """What config.json says of a model: its config, and what is known of its latents."""
+    stats = model.latent_stats
+    return model.config.to_dict() | ({} if stats is None else {LATENT_STATS: vars(stats)})
 
 
 def check_storage(storage: str | None) -> None:
@@ -104,13 +114,27 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def read_config(directory: Path) -> ModelConfig:
     """Config of a model directory. Raises ``ReadError`` with one sentence."""
+    return _read_config(directory)[0]
+
+
+def read_latent_stats(directory: Path) -> ChannelStats | None:
+    """What config.json of a model directory says of the latents, if anything. Raises ``ReadError``."""
+    return _read_config(directory)[1]
+
+
+def _read_config(directory: Path) -> tuple[ModelConfig, ChannelStats | None]:
     path = directory / CONFIG
     with reading(path):
         values: Any = json.loads(read_regular(path))
+    found = values.pop(LATENT_STATS, None) if isinstance(values, dict) else None
     try:
-        return ModelConfig.from_dict(values)
+        config = ModelConfig.from_dict(values)
+        stats = None if found is None else from_mapping(ChannelStats, found, LATENT_STATS)
+        if stats is not None and len(stats.mean) != config.latent_channels:
+            raise ValueError(f"{LATENT_STATS} are of {len(stats.mean)} channels, not of {config.latent_channels}")
     except ValueError as error:
         raise ReadError(f"{path}: {error}") from None
+    return config, stats
 
 
 def check_weights(state: dict[str, Tensor], path: Path) -> None:

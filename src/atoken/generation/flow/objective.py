@@ -15,7 +15,7 @@ from ..config import ObjectiveConfig
 from .net import DiT
 
 BASE_NUMBERS = 4096
-"""Numbers of a sample whose times are not shifted (arXiv 2510.11690: 4 x 32 x 32)."""
+"""Numbers of a sample up to which times are not shifted (arXiv 2510.11690: 4 x 32 x 32)."""
 LEAST_TIME = 1e-4
 """Drawing divides by no smaller time; a step begins at none."""
 
@@ -31,9 +31,14 @@ def velocity_of(output: Tensor, x_t: Tensor, t: Tensor, prediction: str, clamp: 
 
 
 def shift_of(config: ObjectiveConfig, channels: int, lengths: Sequence[int]) -> Tensor:
-    """The shift of each sample of so many tokens: fp32 [B]."""
+    """The shift of each sample of so many tokens: fp32 [B], 1 or more unless the config fixes it.
+
+    Below 1 times near noise, where drawing begins, would hardly be learnt.
+    """
     numbers = torch.tensor(list(lengths), dtype=torch.float32) * channels
-    return (numbers / BASE_NUMBERS).sqrt() if config.shift is None else torch.full_like(numbers, config.shift)
+    if config.shift is not None:
+        return torch.full_like(numbers, config.shift)
+    return (numbers / BASE_NUMBERS).sqrt().clamp_min(1)
 
 
 def shifted(t: Tensor, shift: Tensor) -> Tensor:
