@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,11 +14,13 @@ from torch import Tensor
 from ..core.device import find_device
 from ..core.errors import ReadError
 from ..core.text import shortened
-from ..pipeline.atoken import AToken
 from ..tokenizer.config import PRESETS, ModelConfig
 from ..tokenizer.identity import tokenizer_hash
 from .files import CONFIG, DTYPES, WEIGHTS, constants_of, read_latent_stats, read_model
 from .released import read_released, with_gaussians
+
+if TYPE_CHECKING:
+    from ..pipeline.atoken import AToken
 
 SHIPPED = Path(__file__).parent
 CHECKPOINTS = (".pt", ".pth", ".safetensors")
@@ -73,6 +76,8 @@ def build(
         found = len({name.split(".")[2] for name in state if name.startswith(f"{side}.blocks.")})
         if depth > found:  # thousands of blocks would take long to lay out
             raise ReadError(f"{where} does not fit its architecture: {side}_depth is {depth}, it has {found} blocks")
+    from ..pipeline.atoken import AToken  # with all media, which a search over a complete index does without
+
     with torch.device("meta"):
         model = AToken(config)
     state = constants_of(config) | state
