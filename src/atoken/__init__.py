@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .gaussians.types import Gaussians
+    from .generation.load import load_generator
     from .language.towers import text
     from .media.image.files import read_image, write_image
     from .media.video.frames import Clip
@@ -39,6 +40,7 @@ __all__ = [
     "Tokens",
     "list_models",
     "load",
+    "load_generator",
     "open_video",
     "read_image",
     "text",
@@ -63,6 +65,7 @@ _HOMES = {
     "Tokens": "tokens.tokens",
     "list_models": "weights.load",
     "load": "weights.load",
+    "load_generator": "generation.load",
     "open_video": "media.video.source",
     "read_image": "media.image.files",
     "text": "language.towers",

@@ -119,6 +119,7 @@ def test_the_header_keeps_the_tile(model, picture, tmp_path):
     assert not torch.equal(whole.values, tokens.values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("kind", ["continuous", "discrete"])
 def test_clips(golden, frames, tmp_path, cached, kind):
@@ -138,6 +139,7 @@ def test_clips(golden, frames, tmp_path, cached, kind):
     assert np.array_equal(np.concatenate(parts), decoded[13:19])
 
 
+@pytest.mark.slow
 def test_chunks_of_different_tiles_do_not_join(model, frames):
     first, _ = model.encode_stream(Clip(frames, fps=25), spatial_tile=TILE)
     _, second = model.encode_stream(Clip(frames, fps=25))
@@ -146,6 +148,7 @@ def test_chunks_of_different_tiles_do_not_join(model, frames):
             join([first, second])
 
 
+@pytest.mark.slow
 def test_the_budget_changes_nothing(model, picture):
     tokens = model.encode(picture, spatial_tile=TILE)
     little = model.encode(picture, spatial_tile=TILE, token_budget=1)
@@ -153,6 +156,7 @@ def test_the_budget_changes_nothing(model, picture):
     assert np.abs(model.decode(tokens, token_budget=1).astype(int) - model.decode(tokens)).max() <= 1
 
 
+@pytest.mark.slow
 def test_shipped_models_tile_from_384_pixels_on():
     rng = np.random.default_rng(0)
     for name in ("nano", "nano-discrete"):

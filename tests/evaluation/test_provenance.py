@@ -8,7 +8,7 @@ import pytest
 
 from atoken.evaluation.provenance import ROOT, code_hash, code_version
 
-DEEP = ("metrics/ms_ssim.py", "media/pillow.py", "tokens.py", "__init__.py")
+DEEP = ("metrics/ms_ssim.py", "media/image/pillow.py", "tokens/tokens.py", "__init__.py")
 
 
 @pytest.fixture
@@ -17,6 +17,7 @@ def package(tmp_path):
     return shutil.copytree(ROOT, tmp_path / ROOT.name, ignore=ignore)
 
 
+@pytest.mark.slow
 def test_a_change_deep_in_the_imports_makes_another_hash(package):
     seen = {code_version()["sha256"]}
     assert code_hash(package) in seen
@@ -27,6 +28,7 @@ def test_a_change_deep_in_the_imports_makes_another_hash(package):
         seen.add(code_hash(package))
 
 
+@pytest.mark.slow
 def test_code_that_no_number_depends_on_does_not_count(package):
     for name in ("train/trainer.py", "demo/page.py", "cli/info.py"):
         with (package / name).open("a") as file:

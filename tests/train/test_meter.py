@@ -36,6 +36,7 @@ class Threads(Ranks):
         return [sum(each) / self.world for each in zip(*self.gather(values), strict=True)]
 
 
+@pytest.mark.slow
 def test_a_term_that_some_ranks_do_not_have_is_a_mean_over_those_that_do():
     picture = pack([Sample("image", torch.zeros(4, 768), dense_coords((1, 2, 2, 1)), (1, 2, 2, 1))])
     seen = ([{"l1": 1.0}, {"l1": 3.0, "lpips": 5.0}], [{"l1": 2.0}])
@@ -52,6 +53,7 @@ def test_a_term_that_some_ranks_do_not_have_is_a_mean_over_those_that_do():
     assert set(one) == set(other)
 
 
+@pytest.mark.slow
 def test_what_is_decoded_once_is_no_arithmetic_of_a_step():
     asset = pack([Sample("3d", torch.zeros(4, 768), dense_coords((1, 2, 2, 1)), (1, 2, 2, 1))])
     meter = Meter(SMALL, Ranks(), autocast=False)

@@ -1,14 +1,15 @@
-"""The walk over many files: in batches of a bounded number of tokens, no file stopping the others."""
+"""The work on many files, no file stopping the others: what is done, what is skipped, and what the report says."""
 
 from __future__ import annotations
 
 import errno
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..pipeline.bulk import in_batches
 from .paths import Job, is_outdated
 from .report import EndOfAll, Report, sentence
 
@@ -17,8 +18,6 @@ _OF_ALL_FILES = {
     *(errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ESTALE),
 }
 """Errors of writing that every further file would meet too: the disk is full, forbidden or gone."""
-
-Loaded = tuple[Job, Any]
 
 
 class Task(ABC):
@@ -69,65 +68,42 @@ def process(task: Task, jobs: Sequence[Job], report: Report, *, budget: int, ove
     """
     task.note = report.note  # type: ignore[method-assign]
     alone = {job: task.alone(job.source) for job in jobs}
+
+    def is_left(job: Job) -> bool:
+        return overwrite or not task.finished(job) or is_outdated(job)
+
+    def read(job: Job) -> Any:
+        if is_left(job):
+            return task.read(job.source)
+        raise _Finished
+
     try:
         with report.progress(len(jobs)):
-            for batch in _batches(task, [job for job in jobs if not alone[job]], report, budget, overwrite):
-                for (job, item), result in _computed(task, batch, report):
-                    with report.isolated(job.source, "it"), _writing(job, report), task.recorded(job):
-                        task.write(job.target, item, result)
-                        report.wrote(job.target, task.count(item))
+            together = [job for job in jobs if not alone[job]]
+            for item in in_batches(together, task.compute, budget=budget, read=read, count=task.count):
+                job = item.key
+                if isinstance(item.error, _Finished):
+                    report.skip()
+                    continue
+                with report.isolated(job.source, f"its {item.count} tokens at once" if item.count else "it"):
+                    if item.error is not None:
+                        raise item.error
+                    with _writing(job, report), task.recorded(job):
+                        task.write(job.target, item.value, item.result)
+                        report.wrote(job.target, item.count)
             for job in (job for job in jobs if alone[job]):
                 with report.isolated(job.source, "one tile of it"):
-                    if not _is_finished(task, job, report, overwrite):
+                    if is_left(job):
                         with _writing(job, report), task.recorded(job):
                             report.wrote(job.target, task.convert(job.source, job.target))
+                    else:
+                        report.skip()
     except EndOfAll as error:
         raise error.error from None
 
 
-def _is_finished(task: Task, job: Job, report: Report, overwrite: bool) -> bool:
-    if overwrite or not task.finished(job) or is_outdated(job):
-        return False
-    report.skip()
-    return True
-
-
-def _batches(task: Task, jobs: Sequence[Job], report: Report, budget: int, overwrite: bool) -> Iterator[list[Loaded]]:
-    """Neighbouring inputs of at most ``budget`` tokens together; a larger one goes alone.
-
-    Each list is emptied when the next one is wanted, so that only one batch is in memory.
-    """
-    batch: list[Loaded] = []
-    used = 0
-    for job in jobs:
-        loaded = None
-        with report.isolated(job.source, "it"):
-            if not _is_finished(task, job, report, overwrite):
-                item = task.read(job.source)
-                loaded = item, task.count(item)
-        if loaded is None:
-            continue
-        item, count = loaded
-        if batch and used + count > budget:
-            yield batch
-            batch.clear()
-            used = 0
-        batch.append((job, item))
-        used += count
-    if batch:
-        yield batch
-
-
-def _computed(task: Task, batch: list[Loaded], report: Report) -> list[tuple[Loaded, Any]]:
-    """The batch with its results; where a batch fails, each of its files has a try alone."""
-    if len(batch) > 1:
-        with suppress(Exception):  # each of them alone says what it was, once the memory of the batch is free
-            return list(zip(batch, task.compute([item for _, item in batch]), strict=True))
-        return [pair for loaded in batch for pair in _computed(task, [loaded], report)]
-    job, item = batch[0]
-    with report.isolated(job.source, f"its {task.count(item)} tokens at once"):
-        return list(zip(batch, task.compute([item]), strict=True))
-    return []
+class _Finished(Exception):
+    """The result is there already."""
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -134,16 +133,14 @@ def _is_wanted(path: Path) -> bool:
 
 def _embed(model: LazyModel, files: list[Path], report: Report) -> tuple[list[Path], Tensor]:
     """Vectors of those files that can be read, in few files at a time; the others are failures of the report."""
+    from ..pipeline.bulk import in_batches  # with all media, which a search over a complete index does without
+
     read: list[Path] = []
     vectors: list[Tensor] = []
-    for start in range(0, len(files), CHUNK):
-        chunk = files[start : start + CHUNK]
-        with suppress(Exception):  # which one it was shows one by one
-            vectors.append(model.embed(chunk))
-            read += chunk
-            continue
-        for file in chunk:
-            with report.isolated(file):
-                vectors.append(model.embed([file]))
-                read.append(file)
-    return read, torch.cat(vectors) if vectors else torch.empty(0, 0)
+    for item in in_batches(files, model.embed, budget=CHUNK):
+        with report.isolated(item.key):
+            if item.error is not None:
+                raise item.error
+            read.append(item.key)
+            vectors.append(item.result)
+    return read, torch.stack(vectors) if vectors else torch.empty(0, 0)

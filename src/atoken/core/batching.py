@@ -11,7 +11,7 @@ T = TypeVar("T")
 def within_budget(
     items: Iterable[T], size: Callable[[T], int], budget: int, most: int | None = None
 ) -> Iterator[list[T]]:
-    """Neighbours in lists of at most ``most`` items, together at most ``budget`` in size; a larger item goes alone.
+    """Neighbours in lists of at most ``most`` items and sizes of at most ``budget`` together; a larger one is alone.
 
     Each list is emptied when the next one is wanted, so that only one of them is in memory.
     """

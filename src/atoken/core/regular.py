@@ -1,4 +1,4 @@
-"""Opening files that others made: regular ones alone, also behind links.
+"""Files that others made and named: regular ones alone are opened, also behind links, and none outside of a folder.
 
 A pipe keeps its reader waiting for ever, and a device such as /dev/zero has no end.
 """
@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 import stat
 from io import BufferedReader
+from pathlib import Path
+from typing import TypeGuard
 
 from .errors import ReadError
+from .text import shortened
 
 _KINDS = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"))
 
@@ -28,6 +31,27 @@ def read_regular(path: str | os.PathLike[str]) -> bytes:
 def check_regular(path: str | os.PathLike[str]) -> None:
     """For what is about to be opened by a library: raises ``ReadError`` for a pipe, device or socket, ``OSError``."""
     _check(os.stat(path).st_mode, path)
+
+
+def is_name(name: object) -> TypeGuard[str]:
+    """Whether the system can have a file of that name: no NUL, no half of a surrogate pair as JSON can write it."""
+    try:
+        return isinstance(name, str) and name != "" and b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+
+
+def below(folder: Path, name: object, table: object) -> Path:
+    """The file below ``folder`` that ``table`` calls ``name``. Raises ``ReadError`` for a name that leads out of it.
+
+    Links are followed: who keeps a data set elsewhere puts one in its place.
+    """
+    if not is_name(name):
+        raise ReadError(f"{table} names {shortened(repr(name))}, which is no name of a file")
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ReadError(f"{table} names {shortened(repr(name))}, outside of its folder: refused")
+    return folder / path
 
 
 def _opened(path: str, flags: int) -> int:

@@ -28,7 +28,7 @@ class CropsConfig:
 
 @dataclass(frozen=True)
 class ClipsConfig:
-    """Square clips made from photographs (training/synthetic_video.py), and of packed real videos; batch n is the same
+    """Square clips made from photographs (data/synthetic_video.py), and of packed real videos; batch n is the same
     in every run, and has clips of one size and length."""
 
     path: str

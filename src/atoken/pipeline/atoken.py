@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .. import codec
+from ..core.forks import keep_children_working
 from ..media.video.frames import Clip
+from ..tokenizer.config import ModelConfig
 from ..tokenizer.net import TokenizerNet
-from ..tokens.patch import KINDS
+from ..tokens.made import codes_of, facts_of, latents_of
 from ..tokens.stream import TokenFile
 from ..tokens.tokens import Tokens
+from .bulk import Result, many
 
 
 class AToken(TokenizerNet):
-    """Sources to ``Tokens`` and back. A config alone gives random weights; ``atoken.load`` brings trained ones."""
+    """Sources to ``Tokens`` and back. A config alone gives random weights; ``atoken.load`` brings trained ones.
+
+    Threads: any number of them may call one model at once, as long as none changes it (by training, ``to`` or
+    ``load_state_dict``): what it remembers between calls is the same whichever thread computes it. A
+    ``torch.Generator``, a ``TokenFile``, and an iterator of ``encode_stream``, ``decode_stream`` or ``encode_many``
+    belong to one thread at a time. Calls share the threads of torch: many at once are faster only while some read.
+    Children that a process forks once it has a model compute with one thread of torch (``core.forks``).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        keep_children_working()
 
     @torch.no_grad()
     def encode(
@@ -55,6 +71,42 @@ class AToken(TokenizerNet):
         tokens = codec.encode(self, items, options)
         return tokens if many else tokens[0]
 
+    def encode_many(
+        self,
+        items: Iterable[Any],
+        *,
+        kind: str | None = None,
+        value_range: tuple[float, float] | None = None,
+        layout: str | None = None,
+        sample: bool = False,
+        generator: torch.Generator | None = None,
+        spatial_tile: int | None = None,
+        token_budget: int = codec.TOKEN_BUDGET,
+        read_ahead: int = 4,
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[Result]:
+        """``Result`` (``key``, ``value``, ``error``) of each of any number of sources, in their order; see ``encode``.
+
+        An item is a source, or a pair of a key and a source; without one the key is the path, or the place among the
+        items. Neighbours are computed together up to ``token_budget``, and up to ``read_ahead`` of them are read in
+        another thread meanwhile. A source that cannot be read or encoded has its exception as ``error`` and stops no
+        other. ``progress`` is called with the number of results so far. The thread ends when the iterator is closed.
+        Raises ``ValueError`` for options that no source could have.
+        """
+        kind = self._kind(kind, sample)
+        codec.windows.wanted_tile(self, codec.EncodeOptions(kind, spatial_tile=spatial_tile))
+        encode = partial(
+            self.encode,
+            kind=kind,
+            value_range=value_range,
+            layout=layout,
+            sample=sample,
+            generator=generator,
+            spatial_tile=spatial_tile,
+            token_budget=token_budget,
+        )
+        return many(items, encode, budget=token_budget, read_ahead=read_ahead, progress=progress)
+
     @torch.no_grad()
     def decode(
         self,
@@ -88,6 +140,50 @@ class AToken(TokenizerNet):
         if isinstance(tokens, Tokens):
             return results[0]
         return codec.stacked(results) if as_tensor else results
+
+    def decode_codes(
+        self,
+        indices: Tensor | np.ndarray,
+        *,
+        grid: Sequence[int] | None = None,
+        fps: float | None = None,
+        coords: Tensor | np.ndarray | None = None,
+        spatial_tile: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """What indices of any integer dtype stand for that were made elsewhere: [N, G], or a batch [B, N, G].
+
+        ``grid`` is (rows, columns) of a picture, or (steps, rows, columns) of a clip with ``fps``, in row-major order;
+        ``coords`` [N, 3] = (x, y, z) are those of voxels on the grid of the Gaussian head. Large grids are decoded in
+        tiles as ``encode`` would; ``spatial_tile`` is as there. ``options`` and the result are those of ``decode``, of
+        a list for a batch. Raises ``ValueError`` for an index outside of its codebook, and for another grid.
+        """
+        values = codes_of(indices, self.config)
+        facts = facts_of(self, "discrete", grid=grid, fps=fps, coords=coords, spatial_tile=spatial_tile)
+        return self._decode_made(values, facts, options)
+
+    def decode_latents(
+        self,
+        latents: Tensor | np.ndarray,
+        *,
+        grid: Sequence[int] | None = None,
+        fps: float | None = None,
+        coords: Tensor | np.ndarray | None = None,
+        spatial_tile: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """What latents of any float dtype stand for that were made elsewhere: [N, C], or a batch [B, N, C].
+
+        The rest is as for ``decode_codes``. For gradients use ``decode_packed``.
+        """
+        values = latents_of(latents, self.config)
+        facts = facts_of(self, "continuous", grid=grid, fps=fps, coords=coords, spatial_tile=spatial_tile)
+        return self._decode_made(values, facts, options)
+
+    def _decode_made(self, values: Tensor, facts: dict[str, Any], options: dict[str, Any]) -> Any:
+        if values.ndim == 3:
+            return self.decode([Tokens(values=part, **facts) for part in values], **options)
+        return self.decode(Tokens(values=values, **facts), **options)
 
     def encode_stream(
         self,
@@ -138,6 +234,20 @@ class AToken(TokenizerNet):
         options = codec.EncodeOptions(self.config.kinds[0], value_range, layout, token_budget=token_budget)
         return codec.embed(self, codec.listed(sources, options, fps)[0], options)
 
+    def embed_many(
+        self,
+        items: Iterable[Any],
+        *,
+        value_range: tuple[float, float] | None = None,
+        layout: str | None = None,
+        token_budget: int = codec.TOKEN_BUDGET,
+        read_ahead: int = 4,
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[Result]:
+        """``encode_many`` for embeddings: the ``value`` of each result is fp32 [embed_dim or W], on the CPU."""
+        embed = partial(self.embed, value_range=value_range, layout=layout, token_budget=token_budget)
+        return many(items, embed, budget=token_budget, read_ahead=read_ahead, progress=progress)
+
     def save_pretrained(self, directory: str | Path, *, storage: str | None = None) -> None:
         """Write config.json and model.safetensors, which ``atoken.load`` reads.
 
@@ -149,11 +259,7 @@ class AToken(TokenizerNet):
 
     def _kind(self, kind: str | None, sample: bool) -> str:
         kind = kind or self.config.kinds[0]
-        if kind not in KINDS:
-            raise ValueError(f"kind is {kind!r}: give {' or '.join(map(repr, KINDS))}")
-        if kind not in self.config.kinds:
-            known = " and ".join(self.config.kinds)
-            raise ValueError(f"the weights of {self.config.name!r} were trained for {known} tokens, not {kind!r}")
+        self.config.check_kind(kind)
         if sample and kind == "discrete":
             raise ValueError("discrete tokens cannot be sampled; only the continuous posterior can")
         return kind

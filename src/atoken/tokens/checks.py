@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..core.text import shortened
+from ..nn.fsq import check_indices
 from .patch import KINDS, PATCH
 
 if TYPE_CHECKING:
@@ -97,8 +98,10 @@ def check_values(values: Tensor, kind: str, fsq: tuple[tuple[int, ...], ...]) ->
             values.ndim == 2 and values.shape[1] == len(fsq) and values.dtype == torch.uint16,
             lambda: f"codes of {dtype} {shape} are not uint16 with {len(fsq)} codes a token",
         )
-        sizes = torch.tensor([math.prod(group) for group in fsq])
-        _need(not bool((values.cpu().int() >= sizes).any()), lambda: f"a code lies above {int(sizes.max()) - 1}")
+        try:
+            check_indices(values.cpu().int(), [math.prod(group) for group in fsq])
+        except ValueError as error:
+            raise ValueError(f"the tokens contradict themselves: {error}") from None
     else:
         _need(values.ndim == 2 and values.dtype in FLOATS, lambda: f"latents of {dtype} {shape} are not floats [N, C]")
         _need(bool(torch.isfinite(values).all()), "there are NaN or infinite latents")

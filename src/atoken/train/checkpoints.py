@@ -24,14 +24,13 @@ from ..tokenizer.config import ModelConfig
 from .checkpoint_files import (
     PROGRESS,
     REMEDY,
-    Reader,
     check_files,
     digests,
-    read_metadata,
     read_progress,
     sealed,
     step_of,
 )
+from .checkpoint_metadata import Reader, read_metadata
 from .distributed import Ranks
 from .learner import Learner
 from .optimizer import Average

@@ -193,7 +193,7 @@ class TrainConfig:
     steps: int = 0
     minutes: float = 0.0
     """In place of ``steps``: as many as take so long on the machine that begins the run, evaluation and checkpoints not
-    counted (training/timing.py)."""
+    counted (train/timing.py)."""
     blocks: tuple[int, int] | None = None
     """Of the encoder and of the decoder; None: the preset's. Those that ``init_from`` has not add nothing at first."""
     gaussians: GaussianConfig | None = None

@@ -1,4 +1,4 @@
-"""Means of what happened since the last record: terms, speed, and MFU (training/flops.py)."""
+"""Means of what happened since the last record: terms, speed, and MFU (train/flops.py)."""
 
 from __future__ import annotations
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..core.device import find_device
+from ..core.errors import ReadError
 from ..core.text import shortened
-from ..pipeline.atoken import AToken
 from ..tokenizer.config import PRESETS, ModelConfig
 from ..tokenizer.identity import tokenizer_hash
-from .files import CONFIG, DTYPES, WEIGHTS, constants_of, read_model
+from .files import CONFIG, DTYPES, WEIGHTS, constants_of, read_latent_stats, read_model
 from .released import read_released, with_gaussians
+
+if TYPE_CHECKING:
+    from ..pipeline.atoken import AToken
 
 SHIPPED = Path(__file__).parent
 CHECKPOINTS = (".pt", ".pth", ".safetensors")
@@ -51,10 +56,13 @@ def load(
         names = ", ".join(map(str, DTYPES))
         raise ValueError(f"dtype is {dtype!r}: give one of {names}")
     device = find_device(device)
-    config, state = _find(source)
+    place = _find(source)
+    config, state = read_model(place) if place.is_dir() else read_released(place)
     if gaussians is not None:
         config, state = with_gaussians(config, state, Path(gaussians))
-    return build(config, state, device, dtype or torch.float32, where=str(source))
+    model = build(config, state, device, dtype or torch.float32, where=str(source))
+    model.remember_stats(read_latent_stats(place) if place.is_dir() else None)
+    return model
 
 
 def build(
@@ -62,29 +70,18 @@ def build(
 ) -> AToken:
     """A model with the weights of ``state``, which must hold just its tensors in just their shapes.
 
-    Raises ``ValueError`` that names ``where`` and what does not fit.
+    Raises ``ReadError`` that names ``where`` and what does not fit.
     """
     for side, depth in (("encoder", config.encoder_depth), ("decoder", config.decoder_depth)):
         found = len({name.split(".")[2] for name in state if name.startswith(f"{side}.blocks.")})
         if depth > found:  # thousands of blocks would take long to lay out
-            raise ValueError(f"{where} does not fit its architecture: {side}_depth is {depth}, it has {found} blocks")
+            raise ReadError(f"{where} does not fit its architecture: {side}_depth is {depth}, it has {found} blocks")
+    from ..pipeline.atoken import AToken  # with all media, which a search over a complete index does without
+
     with torch.device("meta"):
         model = AToken(config)
     state = constants_of(config) | state
-    wanted = model.state_dict()
-    problems = [f"{name} is missing" for name in wanted if name not in state]
-    problems += [f"{shortened(name)} is surplus" for name in state if name not in wanted]
-    problems += [
-        f"{name} has shape {list(state[name].shape)} instead of {list(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise ValueError(f"{where} does not fit its architecture: {'; '.join(problems[:5])}{more}")
-    bad = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
-    if bad:
-        raise ValueError(f"{where} holds NaN or infinite weights in {shortened(', '.join(bad))}")
+    check_fit(model.state_dict(), state, where)
     digest = tokenizer_hash(config, state)
     parameters = {name for name, _ in model.named_parameters()}
     moved = {name: t.to(device, dtype if name in parameters else t.dtype) for name, t in state.items()}
@@ -94,20 +91,38 @@ def build(
     return model
 
 
-def _find(source: str | os.PathLike[str]) -> tuple[ModelConfig, dict[str, Tensor]]:
+def check_fit(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
+    """Raise ``ValueError``, which names ``where``, unless ``state`` has the tensors of ``wanted``, all finite."""
+    problems = [f"{name} is missing" for name in wanted if name not in state]
+    problems += [f"{shortened(name)} is surplus" for name in state if name not in wanted]
+    problems += [
+        f"{name} has shape {list(state[name].shape)} instead of {list(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ReadError(f"{where} does not fit its architecture: {'; '.join(problems[:5])}{more}")
+    bad = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        raise ReadError(f"{where} holds NaN or infinite weights in {shortened(', '.join(bad))}")
+
+
+def _find(source: str | os.PathLike[str]) -> Path:
+    """The directory of a model, or the file of a checkpoint."""
     path, name = Path(source), str(source)
     if name in list_models():
-        return read_model(SHIPPED / name)
+        return SHIPPED / name
     if path.is_dir():
-        return read_model(path)
+        return path
     if path.is_file():
         if path.suffix not in CHECKPOINTS:
             raise ValueError(f"{path} is not a checkpoint: expected a directory or one of {', '.join(CHECKPOINTS)}")
-        return read_released(path)
+        return path
     if name in PRESETS:
         raise ValueError(f"no weights come with {name!r}: AToken(PRESETS[{name!r}]) builds it with random ones")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and path.suffix not in CHECKPOINTS:
-        return read_model(_download(name))
+        return _download(name)
     shipped = ", ".join(list_models()) or "none"
     raise FileNotFoundError(f"no model at {name!r}: no such file or directory, and the shipped models are: {shipped}")
 

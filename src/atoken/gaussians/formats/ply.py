@@ -197,9 +197,9 @@ def _completed(table: np.ndarray) -> Columns:
     if SCALE[2] not in columns:  # 2D Gaussians (Huang et al. 2024) are discs
         columns[SCALE[2]] = np.full(len(table), -np.inf, np.float32)
     for key, colour in zip(COLOUR, RGB, strict=True):
-        if key not in columns:  # ns-export with --ply-color-mode rgb: integers of the whole range, or 0 ... 1
+        if key not in columns:  # ns-export with --ply-color-mode rgb: integers of the whole range, 0 ... 1 or 0 ... 255
             kind = table[colour].dtype
-            most = np.iinfo(kind).max if kind.kind in "iu" else 1
+            most = np.iinfo(kind).max if kind.kind in "iu" else 255 if max(table[c].max() for c in RGB) > 1 else 1
             columns[key] = ((table[colour] / np.float64(most) - 0.5) / SH_C0).astype(np.float32)
     if FILTER in names:
         _widen(columns, table[FILTER].astype(np.float64))

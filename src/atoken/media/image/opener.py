@@ -193,6 +193,7 @@ def opened(
         picture = Opened(None, name, kind)
         with decoding(picture):
             picture.colours, note = tags.of_file(kind, stream)
+            outranked = kind == "PNG" and tags.outranks_profile(stream)
             stream.seek(0)
             try:
                 picture.image = image = FORMATS[kind](stream, "")
@@ -207,6 +208,8 @@ def opened(
                 1 if kind == "GIF" else getattr(image, "n_frames", 1)
             )  # before decoding: a TIFF moves through the file
             picture.low = _lower_bytes(kind, image, stream, stack)
+        if outranked:
+            image.info.pop("icc_profile", None)
         if kind in ("WEBP", "AVIF"):  # as if Pillow had opened it: it lets go of the decoded bytes then
             image._exclusive_fp = True
         for key in XMP:  # Pillow would turn a TIFF by it while decoding

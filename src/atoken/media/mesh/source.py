@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ...core.errors import ReadError
-from ...core.regular import read_regular
+from ...core.regular import is_name, read_regular
 from ...core.text import shortened
 from ..image.opener import DEFAULT_MAX_PIXELS, check_size, decoding, opened
 from ..image.pillow import rgba_of
@@ -23,13 +23,13 @@ MOST_TEXELS = 2**29
 class Source:
     """One 3D file: its bytes, the files beside it, its textures, and the notes that become warnings.
 
-    Raises ``OSError`` where it cannot be opened.
+    ``data`` are its bytes where they are read already. Raises ``OSError`` where it cannot be opened.
     """
 
-    def __init__(self, path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
+    def __init__(self, path: Path, max_pixels: int = DEFAULT_MAX_PIXELS, data: bytes | None = None) -> None:
         self.path = path
         self.max_pixels = max_pixels
-        self.data = read_regular(path)
+        self.data = read_regular(path) if data is None else data
         self.notes: list[str] = []
         self._folder = Path(os.path.realpath(path.parent))
         self._listed: dict[Path, dict[str, str]] = {}
@@ -56,7 +56,7 @@ class Source:
         """
         for spelt in dict.fromkeys((name, unquote(name))):
             clean = spelt.strip().replace("\\", "/")
-            if "\0" in clean or not clean:
+            if not is_name(clean):
                 continue
             target = self._folder / clean
             for found in (target, self._any_case(clean), self._any_case(clean.rpartition("/")[2])):
