@@ -10,6 +10,7 @@ import torch
 
 from ..core.device import find_device
 from ..core.errors import ReadError, reading
+from ..core.regular import read_regular
 from ..core.text import shortened
 from ..pipeline.atoken import AToken
 from ..weights.files import CONFIG, DTYPES, WEIGHTS, read_weights
@@ -64,7 +65,7 @@ def read_generator_config(folder: Path) -> GeneratorConfig:
     """Config of a generator's folder. Raises ``ReadError`` with one sentence."""
     path = folder / CONFIG
     with reading(path):
-        values: Any = json.loads(path.read_text("utf-8"))
+        values: Any = json.loads(read_regular(path))
     if not isinstance(values, dict) or "generator" not in values:
         raise ReadError(f"{path} is not the config of a generator: is {folder} a tokenizer?")
     try:

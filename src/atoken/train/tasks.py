@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from ..backbones.clip import clip
 from ..backbones.lite0 import lite0
 from ..backbones.lpips import PerceptualDistance, lpips
 from ..backbones.vgg import vgg16
+from ..core.regular import read_regular
 from ..data.batch import Batch, Sample
 from ..language.towers import TextTower, text
 from ..language.zero_shot import label_embeddings
@@ -239,6 +239,6 @@ def image_text(config: TrainConfig, tower: TextTower, device: str) -> Distillati
         return Distillation(config.text, lambda batch: TowerTeacher(vision, tower(batch.captions), scale), vision.size)
     if config.text.classes is None:
         raise ValueError("train config: image-text beside all-minilm needs text.classes, a file of ImageNet's labels")
-    labels = Path(config.text.classes).read_text().splitlines()
+    labels = read_regular(config.text.classes).decode().splitlines()
     teacher = ClassTeacher(lite0(device=device), label_embeddings(tower, labels))
     return Distillation(config.text, lambda batch: teacher, teacher.network.size)
