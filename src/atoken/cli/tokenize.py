@@ -18,13 +18,13 @@ from pathlib import Path
 import torch
 import typer
 
+from ..codec.assets import owned_files
 from ..core.files import atomic_write
 from ..data.items import PARQUET, SAVED, Chunk, is_table, is_tar, plan
 from ..data.tokenize import Done, Settings, manifest_name, start_worker, tokenize_chunk
 from ..tokens.patch import KINDS
 from ..weights.load import load
 from . import options, paths
-from .assets import without_owned
 from .pictures import Encode
 from .report import clean, say, seconds_text
 
@@ -86,8 +86,8 @@ def find_files(inputs: Sequence[str], out: Path) -> tuple[list[tuple[Path, Path]
     def wanted(path: Path) -> bool:
         return is_tar(path) or is_table(path) or Encode.wants(path)
 
-    sources, problems = paths.expand(named, wanted, f"picture, video, 3D file, .tar or {PARQUET}")
-    sources = without_owned(sources, named)
+    what = f"picture, video, 3D file, .tar or {PARQUET}"
+    sources, problems = paths.expand(named, wanted, what, belonging=owned_files)
     saved = {source.path.parent for source in sources if source.path.name == SAVED}  # its parts are no files of it
     kept = [
         source

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
@@ -18,7 +20,6 @@ import numpy as np
 import torch
 
 from ..codec.assets import read_any
-from ..core.batching import within_budget
 from ..core.device import is_short_of_memory
 from ..core.errors import ReadError
 from ..core.files import atomic_write
@@ -29,6 +30,7 @@ from ..media.kinds import modality_of
 from ..media.video.frames import Frame, FrameSource
 from ..media.video.source import open_video
 from ..pipeline.atoken import AToken
+from ..pipeline.bulk import in_batches
 from ..tokens.patch import PATCH
 from ..tokens.samples import MIRRORED, TokenSample
 from ..tokens.shards import ShardWriter, shard_name
@@ -74,10 +76,10 @@ def tokenize_chunk(settings: Settings, number: int, chunk: Chunk) -> Done:
 
     Raises ``OSError`` where they cannot be written.
     """
-    work = Work(_model(settings), settings)
     out = Path(settings.out)
     with tempfile.TemporaryDirectory(prefix="atoken-") as scratch:
-        coming = work.samples(chunk, Path(scratch))
+        work = Work(_model(settings), settings, Path(scratch))
+        coming = work.samples(chunk)
         first = next(coming, None)
         tokens = 0
         if first is None:
@@ -87,8 +89,7 @@ def tokenize_chunk(settings: Settings, number: int, chunk: Chunk) -> Done:
                 for sample in chain([first], coming):
                     writer.write(sample)
             tokens = writer.tokens
-    lines = [line for _, line in sorted(work.lines, key=lambda noted: noted[0])]
-    lines = [line | ({} if "error" in line else {"shard": shard_name(number)}) for line in lines]
+    lines = [line | ({} if "error" in line else {"shard": shard_name(number)}) for line in work.lines]
     with atomic_write(out / manifest_name(number)) as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
     failed = sum("error" in line for line in lines)
@@ -122,19 +123,15 @@ def _model(settings: Settings) -> AToken:
     return load(settings.model, device=settings.device, dtype=getattr(torch, settings.dtype))
 
 
-class Item(NamedTuple):
-    """A sample that was read."""
+class Opened(NamedTuple):
+    """A sample that was read, or a video that will be."""
 
-    number: int
-    """Place in its chunk."""
     raw: Raw
     source: Any
-    """Picture, uint8 HWC; ``Shown``; or what ``read_any`` gives."""
+    """What ``AToken.encode`` takes."""
     modality: str
     tokens: int
-    """As many as it will have at most, or the whole budget where it goes alone."""
-    scratch: Path | None = None
-    """The file that its bytes were written to, for readers of files."""
+    """Of a picture; videos and 3D files go alone and count as the whole budget."""
 
 
 @dataclass
@@ -143,75 +140,62 @@ class Work:
 
     model: AToken
     settings: Settings
-    lines: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
-    """Of the manifest, with their places in the chunk: the samples that were done and those that failed."""
-    seen: set[str] = field(default_factory=set)
+    scratch: Path
+    """A folder for files that are bytes in a tar or a table, and whose readers want files."""
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    """Of the manifest: the samples that were done and those that failed."""
 
-    def samples(self, chunk: Chunk, scratch: Path) -> Iterator[TokenSample]:
+    def samples(self, chunk: Chunk) -> Iterator[TokenSample]:
         """The tokens of all samples that can be read, in order, each mirrored one after its original."""
-        items = (
-            item for number, raw in enumerate(chunk.raws()) if (item := self._read(number, raw, scratch)) is not None
+        budget = self.settings.token_budget
+        items = in_batches(
+            self._once(chunk.raws()), self._compute, budget=budget, read=self._read, count=_count, read_ahead=2
         )
-        for batch in within_budget(items, lambda item: item.tokens, self.settings.token_budget):
-            for item, made in self._encoded(batch):
-                for sample in made:
-                    line = {"key": sample.key, "source": item.raw.where, "modality": item.modality}
-                    self.lines.append((item.number, line | {"tokens": len(sample.tokens)}))
+        with closing(items):
+            for item in items:
+                line: dict[str, Any] = {"key": item.key.key, "source": item.key.where}
+                if item.error is not None:
+                    reason = _reason(item.error).replace(str(self._file(item.key)), item.key.where)
+                    self.lines.append(line | {"error": reason})
+                for sample in item.result or ():
+                    line |= {"key": sample.key, "modality": item.value.modality, "tokens": len(sample.tokens)}
+                    self.lines.append(dict(line))
                     yield sample
+                self._file(item.key).unlink(missing_ok=True)
 
-    def _fail(self, number: int, raw: Raw, reason: str, scratch: Path | None = None) -> None:
-        """Note why there is no sample, by the name that the user knows."""
-        reason = reason if scratch is None else reason.replace(str(scratch), raw.where)
-        self.lines.append((number, {"key": raw.key, "source": raw.where, "error": reason}))
+    def _once(self, raws: Iterator[Raw]) -> Iterator[Raw]:
+        """Each sample, the second of one key with an error."""
+        seen: set[str] = set()
+        for raw in raws:
+            twice = raw.error is None and raw.key in seen
+            yield raw._replace(error="a sample before it has the same key") if twice else raw
+            seen.add(raw.key)
 
-    def _read(self, number: int, raw: Raw, scratch: Path) -> Item | None:
-        """The sample in memory, a video as what will read it; None where it cannot be read, which is noted."""
-        if raw.error is None and raw.key in self.seen:
-            raw = raw._replace(error="another sample before it has the same key")
+    def _file(self, raw: Raw) -> Path:
+        """Where the bytes of a sample go."""
+        return self.scratch / f"{hashlib.sha256(raw.key.encode()).hexdigest()}{raw.suffix}"
+
+    def _read(self, raw: Raw) -> Opened:
+        """Raises whatever readers raise."""
         if raw.error is not None:
-            self._fail(number, raw, raw.error)
-            return None
-        self.seen.add(raw.key)
-        file = None
-        try:
-            if isinstance(raw.media, bytes) and needs_file(raw.suffix):
-                file = scratch / f"{number}{raw.suffix}"
-                file.write_bytes(raw.media)
-            return Item(number, raw._replace(media=None), *self._opened(raw, file or raw.media), file)
-        except Exception as error:
-            self._fail(number, raw, _reason(error), file)
-            return None
-
-    def _opened(self, raw: Raw, media: Any) -> tuple[Any, str, int]:
-        """What ``AToken.encode`` takes, its modality, and ``Item.tokens``."""
-        size, budget = self.settings.size, self.settings.token_budget
+            raise ReadError(raw.error)
+        size, budget, media = self.settings.size, self.settings.token_budget, raw.media
+        if isinstance(media, bytes) and needs_file(raw.suffix):
+            media = self._file(raw)
+            media.write_bytes(raw.media)  # type: ignore[arg-type]
+        raw = raw._replace(media=None)
         modality = "image" if isinstance(media, bytes) else modality_of(media)
         if modality == "3d":
-            return read_any(media), modality, budget
+            return Opened(raw, read_any(media), modality, budget)
         if modality == "video":
-            return Shown(open_video(media, size=size, fps=self.settings.fps), size), modality, budget
-        picture = read_image(media, name=raw.where)
+            video = open_video(media, size=size, fps=self.settings.fps)  # type: ignore[arg-type]
+            return Opened(raw, Shown(video, size), modality, budget)
+        picture = read_image(media, name=raw.where)  # type: ignore[arg-type]
         picture = picture if size is None else adm_crop(picture, size)
-        return picture, modality, -(-picture.shape[0] // PATCH[1]) * -(-picture.shape[1] // PATCH[2])
+        return Opened(raw, picture, modality, -(-picture.shape[0] // PATCH[1]) * -(-picture.shape[1] // PATCH[2]))
 
-    def _encoded(self, batch: Sequence[Item]) -> Iterator[tuple[Item, list[TokenSample]]]:
-        """The samples of each item; where a batch fails, each of its items has a try alone."""
-        try:
-            made = self._compute(batch)
-        except Exception as error:
-            if len(batch) == 1:
-                self._fail(batch[0].number, batch[0].raw, _reason(error), batch[0].scratch)
-            made = None
-        if made is not None:
-            yield from zip(batch, made, strict=True)
-        elif len(batch) > 1:
-            for item in list(batch):
-                yield from self._encoded([item])
-        for item in batch:
-            if item.scratch is not None:
-                item.scratch.unlink(missing_ok=True)
-
-    def _compute(self, batch: Sequence[Item]) -> list[list[TokenSample]]:
+    def _compute(self, batch: list[Opened]) -> list[list[TokenSample]]:
+        """The samples of each that was read: one, or two where it is mirrored, too."""
         sources: list[Any] = []
         owners: list[tuple[int, str]] = []
         for number, item in enumerate(batch):
@@ -226,12 +210,16 @@ class Work:
         made: list[list[TokenSample]] = [[] for _ in batch]
         for place, ((number, key), each) in enumerate(zip(owners, tokens, strict=True)):
             raw = batch[number].raw
-            each = each.half() if self.settings.latents == "float16" else each
+            stored = each.half() if self.settings.latents == "float16" else each
             extras = {} if vectors is None else {"embedding": vectors[place].clone()}
             made[number].append(
-                TokenSample(key=key, tokens=each, label=raw.label, captions=raw.captions, extras=extras)
+                TokenSample(key=key, tokens=stored, label=raw.label, captions=raw.captions, extras=extras)
             )
         return made
+
+
+def _count(item: Opened) -> int:
+    return item.tokens
 
 
 class Shown(FrameSource):
