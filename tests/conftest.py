@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from safetensors import safe_open
 
 from atoken import AToken, ModelConfig, read_image
 from atoken.weights.load import build
+
+logging.getLogger("c10d-NullHandler-dcp_logger").propagate = False  # DCP notes each of its steps
 
 DATA = Path(__file__).parent / "data"
 

@@ -30,6 +30,7 @@ def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_pictures_need_no_extra(tmp_path):
     done = python(BLOCK + WORK, tmp_path)
     assert done.returncode == 0, done.stderr
@@ -42,7 +43,8 @@ def test_importing_loads_neither_torch_nor_numpy(code, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", ["", "encode", "bench", "demo", "train"])
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["", "encode", "bench", "demo", "train", "generate"])
 def test_help_answers_without_torch(command, tmp_path):
     code = f"""
 import sys

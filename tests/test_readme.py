@@ -19,6 +19,7 @@ def snippets(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if snippets(page)])
 def test_snippets(page, tmp_path, monkeypatch, film):
     """In a folder with the files that they name; those of released checkpoints hold such tensors, small and random."""

@@ -27,6 +27,7 @@ from atoken.losses.perceptual import LITE_LAYERS, lite_terms, to_squares
 from atoken.losses.total import Weights, weighted
 from atoken.media.image.files import IMAGE_SUFFIXES, read_image
 from atoken.media.patchify import image_to_patches
+from atoken.media.pixels import from_uint8
 from atoken.metrics.frechet import FeatureStatistics, frechet_distance
 from atoken.nn.packed import Packed
 
@@ -99,7 +100,7 @@ def crops(pictures: list[np.ndarray], count: int, size: int, seed: int) -> Packe
             picture = pictures[rng.integers(len(pictures))]
             top, left = (int(rng.integers(n - size + 1)) for n in picture.shape[:2])
             pixels = torch.from_numpy(picture[top : top + size, left : left + size].copy()).permute(2, 0, 1)
-            yield image_to_patches(pixels.float() / 127.5 - 1)[:2]
+            yield image_to_patches(from_uint8(pixels))[:2]
 
     return Packed.cat(list(draw()))
 

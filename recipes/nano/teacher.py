@@ -25,6 +25,7 @@ from atoken.core.files import atomic_write
 from atoken.data.config import CutoutsConfig
 from atoken.data.crops import SCORES
 from atoken.data.cutouts import Cutouts
+from atoken.media.pixels import from_uint8, to_uint8
 from atoken.train.teachers import ClassTeacher
 
 SIDE, BATCH = 128, 16
@@ -61,7 +62,7 @@ def objects(folder: Path, grounds: Path, count: int, size: int, seed: int) -> It
     for number in range(-(-count // feed.count)):
         batch = feed.batch(number)
         for picture in batch.pictures(batch.packed.feats)[: count - number * feed.count]:
-            pixels = ((picture.permute(1, 2, 0) + 1) * 127.5).round().byte()
+            pixels = to_uint8(picture.permute(1, 2, 0))
             yield Image.fromarray(pixels.numpy())
 
 
@@ -73,7 +74,7 @@ def write(pictures: Iterator[Image.Image], total: int, teacher: ClassTeacher, ou
         for number, picture in enumerate(track(pictures, out.name, total), start=1):
             size = teacher.network.size
             seen = np.array(picture.resize((size, size), Image.Resampling.BICUBIC))
-            waiting.append(torch.from_numpy(seen).permute(2, 0, 1).float() / 127.5 - 1)
+            waiting.append(from_uint8(torch.from_numpy(seen).permute(2, 0, 1)))
             file.write(np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)).tobytes())
             if len(waiting) == BATCH or number == total:
                 scores.append(teacher.scores(torch.stack(waiting)).half().numpy())

@@ -38,6 +38,7 @@ from atoken.evaluation.understand import TOP, embed_items, retrieval, zero_shot
 from atoken.language.aligned import tower_of
 from atoken.language.zero_shot import label_embeddings
 from atoken.media.image.files import read_image
+from atoken.media.pixels import from_uint8
 from atoken.metrics.classification import topk_accuracy
 from atoken.train.teachers import ClassTeacher
 
@@ -64,7 +65,7 @@ def teacher_says(teacher: ClassTeacher, pictures: Sequence[Path]) -> Tensor:
         torch.from_numpy(np.stack([read_image(path) for path in pictures[start : start + BATCH]]))
         for start in range(0, len(pictures), BATCH)
     ]
-    return torch.cat([teacher.scores(stack.permute(0, 3, 1, 2).float() / 127.5 - 1) for stack in stacks])
+    return torch.cat([teacher.scores(from_uint8(stack.permute(0, 3, 1, 2))) for stack in stacks])
 
 
 def in_text_space(said: Tensor, classes: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .gaussians.types import Gaussians
+    from .generation.load import load_generator
     from .language.towers import text
     from .media.image.files import read_image, write_image
     from .media.video.frames import Clip
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from .nn.packed import Packed
     from .pipeline.atoken import AToken
     from .tokenizer.config import PRESETS, GaussianConfig, ModelConfig
+    from .tokens.samples import TokenSample
+    from .tokens.shards import ShardWriter, TokenShard, TokenShards
     from .tokens.stream import TokenFile, TokenWriter
     from .tokens.tokens import Tokens
     from .weights.load import list_models, load
@@ -28,11 +31,16 @@ __all__ = [
     "Gaussians",
     "ModelConfig",
     "Packed",
+    "ShardWriter",
     "TokenFile",
+    "TokenSample",
+    "TokenShard",
+    "TokenShards",
     "TokenWriter",
     "Tokens",
     "list_models",
     "load",
+    "load_generator",
     "open_video",
     "read_image",
     "text",
@@ -48,11 +56,16 @@ _HOMES = {
     "ModelConfig": "tokenizer.config",
     "PRESETS": "tokenizer.config",
     "Packed": "nn.packed",
+    "ShardWriter": "tokens.shards",
     "TokenFile": "tokens.stream",
+    "TokenSample": "tokens.samples",
+    "TokenShard": "tokens.shards",
+    "TokenShards": "tokens.shards",
     "TokenWriter": "tokens.stream",
     "Tokens": "tokens.tokens",
     "list_models": "weights.load",
     "load": "weights.load",
+    "load_generator": "generation.load",
     "open_video": "media.video.source",
     "read_image": "media.image.files",
     "text": "language.towers",

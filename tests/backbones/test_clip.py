@@ -49,6 +49,7 @@ def expected(family: str, folder, images: torch.Tensor) -> torch.Tensor:
     return out if isinstance(out, torch.Tensor) else out.pooler_output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["clip", "siglip", "siglip2"])
 def test_embeds_as_transformers_does(family, folder):
     pixels = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(1))
@@ -61,6 +62,7 @@ def test_embeds_as_transformers_does(family, folder):
     assert len(tower.weights_hash) == 64
 
 
+@pytest.mark.slow
 def test_sizes_and_gradients(folder):
     fixed, free = clip(folder("siglip")), clip(folder("siglip2"))
     x = torch.rand(1, 3, 40, 100, requires_grad=True)

@@ -29,6 +29,7 @@ def network() -> EfficientNetLite:
     return lite0()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("load", [lite0, lite2])
 def test_agrees_with_the_published_code(load):
     size, first, logit_norm, head_norm, stem_norm = GOLDEN[load.__name__]
@@ -72,6 +73,7 @@ def test_any_size_down_to_one_pixel(network):
         assert head.shape[-2:] == (-(-height // 32), -(-width // 32))
 
 
+@pytest.mark.slow
 def test_bf16_names_the_same_class_and_lets_gradients_through(network):
     fast = lite0(dtype=torch.bfloat16)
     x = waves(128).requires_grad_()
@@ -110,6 +112,7 @@ def test_channels_are_rounded_as_efficientnet_does():
     assert [round_to_8(c) for c in (17.6, 26.4, 44.0, 88.0, 123.2, 211.2)] == [16, 24, 48, 88, 120, 208]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "height", "width"), [(3, 9, 12), (5, 8, 13)])
 def test_the_gradient_of_a_strided_depthwise_convolution(kernel, height, width):
     generator = torch.Generator().manual_seed(0)
@@ -119,6 +122,7 @@ def test_the_gradient_of_a_strided_depthwise_convolution(kernel, height, width):
     assert torch.autograd.gradcheck(lambda x: _strided_depthwise(x, weight, bias, 2, 3), x)
 
 
+@pytest.mark.slow
 def test_a_network_may_return_some_layers():
     network = lite0(("stage3", "stem"))
     assert [x.shape[1] for x in network.features(waves(64))] == [40, 32]

@@ -24,6 +24,7 @@ class Shift(FrozenNetwork):
         return [self.normalise(images), 2 * self.normalise(images)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("load", "expected"),
     [(vgg16, [0.029749036, 0.029222681]), (alexnet, [0.022456694, 0.022913914])],

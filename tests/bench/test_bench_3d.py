@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
 from atoken.bench import gaussians as bench_3d
-from atoken.bench import network as bench
+from atoken.core import machine
 from atoken.media.views.cameras import turntable
 from atoken.media.views.views import render_views
 
 
+@pytest.mark.slow
 def test_the_lines_of_3d(monkeypatch, tmp_path):
     from typer.testing import CliRunner
 
     from atoken.cli import app
 
-    monkeypatch.setattr(bench, "MATMUL_SIDES", (64,))
+    monkeypatch.setattr(machine, "MATMUL_SIDES", (64,))
     for name, value in {"REPEATS": 1, "COUNT": 50, "SIZE": 32, "TRIANGLES": 400}.items():
         monkeypatch.setattr(bench_3d, name, value)
     out = tmp_path / "bench.json"

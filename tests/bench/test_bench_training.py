@@ -7,13 +7,14 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from atoken.bench import network as bench
 from atoken.bench import training as bench_training
 from atoken.cli import app
+from atoken.core import machine
 
 
+@pytest.mark.slow
 def test_the_lines_of_training(monkeypatch, tmp_path):
-    monkeypatch.setattr(bench, "MATMUL_SIDES", (64,))
+    monkeypatch.setattr(machine, "MATMUL_SIDES", (64,))
     for name, value in {"WARMUP": 1, "REPEATS": 1, "PRESET": "tiny", "TOKENS": 8, "SIZE": 32, "PICTURES": 1}.items():
         monkeypatch.setattr(bench_training, name, value)
     out = tmp_path / "bench.json"

@@ -7,15 +7,16 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from atoken.bench import network as bench
 from atoken.bench import video as bench_video
 from atoken.cli import app
+from atoken.core import machine
 
 pytest.importorskip("av")
 
 
+@pytest.mark.slow
 def test_the_lines_of_video(monkeypatch, tmp_path, pool_here):
-    monkeypatch.setattr(bench, "MATMUL_SIDES", (64,))
+    monkeypatch.setattr(machine, "MATMUL_SIDES", (64,))
     monkeypatch.setattr(bench_video, "ProcessPoolExecutor", pool_here)
     monkeypatch.setattr(bench_video, "LENGTHS", (4, 20))
     monkeypatch.setattr(bench_video, "SIZE", 32)

@@ -49,6 +49,7 @@ def encoded(solid, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_there_and_back(atoken, solid, tower, encoded, tmp_path):
     assert atoken("encode", tower.parent, "--model", solid, "--out", tmp_path / "tokens").exit_code == 0
     tokens = Tokens.load(tmp_path / "tokens/tower.atok")
@@ -65,6 +66,7 @@ def test_there_and_back(atoken, solid, tower, encoded, tmp_path):
     assert read_image(tmp_path / "back/tower.views.png").shape == (2 * 256 + 4, 4 * 256 + 12, 3)
 
 
+@pytest.mark.slow
 def test_both_side_by_side(atoken, solid, tower, tmp_path):
     result = atoken("reconstruct", tower, "--model", solid, "--out", tmp_path / "out")
     assert result.exit_code == 0
@@ -75,6 +77,7 @@ def test_both_side_by_side(atoken, solid, tower, tmp_path):
     assert len(np.unique(sheet[:256, :256])) >= 3, "the asset, in soft light on grey"
 
 
+@pytest.mark.slow
 def test_the_views_are_options(atoken, solid, tower, tmp_path):
     arguments = ("--views", 5, "--view-size", 96, "--fov", 25, "--patches", "nearest")
     assert atoken("encode", tower, "--model", solid, "--out", tmp_path / "a.atok", *arguments).exit_code == 0
@@ -91,6 +94,7 @@ def test_the_views_are_options(atoken, solid, tower, tmp_path):
     assert "5 views" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "value", "named"),
     [
@@ -112,6 +116,7 @@ def test_views_that_cannot_be(atoken, solid, tower, tmp_path, option, value, nam
     assert not (tmp_path / "a.atok").exists()
 
 
+@pytest.mark.slow
 def test_views_are_chosen_only_where_there_is_a_choice(atoken, solid, tmp_path, picture):
     picture(tmp_path / "a.png")
     (tmp_path / "b.npz").touch()
@@ -126,6 +131,7 @@ def test_views_are_chosen_only_where_there_is_a_choice(atoken, solid, tmp_path, 
         check_names(result.stderr, *named)
 
 
+@pytest.mark.slow
 def test_an_asset_of_no_area_does_not_stop_the_others(atoken, solid, tower, tmp_path):
     (tower.parent / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\n")
     result = atoken("encode", tower.parent, "--model", solid, "--out", tmp_path / "out")
@@ -134,6 +140,17 @@ def test_an_asset_of_no_area_does_not_stop_the_others(atoken, solid, tower, tmp_
     assert [path.name for path in (tmp_path / "out").iterdir() if path.name[0] != "."] == ["tower.atok"]
 
 
+def test_a_list_that_names_files_outside_of_its_folder_takes_none_away(atoken, solid, picture, tmp_path):
+    picture(tmp_path / "in/good.png")
+    (tmp_path / "in/foreign").mkdir()
+    (tmp_path / "in/foreign/meta.json").write_text(json.dumps({"means": {"files": ["../good.png"]}}))
+    result = atoken("encode", tmp_path / "in", "--model", solid, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    check_names(result.stderr, "foreign/meta.json")
+    assert (tmp_path / "out/good.atok").is_file()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "data", "named"),
     [
@@ -159,6 +176,7 @@ def test_what_is_no_asset_is_one_sentence(atoken, solid, tmp_path, name, data, n
     check_names(result.stderr, name, *named)
 
 
+@pytest.mark.slow
 def test_the_name_asks_for_a_turntable_or_a_page(atoken, solid, tower, encoded, tmp_path):
     tokens = encoded / "tower.atok"
     for name in ("turn.mp4", "page.html"):
@@ -173,6 +191,7 @@ def test_the_name_asks_for_a_turntable_or_a_page(atoken, solid, tower, encoded, 
     assert not list(tmp_path.glob("*.png"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".ply", ".splat", ".spz", ".sog"])
 def test_a_splat_file_is_an_asset_too(atoken, solid, encoded, tmp_path, suffix):
     gaussians = load(solid).decode(Tokens.load(encoded / "tower.atok")).in_asset_frame()
@@ -184,6 +203,7 @@ def test_a_splat_file_is_an_asset_too(atoken, solid, encoded, tmp_path, suffix):
     assert moved[0, 0] == pytest.approx(6, abs=0.9)
 
 
+@pytest.mark.slow
 def test_splats_as_the_name_says(atoken, solid, encoded, tmp_path):
     expected = load(solid).decode(Tokens.load(encoded / "tower.atok")).in_asset_frame()
     for suffix in (".splat", ".spz", ".sog", ".compressed.ply"):
@@ -196,6 +216,7 @@ def test_splats_as_the_name_says(atoken, solid, encoded, tmp_path):
         assert target.with_suffix(".views.png").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_decode_writes_what_is_missing(atoken, solid, encoded, tmp_path, monkeypatch):
     """Whatever of the two files is written first, the same command again completes them."""
 
@@ -215,6 +236,7 @@ def test_a_killed_decode_writes_what_is_missing(atoken, solid, encoded, tmp_path
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == ["tower.ply", "tower.views.png"]
 
 
+@pytest.mark.slow
 def test_files_of_one_asset_are_no_sources_of_their_own(atoken, solid, picture, encoded, tmp_path):
     folder = tmp_path / "in"
     views = {"file_path": "a", "transform_matrix": [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 2], [0, 0, 0, 1]]}
@@ -239,6 +261,7 @@ def test_files_of_one_asset_are_no_sources_of_their_own(atoken, solid, picture, 
     assert (tmp_path / "out2/posed/a.atok").exists(), "it was named"
 
 
+@pytest.mark.slow
 def test_a_bare_mesh_is_lit_and_its_tokens_say_so(atoken, solid, tower, encoded, tmp_path):
     for light in ("none", "head"):
         result = atoken("encode", tower, "--model", solid, "--out", tmp_path / f"{light}.atok", "--light", light)
@@ -249,6 +272,7 @@ def test_a_bare_mesh_is_lit_and_its_tokens_say_so(atoken, solid, tower, encoded,
     assert found == [None, "head", "studio"]
 
 
+@pytest.mark.slow
 def test_a_model_without_a_head(atoken, tiny, tower, tmp_path):
     assert atoken("encode", tower, "--model", tiny, "--out", tmp_path / "a.atok").exit_code == 0
     result = atoken("decode", tmp_path / "a.atok", "--model", tiny, "--out", tmp_path / "out")
@@ -265,6 +289,7 @@ def test_a_picture_name_for_a_splat(atoken, solid, encoded, tmp_path):
     assert not (tmp_path / "a.png").exists()
 
 
+@pytest.mark.slow
 def test_converting_both_released_files_into_one_model(atoken, tmp_path):
     torch.manual_seed(0)
     config = replace(PRESETS["tiny"], kinds=("continuous",))

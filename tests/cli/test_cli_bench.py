@@ -12,13 +12,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from atoken import PRESETS
 from atoken.bench import network as bench
 from atoken.bench.network import CASES, Case, measure, random_model
+from atoken.core import machine
 from refusals import check_names
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(bench, "MATMUL_SIDES", (64,))
-    monkeypatch.setattr(bench, "REPEATS", 1)
+    monkeypatch.setattr(machine, "MATMUL_SIDES", (64,))
+    monkeypatch.setattr(machine, "REPEATS", 1)
 
 
 @pytest.fixture
@@ -27,6 +28,7 @@ def here(monkeypatch, pool_here):
     monkeypatch.setattr(bench, "ProcessPoolExecutor", pool_here)
 
 
+@pytest.mark.slow
 def test_a_case_runs_in_a_process_of_its_own(atoken, tmp_path):
     result = atoken("bench", "--preset", "tiny", "--json", tmp_path / "new/bench.json")
     assert result.exit_code == 0
@@ -49,6 +51,7 @@ def test_a_case_runs_in_a_process_of_its_own(atoken, tmp_path):
     assert case["peak_bytes"] > 50e6
 
 
+@pytest.mark.slow
 def test_the_presets_to_measure(atoken, here, monkeypatch):
     monkeypatch.setattr("atoken.cli.bench.run_bench_3d", lambda: iter([("rasterizer", "numba", 0.5)]))
     monkeypatch.setattr("atoken.cli.bench.run_bench_video", lambda device: iter([("memory of encode", "9 MiB", "+1%")]))
@@ -89,6 +92,7 @@ def test_a_process_that_dies_is_one_sentence(atoken, here, monkeypatch):
     check_names(result.stderr, "error: tiny", "64 x 64", "memory")
 
 
+@pytest.mark.slow
 def test_operations_are_those_that_torch_counts(monkeypatch):
     config = replace(PRESETS["tiny"], name="counted", encoder_depth=1, decoder_depth=3)
     monkeypatch.setitem(bench.PRESETS, "counted", config)

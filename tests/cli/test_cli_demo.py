@@ -19,11 +19,13 @@ from atoken.gaussians.formats.ply import to_bytes
 from atoken.gaussians.raster.rasterize import render
 from atoken.gaussians.types import SH_C0
 from atoken.gaussians.viewer import BACKGROUND, GREY
-from atoken.media.patchify import image_to_patches, to_pixels
+from atoken.media.patchify import image_to_patches
+from atoken.media.pixels import to_pixels
 from atoken.metrics.psnr import psnr
 from refusals import check_names
 
 
+@pytest.mark.slow
 def test_the_demo_shows_every_photograph_on_a_page_that_stands_alone(atoken, tiny, tmp_path):
     result = atoken("demo", "--model", tiny, "--out", tmp_path / "out")
     assert result.exit_code == 0
@@ -73,6 +75,7 @@ def test_a_mosaic_has_one_colour_for_each_token():
     assert len({tuple(picture[r, c]) for r in (0, 16) for c in (0, 16, 32)}) == 6
 
 
+@pytest.mark.slow
 def test_codes_are_drawn_as_maps_beside_codecs_within_their_bytes(tiny, tmp_path):
     model = load(tiny)
     photographs = reconstruct(model, tmp_path)[:1]
@@ -95,6 +98,7 @@ def test_codes_are_drawn_as_maps_beside_codecs_within_their_bytes(tiny, tmp_path
     assert (red[8] == 128).all()
 
 
+@pytest.mark.slow
 def test_chair_and_duck_go_through_a_model_with_a_head():
     torch.manual_seed(0)
     head = GaussianConfig(64, 1, 1, 64, per_voxel=1, resolution=32, scale=0.4 / 32, opacity=0.9, residual=True)
@@ -115,6 +119,7 @@ def test_an_output_that_is_a_file(atoken, tiny, tmp_path):
     check_names(result.stderr, f"error: {tmp_path}/file", "folder")
 
 
+@pytest.mark.slow
 def test_words_are_those_of_the_nearest_vectors(monkeypatch):
     torch.manual_seed(0)
     head = GaussianConfig(64, 1, 1, 64, per_voxel=1, resolution=32)
@@ -164,6 +169,7 @@ def test_the_overview_has_a_row_for_each_way_and_white_where_there_is_none(tmp_p
     assert same < 6 < rows[1].std()
 
 
+@pytest.mark.slow
 def test_the_overview_has_a_frame_with_the_tokens_of_its_time_and_a_solid_in_the_colours_of_its_voxels():
     head = GaussianConfig(64, 1, 1, 64, per_voxel=2, resolution=32, scale=0.4 / 32, opacity=0.9, residual=True)
     model = AToken(replace(PRESETS["tiny"], gaussians=head)).eval()

@@ -41,6 +41,7 @@ def test_table_json_and_report(atoken, tiny, data, tmp_path):
     assert again.stdout == result.stdout
 
 
+@pytest.mark.slow
 def test_without_metrics_all_is_measured_that_needs_no_download(atoken, tiny, data, tmp_path, monkeypatch):
     base = ["eval", tiny, "--protocol", "native", "--data", data, "--kind", "discrete"]
 
@@ -61,6 +62,7 @@ def test_without_metrics_all_is_measured_that_needs_no_download(atoken, tiny, da
     check_names(result.stderr.splitlines()[-1], data / "none.pt")
 
 
+@pytest.mark.slow
 def test_items_are_listed_worst_first(atoken, tiny, data, tmp_path):
     atoken("eval", tiny, "--protocol", "native", "--data", data, "--metrics", "psnr", "--out", tmp_path / "out")
     page = (tmp_path / "out/report.html").read_text()
@@ -70,6 +72,7 @@ def test_items_are_listed_worst_first(atoken, tiny, data, tmp_path):
     assert scores == sorted(scores)
 
 
+@pytest.mark.slow
 def test_missing_networks_and_wrong_names_are_one_sentence(atoken, tiny, data, tmp_path):
     base = ["eval", tiny, "--data", data, "--out", tmp_path / "out"]
     for arguments, words in (
@@ -97,6 +100,7 @@ def test_missing_networks_and_wrong_names_are_one_sentence(atoken, tiny, data, t
         assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_another_run_in_the_folder(atoken, tiny, other, data, tmp_path):
     arguments = ["--protocol", "native", "--data", data, "--metrics", "psnr", "--out", tmp_path / "out"]
     assert atoken("eval", tiny, *arguments).exit_code == 0
@@ -106,6 +110,7 @@ def test_another_run_in_the_folder(atoken, tiny, other, data, tmp_path):
     assert atoken("eval", other, *arguments, "--overwrite").exit_code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("finished", [False, True])
 def test_overwriting_goes_on_where_it_was_interrupted(atoken, tiny, other, data, tmp_path, monkeypatch, finished):
     """What ``make eval`` calls: other and finished runs are replaced, and the interrupted one goes on."""
@@ -144,6 +149,7 @@ def test_a_distance_of_sets_needs_two_pictures_and_says_so_first(atoken, tiny, d
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_picture_is_said(atoken, tiny, data, tmp_path):
     (data / "b.png").write_bytes(b"")
     result = atoken(
@@ -154,6 +160,7 @@ def test_a_damaged_picture_is_said(atoken, tiny, data, tmp_path):
     assert "1 could not be measured" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_model_twice_is_numbered_and_its_codecs_are_not(atoken, tiny, data, tmp_path):
     arguments = ["--protocol", "native", "--data", data, "--metrics", "psnr", "--out", tmp_path / "out"]
     codecs = ["--against", "jpeg,jpeg", "--rates", "1,2,2.0"]
@@ -168,6 +175,7 @@ def test_a_model_twice_is_numbered_and_its_codecs_are_not(atoken, tiny, data, tm
     ]
 
 
+@pytest.mark.slow
 def test_the_current_folder_as_a_model_has_a_name(atoken, tiny, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tiny)
     result = atoken("eval", ".", "--protocol", "native", "--data", data, "--metrics", "psnr", "--out", tmp_path / "out")

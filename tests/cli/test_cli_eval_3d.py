@@ -61,6 +61,7 @@ def test_the_numbers_are_those_of_the_held_out_views(atoken, solid, toys, tmp_pa
     assert (tmp_path / "out/report.html").read_text().count("data:image/webp;base64,") == 2 * 3
 
 
+@pytest.mark.slow
 def test_packed_assets_are_their_meshes(atoken, solid, toys, tmp_path):
     """The test split of packed furniture, and the same numbers as from the mesh that was packed."""
     asset = read_held_out(toys / "box/mesh.ply")
@@ -85,6 +86,7 @@ def test_held_out_cameras_are_not_the_encoder_s():
     torch.testing.assert_close(held_out_cameras().positions.norm(dim=1), torch.full((8,), 2.0))
 
 
+@pytest.mark.slow
 def test_finer_voxels_are_nearer(toys):
     asset = read_held_out(toys / "box/mesh.ply")
     coarse, fine = (
@@ -94,6 +96,7 @@ def test_finer_voxels_are_nearer(toys):
     assert fine > coarse > 12
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured_is_one_sentence(atoken, solid, tiny, toys, tmp_path):
     base = ["--protocol", "paper-3d", "--data", toys, "--out", tmp_path / "out"]
     for arguments, *named in (

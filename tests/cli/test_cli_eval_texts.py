@@ -39,6 +39,7 @@ def coco(tmp_path):
     return tmp_path / "coco"
 
 
+@pytest.mark.slow
 def test_zero_shot_counts_the_right_ones(atoken, aligned, classes, tmp_path):
     (classes / "blue/broken.png").write_bytes(b"no picture")
     result = atoken("eval", aligned, "--protocol", "zero-shot", "--data", classes, "--out", tmp_path / "out")
@@ -50,6 +51,7 @@ def test_zero_shot_counts_the_right_ones(atoken, aligned, classes, tmp_path):
     assert "75.0" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_limit_leaves_all_classes_to_choose_from(atoken, aligned, classes, tmp_path):
     arguments = ("eval", aligned, "--protocol", "zero-shot", "--data", classes, "--out", tmp_path / "out")
     result = atoken(*arguments, "--limit", 2)  # both of the folder blue, and one of them is painted red
@@ -60,6 +62,7 @@ def test_a_limit_leaves_all_classes_to_choose_from(atoken, aligned, classes, tmp
     assert result.stdout.splitlines()[0].split()[:3] == ["model", "n", "classes"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(atoken, aligned, classes, tmp_path, monkeypatch):
     arguments = ("eval", aligned, "--protocol", "zero-shot", "--data", classes, "--out", tmp_path / "out", "--batch", 1)
     embed, seen, stop = AToken.embed, [], [True]
@@ -82,6 +85,7 @@ def test_an_interrupted_run_goes_on(atoken, aligned, classes, tmp_path, monkeypa
     assert json.loads((tmp_path / "out/results.json").read_text())["models"][0]["metrics"]["top-1"] == 0.5
 
 
+@pytest.mark.slow
 def test_results_of_another_run_are_not_overwritten(atoken, aligned, classes, coco, tmp_path):
     base = ("eval", aligned, "--out", tmp_path / "out", "--protocol")
     assert atoken(*base, "zero-shot", "--data", classes).exit_code == 0
@@ -109,6 +113,7 @@ def test_results_of_another_run_are_not_overwritten(atoken, aligned, classes, co
     assert atoken(*base, "retrieval", "--data", coco, "--overwrite").exit_code == 0
 
 
+@pytest.mark.slow
 def test_words_and_pixels_do_not_mix_in_a_folder(atoken, aligned, classes, tmp_path):
     base = ("eval", aligned, "--out", tmp_path / "out", "--data", classes, "--protocol")
     pixels = ("native", "--layout", "classes", "--metrics", "psnr")
@@ -121,6 +126,7 @@ def test_words_and_pixels_do_not_mix_in_a_folder(atoken, aligned, classes, tmp_p
     assert not (tmp_path / "out/report.html").exists(), "that of the pixels says nothing of these results"
 
 
+@pytest.mark.slow
 def test_another_config_is_another_model(atoken, aligned, classes, tmp_path):
     """The number of tokens that pictures are scaled down to changes vectors, and no tensor."""
     arguments = ("eval", aligned, "--protocol", "zero-shot", "--data", classes, "--out", tmp_path / "out")
@@ -137,6 +143,7 @@ def test_another_config_is_another_model(atoken, aligned, classes, tmp_path):
     assert all(path.read_bytes() != data for path, data in before.items())
 
 
+@pytest.mark.slow
 def test_vectors_of_other_code_are_not_kept(atoken, aligned, classes, tmp_path, monkeypatch):
     arguments = ("eval", aligned, "--protocol", "zero-shot", "--data", classes, "--out", tmp_path / "out")
     assert atoken(*arguments).exit_code == 0
@@ -152,6 +159,7 @@ def test_vectors_of_other_code_are_not_kept(atoken, aligned, classes, tmp_path, 
     assert sorted(seen) == sorted(classes.rglob("*.png"))
 
 
+@pytest.mark.slow
 def test_retrieval_in_both_directions(atoken, aligned, coco, tmp_path):
     result = atoken("eval", aligned, "--protocol", "retrieval", "--data", coco, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
@@ -162,6 +170,7 @@ def test_retrieval_in_both_directions(atoken, aligned, coco, tmp_path):
     assert run["data"]["texts"] == 3
 
 
+@pytest.mark.slow
 def test_what_cannot_be_done_is_one_sentence(atoken, tiny, classes, tmp_path):
     base = ["--data", classes, "--out", tmp_path / "out"]
     for arguments, *named in (

@@ -46,6 +46,7 @@ def dangling(path):
     path.symlink_to(path.with_name("nowhere"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "named"), [(empty, "empty"), (text_named_png, "PNG"), (truncated, "damaged"), (dangling, "no such file")]
 )
@@ -67,6 +68,7 @@ def test_a_bad_picture_alone_is_one_sentence(run, tmp_path):
     check_names(result.stderr, f"error: {tmp_path}/a.png", "empty", "again")
 
 
+@pytest.mark.slow
 def test_a_bomb(run, picture, tmp_path):
     path = picture(tmp_path / "a.png", 20, 33)
     result = run("encode", path, "--max-pixels", 659)
@@ -75,6 +77,7 @@ def test_a_bomb(run, picture, tmp_path):
     assert run("encode", path, "--max-pixels", 660).exit_code == 0
 
 
+@pytest.mark.slow
 def test_missing_paths(run, picture, tmp_path):
     result = run("encode", tmp_path / "gone.png", picture(tmp_path / "a.png"), tmp_path / "*.webp")
     assert result.exit_code == 2
@@ -92,6 +95,7 @@ def test_no_input_at_all_is_one_sentence(run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "ending"), [("encode", ".atok"), ("reconstruct", ".reconstructed.png")])
 def test_two_pictures_of_one_stem(atoken, tiny, run, picture, tmp_path, command, ending):
     empty(picture(tmp_path / "in/a.bmp"))
@@ -120,6 +124,7 @@ def test_inputs_are_never_replaced(atoken, tiny, picture, tmp_path):
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_token_file_with_any_byte_changed(run, picture, tmp_path):
     run("encode", picture(tmp_path / "a.png"))
     good = (tmp_path / "out/a.atok").read_bytes()
@@ -143,6 +148,7 @@ def test_token_files_that_are_none(run, picture, tmp_path):
     check_names(second, f"error: {tmp_path}/text.atok", "token file")
 
 
+@pytest.mark.slow
 def test_tokens_of_another_model_fail_alone(atoken, tiny, other, picture, tmp_path):
     for name, model in (("a", tiny), ("b", other), ("c", tiny)):
         path = picture(tmp_path / f"{name}.png")
@@ -180,6 +186,7 @@ def test_an_output_on_a_system_that_takes_none(atoken, tiny, picture, tmp_path):
     check_names(result.stderr, "error: /proc")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT])
 @pytest.mark.parametrize("command", ["encode", "reconstruct"])
 def test_a_disk_that_takes_no_more_ends_the_command(run, picture, tmp_path, monkeypatch, command, number):

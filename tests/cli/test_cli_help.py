@@ -16,7 +16,20 @@ from atoken.media.image.files import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES
 from atoken.tokens.patch import KINDS
 from refusals import check_names
 
-COMMANDS = ["encode", "decode", "reconstruct", "info", "models", "convert", "train", "data", "eval", "bench", "demo"]
+COMMANDS = [
+    "encode",
+    "decode",
+    "reconstruct",
+    "info",
+    "tokens",
+    "models",
+    "convert",
+    "train",
+    "data",
+    "eval",
+    "bench",
+    "demo",
+]
 MAIN = "import sys; from atoken.cli import main; main()"
 HEAVY = "torch", "numpy", "PIL", "safetensors"
 
@@ -27,6 +40,7 @@ def process(*arguments, encoding="utf-8", **options):
     return subprocess.run(command, capture_output=True, encoding=encoding, timeout=60, env=environment, **options)
 
 
+@pytest.mark.slow
 def test_help_imports_nothing_heavy():
     script = f"""
 import sys
@@ -44,6 +58,7 @@ for command in {[[], *([name] for name in COMMANDS)]}:
     assert all(f"{name} " in done.stdout for name in COMMANDS)
 
 
+@pytest.mark.slow
 def test_help_of_an_installed_command_has_its_name(atoken):
     done = process("encode", "--help")
     assert done.returncode == 0
@@ -70,6 +85,7 @@ def test_the_defaults_that_help_names_are_those_of_the_library(atoken, command):
     assert {f".{name}" for name in options.FORMATS} <= IMAGE_SUFFIXES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -120,6 +136,7 @@ def test_a_bug_outside_of_any_input_keeps_its_traceback(atoken, monkeypatch):
         atoken("models")
 
 
+@pytest.mark.slow
 def test_exit_codes_of_the_process(tiny, picture, tmp_path):
     path = picture(tmp_path / "a.png")
     done = process("encode", path, "--model", tiny, cwd=tmp_path)
@@ -131,6 +148,7 @@ def test_exit_codes_of_the_process(tiny, picture, tmp_path):
     check_names(done.stderr, "error: ", tmp_path / "b.png")
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_sees_no_traceback():
     read, write = os.pipe()
     os.close(read)
@@ -140,6 +158,7 @@ def test_a_reader_that_goes_away_sees_no_traceback():
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_name_that_the_terminal_cannot_show(picture, tmp_path):
     path = picture(tmp_path / "\N{HIRAGANA LETTER A}.png")
     done = process("info", path, encoding="latin-1")
@@ -147,6 +166,7 @@ def test_a_name_that_the_terminal_cannot_show(picture, tmp_path):
     assert f"{tmp_path}/\\u3042.png\n" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_bar_on_a_terminal(tiny, picture, tmp_path):
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
@@ -179,6 +199,7 @@ def test_ctrl_c_says_that_one_can_go_on(atoken, tiny, picture, tmp_path, monkeyp
     check_names(result.stderr, "interrupted", "again")
 
 
+@pytest.mark.slow
 def test_models_lists_every_preset(atoken):
     result = atoken("models")
     assert result.exit_code == 0

@@ -46,6 +46,7 @@ def raising(monkeypatch, owner, name, error):
 READING, WRITING = (pictures, "read_image"), (Tokens, "save")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [Strange("odd"), RecursionError(), KeyError("x"), RuntimeError("shape\nmismatch")])
 @pytest.mark.parametrize("where", [READING, WRITING])
 def test_an_unexpected_class_is_a_fault_of_ours_and_the_others_are_written(

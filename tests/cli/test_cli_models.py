@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 import atoken as library
 from atoken import PRESETS, AToken
+from atoken.tokens.file import BLANK, sealed
 from refusals import check_names
 
 
@@ -30,6 +31,7 @@ def stored_dtypes(folder):
         return {file.get_tensor(name).dtype for name in names}
 
 
+@pytest.mark.slow
 def test_info_of_a_token_file(atoken, tiny, picture, tmp_path):
     path = tmp_path / "a.atok"
     assert (
@@ -74,6 +76,7 @@ def test_info_of_models(atoken, tiny, state, tmp_path):
     assert folder["weights"] == library.load(tiny).weights_hash
 
 
+@pytest.mark.slow
 def test_info_of_a_shipped_model(atoken):
     told = facts(atoken("info", "nano").stdout)
     assert (told["name"], told["dtype"]) == ("nano", "bfloat16, float32")  # int8 becomes float32
@@ -91,6 +94,39 @@ def test_info_goes_on_after_a_bad_file(atoken, picture, tmp_path):
         check_names(line, tmp_path / name)
 
 
+def test_info_writes_out_control_characters_of_keys_and_values(atoken, tiny, picture, tmp_path):
+    path = tmp_path / "a.atok"
+    atoken("encode", picture(tmp_path / "a.png"), "--model", tiny, "--out", path)
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    odd = {"\x1b[2Jkey\n": "\x1b]0;title\x07\n", "k" * 5000: "v" * 100_000}
+    header["__metadata__"] |= {**odd, "checksum": BLANK.decode()}
+    head = json.dumps(header, separators=(",", ":")).encode()
+    path.write_bytes(sealed(len(head).to_bytes(8, "little") + head + data[8 + length :]))
+    result = atoken("info", path)
+    assert result.exit_code == 0, result.stderr
+    assert all(c.isprintable() or c == "\n" for c in result.stdout)
+    assert "\\x1b[2Jkey" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) < 2000
+
+
+def test_info_goes_on_after_what_nobody_thought_of(atoken, picture, tmp_path, monkeypatch):
+    paths = [picture(tmp_path / name) for name in ("a.png", "b.png")]
+
+    def described(path):
+        if path == paths[0]:
+            raise TypeError("odd")
+        return {"what": "picture"}
+
+    monkeypatch.setattr("atoken.cli.info._picture_facts", described)
+    result = atoken("info", *paths)
+    assert result.exit_code == 1
+    check_names(result.stderr, paths[0], "internal error", "TypeError")
+    assert f"{paths[1]}\n" in result.stdout
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_convert_keeps_the_weights(atoken, state, picture, tmp_path, suffix):
     checkpoint = tmp_path / f"atoken-sod{suffix}"
@@ -110,6 +146,7 @@ def test_convert_keeps_the_weights(atoken, state, picture, tmp_path, suffix):
     assert torch.equal(before.encode(path).codes, after.encode(path).codes)
 
 
+@pytest.mark.slow
 def test_convert_as_stored_and_to_another_precision(atoken, state, tmp_path):
     checkpoint = tmp_path / "atoken-soc.pt"
     torch.save({name: tensor.bfloat16() for name, tensor in state.items()}, checkpoint)
@@ -126,6 +163,7 @@ def test_convert_as_stored_and_to_another_precision(atoken, state, tmp_path):
     assert stored_dtypes(tmp_path / "half") == {torch.float16}
 
 
+@pytest.mark.slow
 def test_convert_of_mixed_precisions_loses_nothing(atoken, state, tmp_path):
     checkpoint = tmp_path / "atoken-soc.pt"
     torch.save({n: t.bfloat16() if "mlp" in n else t.half() for n, t in state.items()}, checkpoint)
@@ -158,6 +196,7 @@ def test_a_kind_against_the_name_of_the_file(atoken, state, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_convert_replaces_a_model_only_when_told(atoken, state, tiny, tmp_path):
     checkpoint, out = tmp_path / "atoken-soc.pt", tmp_path / "out"
     torch.save(state, checkpoint)
@@ -202,6 +241,7 @@ class Trap:
         return open, (str(self.path), "w")
 
 
+@pytest.mark.slow
 def test_code_in_a_pickle_is_never_run(atoken, picture, state, tmp_path):
     sprung = tmp_path / "sprung"
     with (tmp_path / "plain.pt").open("wb") as file:
@@ -259,6 +299,7 @@ def test_convert_below_a_file(atoken, state, tmp_path):
     check_names(result.stderr, tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_convert_notices_a_model_that_does_not_read_back(atoken, state, tmp_path, monkeypatch):
     torch.save(state, tmp_path / "atoken-soc.pt")
     save = AToken.save_pretrained

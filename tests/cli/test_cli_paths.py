@@ -76,10 +76,13 @@ def test_linked_folders_are_read(tmp_path):
     assert found(tmp_path / "photos") == ["link/a.jpg"]
 
 
-def test_a_dangling_link_is_an_input_and_a_pipe_in_a_folder_is_not(tmp_path):
+def test_a_dangling_link_is_an_input_and_a_pipe_or_device_in_a_folder_is_not(tmp_path):
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "linked.jpg").symlink_to("pipe.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
     assert found(tmp_path) == ["gone.jpg"]
+    assert found(tmp_path / "*.jpg") == ["gone.jpg"]
 
 
 def test_inputs_that_name_nothing(tmp_path):

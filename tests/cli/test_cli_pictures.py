@@ -24,6 +24,7 @@ def tree(folder):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [None, "continuous", "discrete"])
 def test_there_and_back_as_the_library_does(atoken, tiny, picture, tmp_path, kind):
     path = picture(tmp_path / "a.png")
@@ -43,6 +44,7 @@ def test_there_and_back_as_the_library_does(atoken, tiny, picture, tmp_path, kin
     assert np.array_equal(read_image(tmp_path / "back" / "a.png"), model.decode(expected))
 
 
+@pytest.mark.slow
 def test_reconstruct_writes_the_picture_and_its_psnr(atoken, tiny, picture, tmp_path):
     paths = [picture(tmp_path / "a.png"), picture(tmp_path / "bb.png", 16, 16)]
     result = atoken("reconstruct", *paths, "--model", tiny, "--kind", "discrete", "--out", tmp_path / "out")
@@ -57,6 +59,7 @@ def test_reconstruct_writes_the_picture_and_its_psnr(atoken, tiny, picture, tmp_
     assert re.search(rf"mean .*{np.mean(scores):.2f}\n2 written, 7 tokens, ", result.stdout)
 
 
+@pytest.mark.slow
 def test_reconstruct_leaves_the_results_of_an_earlier_run_alone(atoken, tiny, picture, tmp_path):
     picture(tmp_path / "a.png")
     for _ in range(2):
@@ -66,6 +69,7 @@ def test_reconstruct_leaves_the_results_of_an_earlier_run_alone(atoken, tiny, pi
     assert tree(tmp_path) == ["a.png", "a.reconstructed.png"]
 
 
+@pytest.mark.slow
 def test_the_current_folder_is_the_default(atoken, tiny, picture, tmp_path, working_folder):
     picture(tmp_path / "photos/sub/a.png")
     assert atoken("encode", tmp_path / "photos", "--model", tiny).exit_code == 0
@@ -74,6 +78,7 @@ def test_the_current_folder_is_the_default(atoken, tiny, picture, tmp_path, work
     assert tree(working_folder) == ["back/sub/a.png", "sub/a.atok"]
 
 
+@pytest.mark.slow
 def test_structure_is_kept_below_out(atoken, tiny, picture, tmp_path):
     for name in ("photos/a.png", "photos/x/b.jpg", "photos/x/.c.png", "single/d.bmp"):
         picture(tmp_path / name)
@@ -87,6 +92,7 @@ def test_structure_is_kept_below_out(atoken, tiny, picture, tmp_path):
     assert tree(tmp_path / "back") == ["a.webp", "d.webp", "x/b.webp"]
 
 
+@pytest.mark.slow
 def test_out_as_the_name_of_the_result(atoken, tiny, picture, tmp_path):
     path = picture(tmp_path / "a.png")
     assert atoken("encode", path, "--model", tiny, "--out", tmp_path / "new/x.atok").exit_code == 0
@@ -106,6 +112,7 @@ def test_out_and_format_must_agree(atoken, tiny, picture, tmp_path):
     assert tree(tmp_path) == ["a.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "out", "fitting"),
     [
@@ -134,6 +141,7 @@ def test_an_out_that_does_not_fit_is_refused_before_any_work(
     assert not (tmp_path / out).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["continuous", "discrete"])
 def test_latents_are_stored_in_two_bytes_unless_told_otherwise(atoken, tiny, picture, tmp_path, kind):
     path, exact = picture(tmp_path / "a.png", 160, 320), library.load(tiny).encode(tmp_path / "a.png", kind=kind)
@@ -154,6 +162,7 @@ def test_latents_are_stored_in_two_bytes_unless_told_otherwise(atoken, tiny, pic
     check_names(atoken("encode", path, "--latents", "int8").stderr, "--latents", "'int8'", "float16", "float32")
 
 
+@pytest.mark.slow
 def test_every_format(atoken, tiny, picture, tmp_path):
     path = picture(tmp_path / "a.png")
     for name in FORMATS:
@@ -163,6 +172,7 @@ def test_every_format(atoken, tiny, picture, tmp_path):
     check_names(atoken("decode", path, "--format", "gif").stderr, "--format", "'gif'")
 
 
+@pytest.mark.slow
 def test_background_shows_through(atoken, tiny, tmp_path):
     Image.new("RGBA", (16, 16), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     write_image(tmp_path / "red.png", np.full((16, 16, 3), (255, 0, 0), np.uint8))
@@ -175,6 +185,7 @@ def test_background_shows_through(atoken, tiny, tmp_path):
     assert not torch.allclose(Tokens.load(tmp_path / "out/clear.atok").latents, red)
 
 
+@pytest.mark.slow
 def test_dtype_reaches_the_model(atoken, tiny, picture, tmp_path, monkeypatch):
     seen = []
     load = library.load
@@ -189,6 +200,7 @@ def test_dtype_reaches_the_model(atoken, tiny, picture, tmp_path, monkeypatch):
     assert 0 < (exact - rounded).abs().max() < 0.1 * exact.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("budget", "batches"), [(None, [[6, 6, 6, 1]]), (12, [[6, 6], [6, 1]]), (1, [[6], [6], [6], [1]])]
 )
@@ -213,6 +225,7 @@ def test_batches_keep_to_the_budget(atoken, tiny, picture, tmp_path, monkeypatch
     assert read_image(tmp_path / "back/d.png").shape == (1, 1, 3)
 
 
+@pytest.mark.slow
 def test_only_one_batch_of_pictures_is_in_memory(atoken, tiny, picture, tmp_path, monkeypatch):
     for i in range(8):
         picture(tmp_path / f"in/{i}.png")
@@ -251,6 +264,7 @@ def test_out_of_memory_is_a_failure_of_that_picture_alone(atoken, tiny, picture,
     assert tree(tmp_path / "out") == ["little.atok"]
 
 
+@pytest.mark.slow
 def test_warnings_of_the_library_are_lines(atoken, tiny, tmp_path):
     frames = [Image.new("RGB", (16, 16), (shade, 0, 0)) for shade in (0, 100, 200)]
     for name in ("a", "b"):
@@ -261,6 +275,7 @@ def test_warnings_of_the_library_are_lines(atoken, tiny, tmp_path):
         check_names(line, f"warning: {tmp_path}/{name}.tif", "3 frames", "2 left out")
 
 
+@pytest.mark.slow
 def test_names_with_markup_and_control_characters(atoken, tiny, picture, tmp_path):
     path = tmp_path / "[red]\x1b[31m\n.png"
     path.write_text("no picture, but long enough")

@@ -36,6 +36,7 @@ def test_finished_results_are_skipped(atoken, tiny, picture, encoded):
     assert after == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["encode", "decode", "reconstruct"])
 def test_a_result_that_is_older_than_its_source_is_made_again(atoken, tiny, picture, encoded, command):
     source = encoded / ("out" if command == "decode" else "in")
@@ -54,6 +55,7 @@ def test_a_result_that_is_older_than_its_source_is_made_again(atoken, tiny, pict
     assert again[0].startswith("a.")
 
 
+@pytest.mark.slow
 def test_outdated_tokens_of_another_model_are_not_replaced(atoken, tiny, other, encoded):
     os.utime(encoded / "in/a.png")
     before = (encoded / "out/a.atok").read_bytes()
@@ -63,6 +65,7 @@ def test_outdated_tokens_of_another_model_are_not_replaced(atoken, tiny, other, 
     assert (encoded / "out/a.atok").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_overwrite_writes_them_again(atoken, tiny, encoded):
     before = state(encoded / "out")
     result = atoken("encode", encoded / "in", "--model", tiny, "--out", encoded / "out", "--overwrite")
@@ -73,6 +76,7 @@ def test_overwrite_writes_them_again(atoken, tiny, encoded):
     assert all(after[name] > before[name] for name in before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["decode", "reconstruct"])
 def test_pictures_that_are_there_are_skipped(atoken, tiny, encoded, command):
     source = encoded / ("out" if command == "decode" else "in")
@@ -87,6 +91,7 @@ def test_pictures_that_are_there_are_skipped(atoken, tiny, encoded, command):
     assert all(time > before[name] for name, time in state(encoded / "back").items())
 
 
+@pytest.mark.slow
 def test_tokens_of_another_model_are_no_finished_result(atoken, tiny, other, encoded):
     before = (encoded / "out/a.atok").read_bytes()
     arguments = ["encode", encoded / "in", "--model", other, "--out", encoded / "out"]
@@ -100,6 +105,7 @@ def test_tokens_of_another_model_are_no_finished_result(atoken, tiny, other, enc
     assert (encoded / "out/a.atok").read_bytes() != before
 
 
+@pytest.mark.slow
 def test_tokens_of_another_kind_are_no_finished_result(atoken, tiny, encoded):
     arguments = ["encode", encoded / "in/a.png", "--model", tiny, "--out", encoded / "out", "--kind", "discrete"]
     result = atoken(*arguments)
@@ -109,6 +115,7 @@ def test_tokens_of_another_kind_are_no_finished_result(atoken, tiny, encoded):
     assert Tokens.load(encoded / "out/a.atok").kind == "discrete"
 
 
+@pytest.mark.slow
 def test_a_damaged_result_is_not_finished(atoken, tiny, encoded):
     data = (encoded / "out/a.atok").read_bytes()
     (encoded / "out/a.atok").write_bytes(data[:-7])
@@ -126,6 +133,7 @@ def test_a_damaged_result_is_not_finished(atoken, tiny, encoded):
     check_names(result.stderr, f"error: {encoded}/in/b.png", f"{encoded}/out/b.atok", "folder")
 
 
+@pytest.mark.slow
 def test_after_an_interruption_only_the_rest_is_done(atoken, tiny, picture, tmp_path, monkeypatch):
     for name in "abcd":
         picture(tmp_path / f"in/{name}.png")
@@ -155,6 +163,7 @@ def clip(path, shade=0):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["encode", "reconstruct"])
 @pytest.mark.parametrize(
     ("kind", "options", "named"),
@@ -184,6 +193,7 @@ def test_a_result_made_with_other_options_is_no_finished_one(
     assert atoken(*arguments).exit_code == 2
 
 
+@pytest.mark.slow
 def test_options_of_other_kinds_and_those_that_change_no_result_do_not_count(atoken, tiny, picture, tmp_path):
     clip(tmp_path / "in/b.gif")
     picture(tmp_path / "in/a.png")
@@ -195,6 +205,7 @@ def test_options_of_other_kinds_and_those_that_change_no_result_do_not_count(ato
     assert result.stdout.startswith("0 written, 1 skipped")
 
 
+@pytest.mark.slow
 def test_reconstructions_and_pictures_of_another_model_or_precision(atoken, tiny, other, encoded):
     arguments = ["reconstruct", encoded / "in/a.png", "--out", encoded / "back"]
     assert atoken(*arguments, "--model", tiny).exit_code == 0
@@ -205,6 +216,7 @@ def test_reconstructions_and_pictures_of_another_model_or_precision(atoken, tiny
     assert atoken(*decode, "--dtype", "bfloat16").exit_code == 2
 
 
+@pytest.mark.slow
 def test_a_result_without_a_record_is_kept_and_one_that_was_being_replaced_is_made_again(atoken, tiny, encoded):
     record, arguments = encoded / "out" / RECORD, ["encode", encoded / "in", "--model", tiny, "--out", encoded / "out"]
     lines = record.read_text().splitlines()
@@ -216,6 +228,7 @@ def test_a_result_without_a_record_is_kept_and_one_that_was_being_replaced_is_ma
     assert Tokens.load(encoded / "out/a.atok").values.dtype.itemsize == 4
 
 
+@pytest.mark.slow
 def test_files_of_finished_results_are_closed(atoken, tiny, other, tmp_path, monkeypatch):
     source, opened = clip(tmp_path / "a.gif"), []
     assert atoken("encode", source, "--model", tiny, "--out", tmp_path / "out").exit_code == 0

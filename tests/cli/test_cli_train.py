@@ -39,6 +39,7 @@ def recipe(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_a_run_writes_a_model_and_shows_its_log(atoken, recipe, tmp_path):
     out = tmp_path / "run"
     result = atoken("train", recipe, "--out", out, "--device", "cpu")
@@ -50,6 +51,7 @@ def test_a_run_writes_a_model_and_shows_its_log(atoken, recipe, tmp_path):
     assert logging.getLogger("atoken").handlers == []
 
 
+@pytest.mark.slow
 def test_a_finished_run_has_nothing_left_to_do(atoken, recipe, tmp_path):
     for _ in range(2):
         result = atoken("train", recipe, "--out", tmp_path / "run", "--device", "cpu")
@@ -89,6 +91,7 @@ def test_without_yaml_the_remedy_is_named(atoken, recipe, tmp_path, monkeypatch)
     check_names(result.stderr, "pip install 'atoken[train]'")
 
 
+@pytest.mark.slow
 def test_an_error_is_said_once_on_a_machine_and_told_to_torchrun(atoken, recipe, tmp_path, monkeypatch):
     recipe.write_text("model: [")
     monkeypatch.setenv("LOCAL_RANK", "1")

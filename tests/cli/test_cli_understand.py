@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
@@ -28,6 +29,7 @@ def folder(tmp_path) -> Path:
     return tmp_path / "pictures"
 
 
+@pytest.mark.slow
 def test_classify_names_the_colour(atoken, aligned, folder):
     result = atoken("classify", folder, "--labels", "red, blue", "--model", aligned)
     assert result.exit_code == 0
@@ -39,6 +41,7 @@ def test_classify_names_the_colour(atoken, aligned, folder):
     assert all(len(value["labels"]) == 1 and value["labels"][0]["probability"] > 0.5 for value in values)
 
 
+@pytest.mark.slow
 def test_search_finds_it_and_the_second_search_embeds_nothing(atoken, aligned, folder, monkeypatch):
     arguments = ("search", folder, "a red thing", "--model", aligned)
     first = atoken(*arguments, "--html", "page.html")
@@ -51,7 +54,7 @@ def test_search_finds_it_and_the_second_search_embeds_nothing(atoken, aligned, f
     embedded = []
     before = understand._embed
     monkeypatch.setattr(
-        understand, "_embed", lambda model, files, failed: embedded.extend(files) or before(model, files, failed)
+        understand, "_embed", lambda model, files, report: embedded.extend(files) or before(model, files, report)
     )
     assert atoken(*arguments).stdout == first.stdout
     assert embedded == []
@@ -64,6 +67,7 @@ def test_search_finds_it_and_the_second_search_embeds_nothing(atoken, aligned, f
     assert len(Index.load(folder / ".atoken-index").entries) == 2
 
 
+@pytest.mark.slow
 def test_a_file_finds_its_like_without_words(atoken, aligned, folder, monkeypatch):
     monkeypatch.setattr(understand, "tower_of", None)
     write_image(Path("query.png"), paint("blue"))
@@ -81,6 +85,7 @@ def test_the_page_shows_videos_and_assets_too(atoken, aligned, tmp_path, film):
     assert Path("page.html").read_text().count("data:image/jpeg;base64,") == 2
 
 
+@pytest.mark.slow
 def test_other_weights_make_a_new_index(atoken, aligned, folder, tmp_path):
     atoken("search", folder, "red", "--model", aligned)
     torch.manual_seed(1)
@@ -93,6 +98,7 @@ def test_other_weights_make_a_new_index(atoken, aligned, folder, tmp_path):
     assert LazyModel(str(aligned)).identity != first, "it changes vectors, and no tensor"
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_read_is_named_and_the_others_are_found(atoken, aligned, folder):
     (folder / "broken.png").write_bytes(b"no picture")
     for arguments in (("search", folder, "red"), ("classify", folder, "--labels", "red,blue")):
@@ -102,6 +108,51 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_found(atoken, al
         assert "broken.png" in result.stderr
 
 
+def test_a_dangling_link_is_named_and_the_others_are_found(atoken, aligned, folder):
+    (folder / "gone.png").symlink_to("nowhere")
+    for _ in range(2):
+        result = atoken("search", folder, "red", "--model", aligned)
+        assert result.exit_code == 2
+        assert len(result.stdout.splitlines()) == 2
+        check_names(result.stderr, folder / "gone.png", "no such file")
+
+
+def test_what_nobody_thought_of_ends_no_folder(atoken, aligned, folder, monkeypatch):
+    """One file at which the program fails is a fault of ours, and the others are found."""
+    write_image(folder / "odd.png", paint("red"))
+    before = LazyModel.embed
+
+    def embed(self, sources):
+        if any(getattr(source, "name", "") == "odd.png" for source in sources):
+            raise KeyError("nobody thought of it")
+        return before(self, sources)
+
+    monkeypatch.setattr(LazyModel, "embed", embed)
+    for arguments in (("search", folder, "red"), ("classify", folder, "--labels", "red,blue")):
+        result = atoken(*arguments, "--model", aligned)
+        assert result.exit_code == 1
+        assert len(result.stdout.splitlines()) == 2
+        check_names(result.stderr, folder / "odd.png", "internal error", "KeyError")
+
+
+def test_a_folder_with_nothing_that_can_be_read_says_why(atoken, aligned, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/broken.png").write_bytes(b"no picture")
+    result = atoken("search", tmp_path / "in", "red", "--model", aligned)
+    assert result.exit_code == 2
+    check_names(result.stderr, tmp_path / "in/broken.png", "JPEG")
+
+
+def test_an_index_of_another_width_is_refused(atoken, aligned, folder):
+    atoken("search", folder, "red", "--model", aligned)
+    known = Index.load(folder / ".atoken-index")
+    replace(known, vectors=known.vectors[:, :5]).save(folder / ".atoken-index")
+    result = atoken("search", folder, "red", "--model", aligned)
+    assert result.exit_code == 2
+    check_names(result.stderr, folder / ".atoken-index", "remove")
+
+
+@pytest.mark.slow
 def test_what_cannot_be_done_is_one_sentence(atoken, aligned, folder, tiny, monkeypatch):
     def fails(*arguments) -> str:
         result = atoken(*arguments)
@@ -123,6 +174,7 @@ def test_what_cannot_be_done_is_one_sentence(atoken, aligned, folder, tiny, monk
     check_names(fails("classify", folder, "--labels", "red,blue", "--model", tiny), "'tiny'", "text_tower")
 
 
+@pytest.mark.slow
 def test_names_are_no_addresses_no_markup_and_no_escapes(atoken, aligned, tmp_path):
     """On the page and on the terminal; every link leads to its file."""
     folder = tmp_path / "odd"
@@ -156,6 +208,7 @@ class Axes:
         return torch.stack([self.vector if "yes" in text else -self.vector for text in texts])
 
 
+@pytest.mark.slow
 def test_a_complete_index_needs_neither_the_model_nor_the_words(atoken, aligned, folder, monkeypatch):
     tower = Axes(LazyModel(str(aligned)).embed([paint("red")])[0])
     monkeypatch.setattr(understand, "tower_of", lambda model: tower)
@@ -167,6 +220,7 @@ def test_a_complete_index_needs_neither_the_model_nor_the_words(atoken, aligned,
     assert tower.read == ["yes"]
 
 
+@pytest.mark.slow
 def test_what_fits_no_better_than_everyday_words_is_said(atoken, aligned, folder, monkeypatch):
     tower = Axes(LazyModel(str(aligned)).embed([paint("red")])[0])
     monkeypatch.setattr(understand, "tower_of", lambda model: tower)

@@ -20,6 +20,7 @@ def read(path):
     return np.stack([f.pixels for f in frames]), [f.time for f in frames]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["continuous", "discrete"])
 def test_pictures_and_videos_in_one_command(atoken, tiny, film, picture, tmp_path, kind):
     (tmp_path / "in").mkdir()
@@ -47,6 +48,7 @@ def test_pictures_and_videos_in_one_command(atoken, tiny, film, picture, tmp_pat
     assert again.stdout.startswith("0 written, 4 skipped")
 
 
+@pytest.mark.slow
 def test_reconstruct(atoken, tiny, film, tmp_path):
     path = film.write("clip.mp4", "libx264", film.frames(20))
     result = atoken(
@@ -64,6 +66,7 @@ def test_reconstruct(atoken, tiny, film, tmp_path):
     assert "20 x 64x48" in result.stdout
 
 
+@pytest.mark.slow
 def test_resampling(atoken, tiny, film, tmp_path):
     path = film.write("clip.mp4", "libx264", film.frames(50))
     options = ["--fps", "10", "--size", "32", "--start", "0.4", "--end", "1.4"]
@@ -83,6 +86,7 @@ def test_requests_for_videos_alone(atoken, tiny, picture, tmp_path):
     assert "--fps" in result.stderr
 
 
+@pytest.mark.slow
 def test_damage(atoken, tiny, film, picture, tmp_path):
     path = film.write("clip.mp4", "libx264", film.frames(60), container={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
@@ -102,6 +106,7 @@ def test_damage(atoken, tiny, film, picture, tmp_path):
     assert (result.exit_code, "empty.mp4" in result.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_sound(atoken, tiny, film, tmp_path):
     path = film.write("clip.mkv", "libx264", film.frames(30), audio="aac")
     common = "--model", tiny, "--out", tmp_path / "out"
@@ -114,6 +119,7 @@ def test_sound(atoken, tiny, film, tmp_path):
     assert open_video(tmp_path / "out/clip.reconstructed.mp4").facts.audio == "aac"
 
 
+@pytest.mark.slow
 def test_no_thread_goes_on_after_a_failure(tiny, film, tmp_path, monkeypatch):
     path, tokens = film.write("clip.mp4", "libx264", film.frames(200), audio="aac"), tmp_path / "clip.atok"
     model = library.load(tiny)
@@ -138,6 +144,7 @@ def test_no_thread_goes_on_after_a_failure(tiny, film, tmp_path, monkeypatch):
     assert list(tmp_path.glob("*out*")) == []
 
 
+@pytest.mark.slow
 def test_info(atoken, tiny, film, tmp_path):
     path = film.write("clip.mp4", "libx264", film.frames(20))
     atoken("encode", path, "--model", tiny, "--out", tmp_path)
@@ -147,6 +154,7 @@ def test_info(atoken, tiny, film, tmp_path):
     assert "0.000 s, 0.760 s" in said
 
 
+@pytest.mark.slow
 def test_spatial_tiles(atoken, tiny, film, picture, tmp_path):
     path = film.write("clip.mkv", "ffv1", film.frames(5, 96, 112), pixel_format="bgr0")
     common = "--model", tiny, "--out"

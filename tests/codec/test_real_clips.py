@@ -29,6 +29,7 @@ def folder(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*pixels are not square")
 def test_real_clips_there_and_back(folder):
     expected = json.loads((folder / "expected.json").read_text())

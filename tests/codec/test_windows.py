@@ -9,8 +9,9 @@ import torch
 import atoken
 from atoken import PRESETS, AToken, Clip, TokenFile, Tokens, TokenWriter
 from atoken.codec import videos
-from atoken.codec.windows import tile_of, windows_of
+from atoken.codec.windows import windows_of
 from atoken.nn.packed import dense_coords
+from atoken.tokens.patch import spatial_tile_of
 from refusals import refused
 
 TILE = 64
@@ -46,8 +47,8 @@ def test_windows_cover_the_grid_once(rows, columns):
 
 
 def test_small_grids_are_whole():
-    assert tile_of((4, 5, 5, 1), TILE) is None
-    assert tile_of((4, 6, 5, 1), TILE) == TILE  # from one and a half tiles on
+    assert spatial_tile_of((4, 5, 5, 1), TILE) is None
+    assert spatial_tile_of((4, 6, 5, 1), TILE) == TILE  # from one and a half tiles on
     assert len(windows_of((1, 100, 100, 1), None)) == 1
 
 
@@ -118,6 +119,7 @@ def test_the_header_keeps_the_tile(model, picture, tmp_path):
     assert not torch.equal(whole.values, tokens.values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("kind", ["continuous", "discrete"])
 def test_clips(golden, frames, tmp_path, cached, kind):
@@ -137,6 +139,7 @@ def test_clips(golden, frames, tmp_path, cached, kind):
     assert np.array_equal(np.concatenate(parts), decoded[13:19])
 
 
+@pytest.mark.slow
 def test_chunks_of_different_tiles_do_not_join(model, frames):
     first, _ = model.encode_stream(Clip(frames, fps=25), spatial_tile=TILE)
     _, second = model.encode_stream(Clip(frames, fps=25))
@@ -145,6 +148,7 @@ def test_chunks_of_different_tiles_do_not_join(model, frames):
             join([first, second])
 
 
+@pytest.mark.slow
 def test_the_budget_changes_nothing(model, picture):
     tokens = model.encode(picture, spatial_tile=TILE)
     little = model.encode(picture, spatial_tile=TILE, token_budget=1)
@@ -152,6 +156,7 @@ def test_the_budget_changes_nothing(model, picture):
     assert np.abs(model.decode(tokens, token_budget=1).astype(int) - model.decode(tokens)).max() <= 1
 
 
+@pytest.mark.slow
 def test_shipped_models_tile_from_384_pixels_on():
     rng = np.random.default_rng(0)
     for name in ("nano", "nano-discrete"):

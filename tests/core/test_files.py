@@ -211,6 +211,7 @@ def as_in_a_new_process(monkeypatch):
     monkeypatch.setattr(files, "_swept", set())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("as_in_a_new_process")
 def test_the_next_write_removes_what_a_killed_process_left_and_nothing_of_a_living_one(tmp_path):
     others = [tmp_path / name for name in (".hidden", ".atoken-notes.txt", ".atoken-00000000-1-0123456789abcdef.txt")]

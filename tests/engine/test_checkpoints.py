@@ -17,7 +17,8 @@ from torch.distributed.checkpoint.metadata import BytesStorageMetadata
 from atoken import PRESETS
 from atoken.core.errors import ReadError
 from atoken.engine import checkpoint_files, checkpoints
-from atoken.engine.checkpoint_files import read_metadata, read_progress, sealed
+from atoken.engine.checkpoint_files import read_progress, sealed
+from atoken.engine.checkpoint_metadata import Reader, read_metadata
 from atoken.engine.ema import EMA
 from atoken.engine.optimizer import build_optimizers
 from atoken.engine.ranks import Ranks
@@ -68,6 +69,7 @@ def as_before_checksums(folder):
     edit(folder, lambda facts: facts.pop("files"), seal=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["progress.json", ".metadata", "__0_0.distcp"])
 def test_a_flipped_bit_is_noticed_wherever_it_is(run, name):
     path = run[1] / "checkpoints/step-0000002" / name
@@ -80,6 +82,7 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(run, name):
             checkpoint_files.check_files(path.parent, read_progress(path.parent)["files"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "damage"), [("progress.json", "missing"), (".metadata", "cut"), ("__0_0.distcp", "flipped")]
 )
@@ -197,6 +200,7 @@ def test_an_entry_of_bytes_and_a_path_that_leads_out_are_refused(run):
         read_metadata(folder)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_before_checksums_goes_on(run, tmp_path):
     config, out = run
     as_before_checksums(out / "checkpoints/step-0000002")
@@ -235,6 +239,7 @@ def test_a_checkpoint_of_other_optimizers_is_one_sentence(run):
         restored(replace(config, optimizer=replace(config.optimizer, muon_lr=None)), out)
 
 
+@pytest.mark.slow
 def test_files_and_folder_reach_the_disk_before_the_name(config, tmp_path, monkeypatch):
     synced = []
     fsync, rename = os.fsync, type(tmp_path).rename
@@ -260,6 +265,7 @@ def test_files_and_folder_reach_the_disk_before_the_name(config, tmp_path, monke
     assert str(tmp_path / "run/checkpoints") in synced[at:]
 
 
+@pytest.mark.slow
 def test_the_log_holds_no_step_twice(run):
     """A run that was killed after its checkpoint had recorded steps that come again."""
     config, out = run
@@ -270,11 +276,13 @@ def test_the_log_holds_no_step_twice(run):
     assert steps == list(range(1, config.steps + 1))
 
 
+@pytest.mark.slow
 def test_stopping_after_no_step_trains_nothing(config, tmp_path):
     assert train(config, tmp_path / "run", stop_after=0) is None
     assert not (tmp_path / "run/log.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_dcp_is_asked_for_tensors_alone(run, monkeypatch):
     """The one call that reads data gets metadata that was checked."""
     config, out = run
@@ -282,4 +290,4 @@ def test_dcp_is_asked_for_tensors_alone(run, monkeypatch):
     load = dcp.load
     monkeypatch.setattr(dcp, "load", lambda *a, **k: readers.append(k["storage_reader"]) or load(*a, **k))
     train(config, out, stop_after=3)
-    assert isinstance(readers[0], checkpoint_files.Reader)
+    assert isinstance(readers[0], Reader)

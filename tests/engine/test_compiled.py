@@ -24,6 +24,7 @@ FP32 = 1e-4
 operations on the way to a gradient to about 1e-5, on any machine; ten times that."""
 
 
+@pytest.mark.slow
 def test_blocks_are_compiled_once_for_all_batches_though_they_are_recomputed(config, tmp_path, monkeypatch):
     counter = CompileCounter()  # hands the traced graphs back as they are
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
@@ -41,6 +42,7 @@ def test_blocks_are_compiled_once_for_all_batches_though_they_are_recomputed(con
     assert compiled[1] == pytest.approx(plain[1], rel=FP32)
 
 
+@pytest.mark.slow
 def test_compiled_and_recomputed_blocks_have_the_gradients_of_plain_ones(monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=CompileCounter()))
     torch._dynamo.reset()
@@ -57,6 +59,7 @@ def test_compiled_and_recomputed_blocks_have_the_gradients_of_plain_ones(monkeyp
         assert float((compiled[name] - gradient).norm()) <= FP32 * float(gradient.norm()), name
 
 
+@pytest.mark.slow
 def test_blocks_are_not_compiled_anew_for_every_mixture_of_lengths(monkeypatch):
     counter = CompileCounter()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))

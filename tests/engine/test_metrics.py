@@ -30,6 +30,7 @@ class Threads(Ranks):
         return [sum(each) / self.world for each in zip(*self.gather(values), strict=True)]
 
 
+@pytest.mark.slow
 def test_a_term_that_some_ranks_do_not_have_is_a_mean_over_those_that_do():
     seen = ([{"l1": 1.0}, {"l1": 3.0, "lpips": 5.0}], [{"l1": 2.0}])
 

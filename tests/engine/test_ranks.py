@@ -110,6 +110,7 @@ def rounded(config, folder):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [None, ValueError])
 def test_nothing_outlives_the_group_of_processes(monkeypatch, error):
     spread: list[weakref.ref] = []
@@ -131,6 +132,7 @@ def test_nothing_outlives_the_group_of_processes(monkeypatch, error):
     assert alive == [False]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="gloo")
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_compute_what_one_does(rounded, tmp_path, monkeypatch, strategy):

@@ -20,6 +20,7 @@ from atoken.metrics.psnr import psnr
 from refusals import refused
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["JPEG", "WebP", "AVIF"])
 def test_codecs_take_the_best_quality_within_the_bytes(codec):
     picture = smooth("x", 96, 128)
@@ -53,6 +54,7 @@ def test_bytes_of_tokens_are_those_of_eight_12_bit_codes():
     assert bytes_of_tokens(config, np.zeros((9, 16, 16, 3))) == 36
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["H.264", "AV1"])
 def test_video_codecs_stay_within_the_bytes(codec):
     pytest.importorskip("av")
@@ -122,6 +124,7 @@ def test_pixels_that_are_no_numbers_are_refused():
         TokenizerMethod(Broken(), "cpu").reconstruct([smooth("n", 16, 16)[None]])
 
 
+@pytest.mark.slow
 def test_diffusers_autoencoder_with_random_weights(tmp_path):
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)

@@ -8,7 +8,7 @@ import pytest
 
 from atoken.evaluation.provenance import ROOT, code_hash, code_version
 
-DEEP = ("objectives/ms_ssim.py", "media/pillow.py", "tokens.py", "__init__.py")
+DEEP = ("metrics/ms_ssim.py", "media/image/pillow.py", "tokens/tokens.py", "__init__.py")
 
 
 @pytest.fixture
@@ -17,6 +17,7 @@ def package(tmp_path):
     return shutil.copytree(ROOT, tmp_path / ROOT.name, ignore=ignore)
 
 
+@pytest.mark.slow
 def test_a_change_deep_in_the_imports_makes_another_hash(package):
     seen = {code_version()["sha256"]}
     assert code_hash(package) in seen
@@ -27,8 +28,9 @@ def test_a_change_deep_in_the_imports_makes_another_hash(package):
         seen.add(code_hash(package))
 
 
+@pytest.mark.slow
 def test_code_that_no_number_depends_on_does_not_count(package):
-    for name in ("training/trainer.py", "demo/page.py", "cli/info.py"):
+    for name in ("train/trainer.py", "demo/page.py", "cli/info.py"):
         with (package / name).open("a") as file:
             file.write("\n# changed\n")
     assert code_hash(package) == code_version()["sha256"]
@@ -36,13 +38,13 @@ def test_code_that_no_number_depends_on_does_not_count(package):
 
 def test_every_form_of_import_is_followed_and_those_for_type_checkers_are_not(tmp_path):
     root = tmp_path / "atoken"
-    for folder in ("evaluation", "weights", "understanding", "far/off"):
+    for folder in ("evaluation", "weights", "language", "far/off"):
         (root / folder).mkdir(parents=True)
     sources = {
         "evaluation/run.py": "import atoken.one\nfrom ..far import off\nfrom .. import two as other\n",
         "weights/load.py": "def f():\n    from atoken.three import x\n",
-        "understanding/aligned.py": "if TYPE_CHECKING:\n    from ..unseen import T\nelse:\n    from ..four import T\n",
-        **{f"{name}/__init__.py": "" for name in (".", "evaluation", "weights", "understanding", "far")},
+        "language/aligned.py": "if TYPE_CHECKING:\n    from ..unseen import T\nelse:\n    from ..four import T\n",
+        **{f"{name}/__init__.py": "" for name in (".", "evaluation", "weights", "language", "far")},
         "far/off/__init__.py": "from .deep import y\n",
         "far/off/deep.py": "from ...five import z\n",
         **{f"{name}.py": "" for name in ("one", "two", "three", "four", "five", "unseen")},

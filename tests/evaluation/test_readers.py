@@ -238,7 +238,22 @@ def test_annotations_that_are_damaged_name_the_file(tmp_path):
             "images",
             "annotations",
         ),
+        (
+            "captions_x.json",
+            b'{"images": [{"id": 1, "file_name": "../v1.mp4"}], "annotations": []}',
+            "coco",
+            "captions_x.json",
+            "../v1.mp4",
+        ),
+        ("captions_x.json", b"[" * 100_000, "coco", "captions_x.json", "JSON"),
         ("index.json", b'[{"id": "a"}]', "furniture", "index.json", "id, name"),
+        (
+            "index.json",
+            b'[{"id": "../a", "name": "a", "category": "b", "split": "test"}]',
+            "furniture",
+            "index.json",
+            "../a.npz",
+        ),
         ("index.json", b"[]", "furniture", "'furniture'"),
     ):
         (tmp_path / name).write_bytes(content)

@@ -33,6 +33,7 @@ from atoken.metrics.psnr import psnr
 from refusals import refused
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_a_loop_over_pictures(plan, tiny, tmp_path):
     results = summarise(plan, run(plan, tmp_path / "out"))
     network = plan.judges[1].net
@@ -66,6 +67,7 @@ def test_numbers_are_those_of_a_loop_over_pictures(plan, tiny, tmp_path):
     assert continuous["metrics"]["bpp"]["value"] == pytest.approx(tokens * 48 * LATENT_BITS)
 
 
+@pytest.mark.slow
 def test_every_number_carries_its_protocol(plan, tmp_path):
     results = summarise(plan, run(plan, tmp_path / "out"))
     write_results(results, tmp_path / "results.json")
@@ -115,6 +117,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(plan, tmp_path, monkeypa
         assert resumed[key] == whole[key]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_measured_again(plan, tmp_path, monkeypatch):
     first = summarise(plan, run(plan, tmp_path / "out"))
     monkeypatch.setattr(running, "read_clip", None)
@@ -129,6 +132,7 @@ def test_another_run_in_the_folder_is_refused(plan, tmp_path):
         run(replace(plan, items=plan.items[:-1]), tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_items_that_cannot_be_read_are_said_and_not_counted(plan, pictures, tmp_path):
     (pictures / "b.png").write_bytes(b"no picture")
     results = summarise(plan, run(plan, tmp_path / "out"))
@@ -221,6 +225,7 @@ def test_names_that_are_odd_survive_an_interruption(plan, tiny, tmp_path, monkey
     assert "<script" not in page
 
 
+@pytest.mark.slow
 def test_a_picture_that_was_replaced_makes_another_run(plan, pictures, tmp_path):
     run(plan, tmp_path / "out")
     (pictures / "a.png").write_bytes((pictures / "e.png").read_bytes())
@@ -285,6 +290,7 @@ def test_large_pictures_and_frames_are_computed_a_few_at_once(plan, pictures, tm
     assert sizes == [1] * 6
 
 
+@pytest.mark.slow
 def test_lost_lines_are_said(plan, tmp_path):
     run(plan, tmp_path / "out")
     (tmp_path / "out/items.jsonl").write_bytes(b"")
@@ -303,6 +309,7 @@ def test_a_full_disk_is_said_with_the_path(tmp_path, monkeypatch):
         assert caught.value.filename == str(tmp_path / "out/items.jsonl")
 
 
+@pytest.mark.slow
 def test_equal_pictures_count_as_100_db_and_what_a_method_cannot_do_is_left_out(plan, tmp_path):
     class Picky(Method):
         """Gives pictures back, but for one that it cannot do."""
@@ -359,6 +366,7 @@ def test_a_network_that_gives_no_numbers_ends_the_run(plan, tmp_path, monkeypatc
     assert Progress(tmp_path / "out", plan.fingerprint()).done == 0
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_one_sentence_and_a_smaller_batch_goes_on(plan, tmp_path, monkeypatch):
     look = plan.judges[0].look
 
@@ -373,6 +381,7 @@ def test_too_little_memory_is_one_sentence_and_a_smaller_batch_goes_on(plan, tmp
     assert run(replace(plan, batch=1), tmp_path / "out").done == 5
 
 
+@pytest.mark.slow
 def test_pictures_too_small_for_a_network_are_left_out(plan, tmp_path, monkeypatch):
     monkeypatch.setattr(plan.judges[1], "least", 34, raising=False)
     results = summarise(plan, run(plan, tmp_path / "out"))

@@ -48,6 +48,7 @@ def fake(monkeypatch):
     return names
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks, and limits the address space")
 def test_every_end_is_told_and_what_dies_or_hangs_stops_nothing(fake):
     tally = fuzz.run("fake", fuzz.sound_files("fake"), range(len(fake)), 0, 60.0, 1)
@@ -61,6 +62,7 @@ def test_every_end_is_told_and_what_dies_or_hangs_stops_nothing(fake):
     assert "took over" in ends[b"hangs"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks, and limits the address space")
 def test_failures_are_printed_kept_and_the_end_of_the_run(fake, tmp_path, capsys):
     arguments = ["--kinds", "fake", "--keep", str(tmp_path / "kept"), "--jobs", "2"]
@@ -118,6 +120,7 @@ def test_a_few_files_of_each_kind_give_a_result_or_one_sentence(kind):
     assert tally.failures == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks")
 def test_an_interrupted_command_is_seen_and_what_it_leaves(tmp_path, monkeypatch):
     def command():

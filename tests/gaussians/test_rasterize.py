@@ -80,6 +80,7 @@ def stacked(gaussians: Gaussians, views: Cameras, backend: str, mip: float = 0.1
     return torch.cat([out.rgb, out.depth * out.alpha, out.alpha], 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("mip", [0.1, 0.3])
 def test_values_and_gradients_are_those_of_the_dense_formula(cloud, backend, mip):
@@ -98,6 +99,7 @@ def test_values_and_gradients_are_those_of_the_dense_formula(cloud, backend, mip
         torch.testing.assert_close(gradients[0][name], gradients[1][name], atol=1e-7, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gradients_are_finite_differences(cloud, backend):
     gaussians, views = cloud(6, scale=0.1, dtype=torch.float64), cameras(9, 11)[:1]
@@ -179,6 +181,7 @@ def test_the_mip_filter_keeps_the_light_of_a_tiny_gaussian(backend):
     assert sums[1] == pytest.approx(sums[0], rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_nothing_in_view(backend):
     views = turntable(1, elevation=0, size=16)

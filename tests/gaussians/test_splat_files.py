@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from atoken import Gaussians
+from atoken.codec.assets import owned_files
 from atoken.core.errors import ReadError
 from atoken.gaussians.formats.ply import is_splat
 from atoken.gaussians.formats.table import FLAT_LOG_SCALE, NEEDED, OPAQUE_LOGIT
@@ -173,6 +174,7 @@ def test_sog_reads_nothing_outside_and_no_bomb(tmp_path):
         (folder / "meta.json").write_text(json.dumps({**meta, "quats": {"files": [name]}}))
         with refused("meta.json", Path(name).name, "outside", error=ReadError):
             Gaussians.load(folder / "meta.json")
+        assert {file.name for file in owned_files(folder / "meta.json")} == {*members} - {"meta.json", "quats.webp"}
     stream = io.BytesIO()
     Image.new("RGBA", (3000, 3000)).save(stream, "WEBP", lossless=True)
     bomb = packed(tmp_path / "bomb.sog", {**members, "quats.webp": stream.getvalue()})
@@ -293,10 +295,9 @@ def test_two_scales_are_a_disc(tmp_path):
     assert float(found.scales[:, 2].max()) < 1e-12
 
 
-@pytest.mark.parametrize("kind", ["u1", "u2", "f4"])
-def test_colours_as_red_green_blue(tmp_path, kind):
+@pytest.mark.parametrize(("kind", "most"), [("u1", 255), ("u2", 65535), ("f4", 1), ("f4", 255)])
+def test_colours_as_red_green_blue(tmp_path, kind, most):
     source = {key: value for key, value in columns().items() if not key.startswith("f_dc")}
-    most = np.iinfo(kind).max if kind != "f4" else 1
     for key, value in (("red", 1.0), ("green", 0.2), ("blue", 0.0)):
         source[key] = np.full(5, value * most).astype(kind)
     path = table(tmp_path / "rgb.ply", source)

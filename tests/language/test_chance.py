@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from atoken.language.chance import WORDS, fits
@@ -13,6 +14,7 @@ def test_a_text_fits_above_the_median_of_the_words():
     assert fits(0.51, words)
 
 
+@pytest.mark.slow
 def test_the_best_of_several_random_labels_is_held_to_fit_half_of_the_time():
     generator = torch.Generator().manual_seed(0)
     words = torch.randn(1000, generator=generator)

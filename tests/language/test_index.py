@@ -71,3 +71,12 @@ def test_a_damaged_index_is_refused_by_name(tmp_path):
         path.write_bytes(content)
         with refused(path, f"remove {tmp_path}"):
             Index.load(tmp_path)
+    for other in (
+        {"vectors": torch.eye(2) * torch.nan},
+        {"vectors": torch.eye(2, dtype=torch.int32)},
+        {"words": torch.eye(2)},
+        {"words": torch.tensor([torch.inf])},
+    ):
+        replace(ONE, **other).save(tmp_path)
+        with refused(path, f"remove {tmp_path}"):
+            Index.load(tmp_path)

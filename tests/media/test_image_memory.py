@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +10,13 @@ from PIL import Image, ImageCms
 
 CHILD = """
 import os, resource, sys, warnings
-from atoken.media.image import read_image
+from pathlib import Path
+
+from atoken.media.image.files import read_image
 
 warnings.simplefilter("ignore")
 for path in sys.argv[1:]:
-    read_image(path + ".small")  # whatever the first use of a format loads for good
+    read_image(f"{path}.small{Path(path).suffix}")  # whatever the first use of a format loads for good
 for path in sys.argv[1:]:
     if os.fork() == 0:
         with open("/proc/self/statm") as file:
@@ -52,6 +55,7 @@ def files():
     yield "TIFF", picture, "TIFF", {"compression": "tiff_lzw", "exif": turned.tobytes()}
     yield "LAB TIFF", Image.new("LAB", flat.size), "TIFF", {"compression": "tiff_adobe_deflate"}
     yield "BMP", picture, "BMP", {}
+    yield "a.tga", clear, "TGA", {"compression": "tga_rle"}
     yield "GIF", picture.quantize(32), "GIF", {}
 
 
@@ -61,7 +65,7 @@ def test_memory_is_bounded_by_pixels(tmp_path):
     names, paths = [], []
     for name, picture, kind, options in files():
         picture.save(tmp_path / name, kind, **options)
-        picture.resize((8, 8)).save(tmp_path / f"{name}.small", kind)
+        picture.resize((8, 8)).save(tmp_path / f"{name}.small{Path(name).suffix}", kind)
         names.append(name)
         paths.append(str(tmp_path / name))
     done = subprocess.run([sys.executable, "-c", CHILD, *paths], capture_output=True, text=True)

@@ -116,6 +116,7 @@ def test_a_mask_is_seen_through_and_faces_have_two_sides(tmp_path):
     assert views.depth[0, 20, 32] > views.depth[0, 32, 32] + 0.1
 
 
+@pytest.mark.slow
 def test_a_fine_texture_is_averaged_and_not_sampled_at_random(tmp_path, textured):
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 2, (2048, 2048, 1), np.uint8) * 255
@@ -160,6 +161,7 @@ def test_a_reference_outside_the_folder_is_refused(textured, outside):
         read_asset(textured)
 
 
+@pytest.mark.slow
 def test_too_many_faces_are_simplified(tmp_path, monkeypatch):
     monkeypatch.setattr(mesh_asset, "SIMPLIFY_GRID", 32)
     trimesh.creation.icosphere(6).export(tmp_path / "ball.stl")

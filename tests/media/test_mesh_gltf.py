@@ -496,6 +496,7 @@ def test_what_is_no_json_is_refused_by_name(tmp_path, text):
         read_asset(tmp_path / "a.gltf")
 
 
+@pytest.mark.slow
 def test_few_bytes_make_no_large_arrays(tmp_path):
     file = Glb()
     file.plate()

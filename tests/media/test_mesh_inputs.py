@@ -17,7 +17,7 @@ from refusals import refused
 pytest.importorskip("embreex")
 INPUTS = Path(__file__).parents[1] / "data/inputs"
 ALL = {RED, GREEN, BLUE, YELLOW}
-WHITE, GREY = (255, 255, 255), (128, 128, 128)
+WHITE, GREY = (255, 255, 255), (127, 127, 127)
 RIGHT = {  # colours, longest side, area
     "bom.gltf": (ALL, 1, 6),
     "c.off": ({RED}, 1, 6),

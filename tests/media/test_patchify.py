@@ -9,9 +9,8 @@ from atoken.media.patchify import (
     image_to_patches,
     patches_to_frames,
     patches_to_image,
-    to_pixels,
-    to_uint8,
 )
+from atoken.media.pixels import to_array, to_pixels, to_uint8
 from refusals import refused
 
 SIZES = [(1, 1), (1, 40), (40, 1), (15, 17), (16, 16), (17, 31), (33, 20), (64, 48)]
@@ -29,7 +28,7 @@ def test_any_size_comes_back_exactly(height, width):
     assert geometry == {"grid": (1, rows, columns, 1), "size": (height, width), "box": (0, 0, height, width)}
     assert (patches.shape, coords.shape) == ((rows * columns, 768), (rows * columns, 4))
     assert patches.abs().max() <= 1
-    back = to_uint8(patches_to_image(patches, geometry["grid"], geometry["box"]))
+    back = to_array(patches_to_image(patches, geometry["grid"], geometry["box"]))
     assert np.array_equal(back, picture)
 
 
@@ -79,7 +78,7 @@ def test_the_input_is_not_changed():
 
 def test_what_the_decoder_says_beyond_the_range_is_clamped_and_rounded():
     pixels = torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0]).view(1, 1, 5).expand(3, 1, 5)
-    assert to_uint8(pixels)[0, :, 0].tolist() == [0, 0, 128, 255, 255]
+    assert to_array(pixels)[0, :, 0].tolist() == [0, 0, 128, 255, 255]
 
 
 HWC = np.zeros((4, 5, 3), np.float32)
@@ -127,7 +126,7 @@ def test_frames_come_back_exactly(count, height, width):
     steps, rows, columns = -(-count // 4), -(-height // 16), -(-width // 16)
     assert grid == (steps, rows, columns, 1)
     assert (patches.shape, coords.shape) == ((steps * rows * columns, 3072), (steps * rows * columns, 4))
-    back = patches_to_frames(patches, grid, (0, 0, height, width))
+    back = to_uint8(patches_to_frames(patches, grid, (0, 0, height, width))).numpy()
     assert np.array_equal(back[:count], frames)
     assert all(np.array_equal(frame, frames[-1]) for frame in back[count:])  # missing frames repeat the last
 

@@ -17,7 +17,7 @@ from atoken.media.image.files import write_image
 from atoken.media.views.cameras import Cameras, orbit
 from atoken.media.views.posed import Lens, read_views
 from atoken.media.views.views import MOST_PIXELS, ViewOptions, Views
-from refusals import refused
+from refusals import check_names, refused
 
 DATA = Path(__file__).parents[1] / "data/inputs"
 SIDE = 64
@@ -52,7 +52,7 @@ def intrinsics(views: Views) -> tuple[float, float, float, float]:
         {"camera_angle_x": math.radians(40)},
         {"fl_x": FOCAL, "fl_y": FOCAL, "cx": SIDE / 2, "cy": SIDE / 2, "w": SIDE, "h": SIDE},
         {"fl_x": 2 * FOCAL, "cx": SIDE, "cy": SIDE, "w": 2 * SIDE, "h": 2 * SIDE},  # of the pictures before scaling
-        {"fl_x": FOCAL, "camera_angle_x": 1.2},  # pixels count before angles
+        {"fl_x": FOCAL, "camera_angle_x": math.radians(40.3)},  # pixels count before angles
         {"camera_angle_y": math.radians(40)},
     ],
 )
@@ -65,6 +65,53 @@ def test_intrinsics_as_nerf_nerfstudio_and_instant_ngp_have_them(tmp_path, top):
 def test_intrinsics_of_a_frame_count_before_those_at_the_top(tmp_path):
     views = read_views(wall(tmp_path, {"fl_x": 10}, {"fl_x": FOCAL}), size=SIDE)
     assert intrinsics(views)[0] == pytest.approx(FOCAL)
+
+
+@pytest.mark.parametrize(
+    ("top", "frame"), [({"fl_x": FOCAL, "camera_angle_x": 1.2}, {}), ({"camera_angle_x": 1.2}, {"fl_x": FOCAL})]
+)
+def test_intrinsics_that_contradict_are_said_so(tmp_path, top, frame):
+    with pytest.warns(UserWarning, match=r"transforms\.json") as caught:
+        views = read_views(wall(tmp_path, top, frame), size=SIDE)
+    check_names(str(caught[0].message), "fl_x", "camera_angle_x")
+    assert intrinsics(views)[0] == pytest.approx(FOCAL)
+
+
+def test_the_angle_of_a_frame_counts_before_the_focal_length_of_all(tmp_path):
+    views = read_views(wall(tmp_path, {"fl_x": 10}, {"camera_angle_x": math.radians(40)}), size=SIDE)
+    assert intrinsics(views)[:2] == pytest.approx((FOCAL, FOCAL))
+
+
+@pytest.mark.parametrize("way", ["alpha", "mask", "small mask"])
+def test_what_alpha_or_a_mask_leaves_out_is_nothing(tmp_path, way):
+    folder = wall(tmp_path, {"fl_x": FOCAL}, {} if way == "alpha" else {"mask_path": "m.png"})
+    kept = np.zeros((SIDE, SIDE), np.uint8)
+    kept[:, 32:] = 255
+    if way == "alpha":
+        rgb = np.asarray(Image.open(folder / "a.png"))
+        Image.fromarray(np.dstack([rgb, kept])).save(folder / "a.png")
+    else:
+        Image.fromarray(kept if way == "mask" else kept[::2, ::2]).save(folder / "m.png")
+        assert folder / "m.png" in owned_files(folder / "transforms.json")
+    np.testing.assert_array_equal(read_views(folder, size=SIDE).mask[0], kept > 0)
+
+
+def test_pictures_are_read_as_they_are_stored(tmp_path):
+    folder = wall(tmp_path, {"fl_x": FOCAL}, {"file_path": "a.jpg", "depth_path": "a_depth.npy"})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(folder / "a.png").save(folder / "a.jpg", quality=95, exif=exif)
+    views, plain = read_views(folder, size=SIDE), np.asarray(Image.open(folder / "a.png")).astype(int)
+    assert np.abs(views.colour[0] - plain).mean() < 6
+
+
+def test_names_with_dots_and_without_a_suffix(tmp_path):
+    folder = wall(
+        tmp_path, {"fl_x": FOCAL, "depth": {"min": 0.1, "max": 2}}, {"file_path": "frame.0001", "depth_path": None}
+    )
+    (folder / "a.png").rename(folder / "frame.0001.png")
+    Image.fromarray(np.full((SIDE, SIDE), 20000, np.uint16)).save(folder / "frame.0001_depth.png")
+    assert read_views(folder, size=SIDE).mask.all()
 
 
 def test_a_principal_point_off_the_centre_and_two_focal_lengths(tmp_path):
@@ -215,6 +262,7 @@ def test_depths_that_announce_more_than_they_hold(tmp_path):
             read_views(wall(tmp_path, {"fl_x": FOCAL}, {"depth_path": "d.npy"}), size=SIDE)
 
 
+@pytest.mark.slow
 def test_limits_hold_for_pictures_and_depths(tmp_path):
     folder = wall(tmp_path, {"fl_x": FOCAL}, depth_file(tmp_path, np.zeros((128, 128), np.uint16)))
     with refused("d.png", 128 * 128, "max_pixels"):

@@ -28,6 +28,7 @@ def folder(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_real_objects_of_every_format(folder):
     expected = json.loads((folder / "expected.json").read_text())
     formats = [Path(name).suffix for name in expected]

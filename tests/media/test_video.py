@@ -50,6 +50,7 @@ def test_containers_and_codecs(film, name, codec, pixels):
     assert nearest == list(range(10))  # the right frame at each place
 
 
+@pytest.mark.slow
 def test_frames_are_freed_as_they_are_read(film):
     video = open_video(film.write("a.mp4", "libx264", film.frames(40)))
     gc.collect()
@@ -173,6 +174,7 @@ def test_cut_gif(film):
         list(open_video(path))
 
 
+@pytest.mark.slow
 def test_no_cut_of_an_animation_passes(film):
     pictures = [Image.fromarray(f) for f in film.frames(4, 16, 16)]
     for suffix in (".gif", ".webp", ".avif", ".png"):

@@ -98,6 +98,7 @@ def joined(film, name, parts, codec="libx264", **options):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counts", [(50, 50), (50, 20, 3), (4, 60)])
 @pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
 def test_joined_transport_streams(film, counts, codec):

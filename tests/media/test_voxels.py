@@ -29,6 +29,7 @@ def ball(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_just_the_surface_is_occupied(ball):
     voxels, patch = occupied_voxels(render_views(read_asset(ball)), resolution=32)
     centres = (voxels + 0.5) / 32 - 0.5
@@ -42,6 +43,7 @@ def test_just_the_surface_is_occupied(ball):
     assert patch[:, 0].max() < 16
 
 
+@pytest.mark.slow
 def test_a_patch_shows_its_voxel(ball):
     feats, coords, geometry = views_to_patches(render_views(read_asset(ball)), resolution=32)
     assert feats.shape == (len(coords), 768)
@@ -84,6 +86,7 @@ def test_nothing_in_the_cube_and_an_unknown_choice_are_refused():
         occupied_voxels(views)
 
 
+@pytest.mark.slow
 def test_an_asset_becomes_tokens_and_an_embedding(ball, tmp_path):
     torch.manual_seed(0)
     model = AToken(PRESETS["tiny"]).eval()

@@ -30,6 +30,7 @@ def test_every_level_is_reached_and_none_beyond():
     assert torch.equal(fsq.indices_to_codes(fsq.codes_to_indices(codes)), codes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [1001, 1002, 1003, 1500, 2047, 2048, 4095, 4096, 65536])
 def test_many_levels_end_where_they_should(levels):
     """The bound overshoots the last level by 0.0005 (L - 1), which is half a level and more from 1,002 levels on."""

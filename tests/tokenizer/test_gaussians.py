@@ -43,6 +43,7 @@ def test_the_released_computation(golden, head):
     torch.testing.assert_close(found.opacities[:, None], golden["gs/opacity"], **TOLERANCE)
 
 
+@pytest.mark.slow
 def test_the_perturbation_is_the_released_one(golden, head):
     fresh = GaussianDecoder(GaussianConfig())
     torch.testing.assert_close(fresh.offset_perturbation, golden["gs_weights/offset_perturbation"])

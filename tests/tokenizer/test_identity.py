@@ -23,6 +23,18 @@ def model():
     return AToken(PRESETS["tiny"]).eval()
 
 
+def test_a_hash_that_another_thread_forgets_is_counted_again(model, monkeypatch):
+    digest = model.weights_hash
+    is_whole = identity.Identity._is_whole
+
+    def forgotten_meanwhile(self):
+        self.forget_hash()
+        return is_whole(self)
+
+    monkeypatch.setattr(identity.Identity, "_is_whole", forgotten_meanwhile)
+    assert model.weights_hash == model.last_hash == digest
+
+
 def in_place(model):
     with torch.no_grad():
         model.decoder.out_layer.weight[3, 5] += 1

@@ -21,6 +21,7 @@ def photo(request):
     return read_image(request.config.rootpath / PHOTO)[:200, :240]
 
 
+@pytest.mark.slow
 def test_bf16_stays_near_fp32_on_a_photograph(photo):
     """Relative error of the latents at most 2 %, and at least 40 dB between both reconstructions."""
     fp32, bf16 = (atoken.load("nano", dtype=dtype) for dtype in (torch.float32, torch.bfloat16))

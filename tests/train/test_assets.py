@@ -101,6 +101,7 @@ def test_the_cameras_are_those_of_the_squares(things):
         draw_targets(asset, 7, 24, np.random.default_rng(0))
 
 
+@pytest.mark.slow
 def test_a_head_joins_a_model_and_learns_an_object_by_heart(config, things, tmp_path):
     """Only the head learns, and all the rest is that of init_from; views between the learnt ones look alike, too."""
     torch.manual_seed(0)
@@ -129,6 +130,7 @@ def test_a_head_joins_a_model_and_learns_an_object_by_heart(config, things, tmp_
     assert last > first + 2
 
 
+@pytest.mark.slow
 def test_a_run_on_assets_resumes_exactly(config, things, tmp_path):
     run = run_config(things, base=config, log=replace(config.log, every=1))
     train(run, tmp_path / "whole")
@@ -137,6 +139,7 @@ def test_a_run_on_assets_resumes_exactly(config, things, tmp_path):
     assert terms(tmp_path / "whole") == terms(tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_a_head_that_differs_starts_anew(config, things, tmp_path, monkeypatch):
     torch.manual_seed(0)
     AToken(replace(SMALL, gaussians=HEAD)).save_pretrained(tmp_path / "solid")
@@ -150,6 +153,7 @@ def test_a_head_that_differs_starts_anew(config, things, tmp_path, monkeypatch):
     assert len(deeper.gaussians.blocks) == 2
 
 
+@pytest.mark.slow
 def test_neighbours_join_a_head_that_goes_on(config, things, tmp_path):
     torch.manual_seed(0)
     start = AToken(replace(SMALL, gaussians=HEAD))
@@ -164,6 +168,7 @@ def test_neighbours_join_a_head_that_goes_on(config, things, tmp_path):
     torch.testing.assert_close(told.decode(tokens).means, start.decode(tokens).means, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_head_alone_learns_from_patches_that_are_kept(config, things, tmp_path, monkeypatch):
     """From the same as each time anew, for one decoding of each asset; and resumes exactly."""
     torch.manual_seed(0)

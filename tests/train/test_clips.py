@@ -36,6 +36,7 @@ def clips(folder):
     return ClipsConfig(str(folder), str(folder), str(folder / "videos"), 0.5, sizes=(16, 32), shares=(0.5, 0.5))
 
 
+@pytest.mark.slow
 def test_batches_are_the_same_in_every_run_and_differ_between_numbers_and_ranks(clips):
     feed, again = (Clips(clips, 32, seed=0) for _ in range(2))
     batches = [feed.batch(number) for number in range(10)]
@@ -72,6 +73,7 @@ def test_made_clips_move_and_have_the_objects(clips):
     assert all(moved)
 
 
+@pytest.mark.slow
 def test_a_run_learns_from_images_and_clips_in_turn(config, clips, tmp_path):
     video = TaskConfig("video-reconstruction", tokens=32, ratio=1.0, clips=clips)
     run = replace(config, steps=4, start=None, tasks=(*config.tasks, video))
@@ -79,6 +81,7 @@ def test_a_run_learns_from_images_and_clips_in_turn(config, clips, tmp_path):
     assert all(name in records(tmp_path / "run")[-1] for name in ("image-reconstruction/l1", "video-reconstruction/l1"))
 
 
+@pytest.mark.slow
 def test_an_image_model_starts_with_stills(config, clips):
     feed = build_feed(config.tasks[0], 0)
     video = TaskConfig("video-reconstruction", tokens=32, ratio=1.0, clips=clips)

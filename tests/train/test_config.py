@@ -74,6 +74,7 @@ def test_numbers_are_read_as_they_are_meant(tmp_path):
     assert read_config(tmp_path / "a.yaml").optimizer.lr == 3e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "named"),
     [

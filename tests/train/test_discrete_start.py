@@ -38,6 +38,7 @@ def error(model, batch, discrete):
         return (model.decode_packed(Packed(latents, batch.coords), features=768) - batch.feats).square().mean()
 
 
+@pytest.mark.slow
 def test_starts_close_to_the_continuous_model(continuous, batches):
     started = discrete_start(continuous, batches)
     assert started.config.kinds == ("discrete",)
@@ -48,6 +49,7 @@ def test_starts_close_to_the_continuous_model(continuous, batches):
     assert error(started, batches[0], True) < 0.05 * signal  # two bits for each direction would leave 0.12
 
 
+@pytest.mark.slow
 def test_alignment_with_texts_is_left_behind(continuous, batches):
     aligned = AToken(replace(continuous.config, text_tower="x", embed_dim=24, embed_tokens=4))
     aligned.load_state_dict(continuous.state_dict(), strict=False)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from atoken import PRESETS, AToken, Packed
@@ -12,6 +13,7 @@ from refusals import refused
 SMALL = replace(PRESETS["tiny"], name="small", latent_norm=False, output_norm=False)
 
 
+@pytest.mark.slow
 def test_the_linear_start_is_the_best_projection():
     torch.manual_seed(0)
     patches = torch.randn(1000, 768) * (0.97 ** torch.arange(768)) + 0.2

@@ -97,6 +97,7 @@ parallel: {autocast: false}
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("length", "steps"), [("steps: 3600", "3,600"), ("minutes: 2", "240")])
 def test_the_dry_run_times_a_step_here_and_says_the_hours(atoken, folder, tmp_path, monkeypatch, length, steps):
     path = tmp_path / "recipe.yaml"
@@ -118,6 +119,7 @@ def test_a_step_is_timed_with_all_that_it_does(config, monkeypatch):
     assert asked == ["image-reconstruction"] * 2
 
 
+@pytest.mark.slow
 def test_minutes_become_steps_once(config, tmp_path, monkeypatch):
     monkeypatch.setattr(timing, "seconds_per_step", lambda spec, device: 15.0)
     timed = replace(config, steps=0, minutes=1.0, optimizer=replace(config.optimizer, warmup=1, decay=1))

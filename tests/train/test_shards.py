@@ -50,7 +50,7 @@ def shards(pictures, tmp_path):
 def test_a_folder_becomes_shards(pictures, tmp_path, atoken):
     result = atoken("data", "pack", pictures, "--out", tmp_path / "out", "--shard-size", 30_000)
     assert result.exit_code == 0, result.output
-    index = json.loads((tmp_path / "out/index.json").read_text())
+    index = json.loads((tmp_path / "out/index.json").read_text())["samples"]
     assert sum(index.values()) == 12
     check_names(result.stdout, "12 samples", f"{len(index)} shards", tmp_path / "out")
     names = {}
@@ -99,6 +99,24 @@ def test_packing_continues_after_a_kill_to_the_same_bytes(pictures, tmp_path, mo
     assert (tmp_path / "out" / begun[0]).stat().st_mtime == 1  # not written again
 
 
+def test_packing_again_writes_what_is_missing_alone(pictures, tmp_path, atoken):
+    command = ("data", "pack", pictures, "--out", tmp_path / "out", "--shard-size", 30_000)
+    first = atoken(*command)
+    whole = packed(tmp_path / "out")
+    lost, *kept = sorted((tmp_path / "out").glob("*.tar"))
+    for path in kept:
+        os.utime(path, (1, 1))
+    lost.unlink()
+    for _ in range(2):
+        again = atoken(*command)
+        assert again.exit_code == 0, again.output
+        assert again.stdout == first.stdout
+        assert packed(tmp_path / "out") == whole
+        assert all(path.stat().st_mtime == 1 for path in kept)
+    (pictures / "a/0.txt").write_text("another caption")
+    check_names(atoken(*command).stderr, tmp_path / "out", "--out")
+
+
 def test_other_files_do_not_continue_a_packing(pictures, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(type(tmp_path), "unlink", lambda *_, **__: None)
@@ -112,7 +130,7 @@ def test_other_files_do_not_continue_a_packing(pictures, tmp_path, monkeypatch):
 def test_a_number_of_shards_may_be_asked_for(pictures, tmp_path, atoken, count):
     result = atoken("data", "pack", pictures, "--out", tmp_path / "out", "--shards", count)
     assert result.exit_code == 0, result.output
-    index = json.loads((tmp_path / "out/index.json").read_text())
+    index = json.loads((tmp_path / "out/index.json").read_text())["samples"]
     assert (len(index), sum(index.values())) == (count, 12)
     assert max(index.values()) <= 12 / count + 2
 
@@ -157,6 +175,7 @@ def test_a_feed_goes_on_exactly_where_it_stood(shards):
             assert found.cursor == expected.cursor
 
 
+@pytest.mark.slow
 def test_workers_read_the_same_as_their_streams(shards):
     config = ShardsConfig((str(shards),), resolution=(16, 48), workers=2)
     feed = shard_feed(config, 40, seed=3)
@@ -312,6 +331,7 @@ def test_filling_keeps_the_order_and_loses_nothing():
         list(fill([sample(9)], 7))
 
 
+@pytest.mark.slow
 def test_a_run_on_shards_resumes_exactly(config, shards, tmp_path):
     source = ShardsConfig((str(shards),), resolution=(16, 48), buffer=4, workers=0)
     task = TaskConfig("image-reconstruction", tokens=20, ratio=1.0, shards=source)

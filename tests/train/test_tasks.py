@@ -78,6 +78,7 @@ def learn(task, batch, steps=STEPS, **changes):
     return totals, terms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BATCHES)
 def test_reconstruction_of_every_modality(name):
     totals, terms = learn(Reconstruction(Weights()), BATCHES[name])
@@ -85,6 +86,7 @@ def test_reconstruction_of_every_modality(name):
     assert totals[-1] < 0.15 * totals[0]
 
 
+@pytest.mark.slow
 def test_reconstruction_through_rounded_codes():
     totals, terms = learn(Reconstruction(Weights()), BATCHES["image"], kinds=("discrete",))
     assert set(terms) == {"l1"}
@@ -113,6 +115,7 @@ def test_a_mixed_batch_that_is_right_where_it_counts_has_the_least_log_mse():
     assert float(terms["log_mse"]) == pytest.approx(math.log(1e-6))
 
 
+@pytest.mark.slow
 def test_perceptual_terms_join_images_only():
     task = Reconstruction(Weights(), lite_terms(lite0(("stem", "stage1", "head")), 32), limit=2)
     terms = task(AToken(SMALL), BATCHES["image"])
@@ -120,6 +123,7 @@ def test_perceptual_terms_join_images_only():
     assert set(task(AToken(SMALL), BATCHES["mixed"])) == {"l1", "kl"}
 
 
+@pytest.mark.slow
 def test_distillation_of_a_teacher_of_images():
     task = Distillation(TextConfig(temperature=2.0), lambda batch: Sure(), 32)
     totals, terms = learn(task, BATCHES["image"], logit_scale=3.5)
@@ -156,6 +160,7 @@ def test_captions_seen_again_are_not_embedded_again():
     torch.testing.assert_close(torch.cat([first, second]), Words()(["b", "a", "b", "a", "c"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["video", "3d"])
 def test_pairs_of_clips_or_assets_and_captions(name):
     task = TextPairs(Words(), SMALL)
@@ -164,6 +169,7 @@ def test_pairs_of_clips_or_assets_and_captions(name):
     assert task.loss.bias.item() != SMALL.logit_bias
 
 
+@pytest.mark.slow
 def test_a_task_about_text_needs_captions():
     with refused("caption"):
         TextPairs(Words(), SMALL)(AToken(SMALL), pack([sample("video", (1, 1, 1, 1), 3072, None, 0)]))

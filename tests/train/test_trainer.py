@@ -32,6 +32,7 @@ from .conftest import SMALL, records, terms
 from .test_tasks import Words
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_uninterrupted_one(config, tmp_path):
     whole = train(config, tmp_path / "whole")
     assert train(config, tmp_path / "parts", stop_after=1) is None
@@ -45,6 +46,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(config, tmp_path):
     assert load(tmp_path / "whole/model").config == SMALL
 
 
+@pytest.mark.slow
 def test_one_batch_is_learnt_by_heart(config, folder, tmp_path):
     crops = replace(config.tasks[0].crops, sizes=(32,), shares=(1.0,), flat_below=0.0)
     task = replace(config.tasks[0], tokens=4, crops=crops)
@@ -66,6 +68,7 @@ def test_one_batch_is_learnt_by_heart(config, folder, tmp_path):
     assert losses[-1] < 0.05 * losses[0]
 
 
+@pytest.mark.slow
 def test_what_a_record_holds(config, tmp_path):
     train(replace(config, steps=4), tmp_path / "run")
     record = records(tmp_path / "run")[0]
@@ -77,6 +80,7 @@ def test_what_a_record_holds(config, tmp_path):
     assert record["image-reconstruction/kl"] < 1e-5  # weighted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 704 vs 598")])
 def test_a_checkpoint_that_cannot_be_written_is_one_sentence(config, tmp_path, monkeypatch, error):
     train(config, tmp_path / "run", stop_after=1)
@@ -93,6 +97,7 @@ def test_a_checkpoint_that_cannot_be_written_is_one_sentence(config, tmp_path, m
     assert train(config, tmp_path / "run", stop_after=3) is None
 
 
+@pytest.mark.slow
 def test_steps_without_a_finite_gradient_change_nothing_and_end_the_run(config, tmp_path, monkeypatch):
     run = replace(
         config, steps=6, optimizer=replace(config.optimizer, most_skipped=2), log=replace(config.log, every=1)
@@ -116,6 +121,7 @@ def test_steps_without_a_finite_gradient_change_nothing_and_end_the_run(config, 
         train(run, tmp_path / "three")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_ends_the_run(config, tmp_path, monkeypatch, number):
     add, steps = Metrics.add, []
@@ -136,6 +142,7 @@ def test_a_signal_saves_and_ends_the_run(config, tmp_path, monkeypatch, number):
     assert torch.equal(model.proj.weight, train(config, tmp_path / "whole").proj.weight)
 
 
+@pytest.mark.slow
 def test_pictures_and_psnr_come_with_checkpoints(config, tmp_path):
     photographs = tmp_path / "eval"
     write_image(photographs / "a.png", np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
@@ -149,6 +156,7 @@ def test_pictures_and_psnr_come_with_checkpoints(config, tmp_path):
     assert list((tmp_path / "run/tensorboard").iterdir())
 
 
+@pytest.mark.slow
 def test_only_the_last_checkpoints_stay(config, tmp_path):
     train(replace(config, log=replace(config.log, checkpoint_every=1)), tmp_path / "run")
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["step-0000005", "step-0000006"]
@@ -161,6 +169,7 @@ def test_graphs_are_for_one_rank(config, tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_frozen_weights_stay(config, tmp_path):
     torch.manual_seed(0)
     AToken(SMALL).save_pretrained(tmp_path / "first")
@@ -201,6 +210,7 @@ def test_more_latents_change_nothing_at_first_and_learn_at_once():
         with_latents(wide, 32, ("continuous",))
 
 
+@pytest.mark.slow
 def test_a_stage_starts_from_the_one_before_and_may_round(config, tmp_path, monkeypatch):
     monkeypatch.setitem(PRESETS, "small", replace(SMALL, latent_channels=32))
     train(replace(config, steps=4), tmp_path / "one")
@@ -232,6 +242,7 @@ def test_a_deeper_preset_starts_as_the_shallower_model(config, tmp_path, monkeyp
         start_model(replace(run, model="flat"), None)
 
 
+@pytest.mark.slow
 def test_the_learnt_scale_and_bias_are_part_of_the_model(config, folder, tmp_path, monkeypatch):
     index = json.loads((folder / "train.json").read_text())
     for number, entry in enumerate(index):

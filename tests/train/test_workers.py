@@ -23,6 +23,7 @@ from refusals import refused
 from .conftest import terms
 
 
+@pytest.mark.slow
 def test_a_run_with_workers_is_the_run_without(config, tmp_path):
     helped = replace(config, tasks=(replace(config.tasks[0], workers=2),))
     train(config, tmp_path / "one")
@@ -33,6 +34,7 @@ def test_a_run_with_workers_is_the_run_without(config, tmp_path):
     assert one == other
 
 
+@pytest.mark.slow
 def test_batches_come_in_order_from_any_number(config):
     feed = build_feed(config.tasks[0], 0)
     ahead = build_feed(replace(config.tasks[0], workers=3), 0)
@@ -88,6 +90,7 @@ def test_a_feed_that_a_worker_cannot_build_is_said_as_it_is():
     assert str(found) == "no feed"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_a_worker_that_is_killed_is_one_sentence():
     with refused("killed", "workers", error=OSError), worker_killed_as_oserror():
@@ -96,6 +99,7 @@ def test_a_worker_that_is_killed_is_one_sentence():
         raise RuntimeError("another")
 
 
+@pytest.mark.slow
 def test_a_batch_without_room_is_one_sentence_and_not_waited_for(config, monkeypatch):
     def full(self):
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch>: No space left on device (28)")

@@ -83,6 +83,7 @@ def test_what_the_config_decides_is_not_stored_and_other_constants_are(tmp_path)
     assert torch.equal(atoken.load(tmp_path / "other").state_dict()[constant], model.state_dict()[constant])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", atoken.list_models())
 def test_shipped_files_load_to_their_very_numbers(name):
     """Files of before hold gains and constants in int8, too: what is in a file is taken as it is."""

@@ -7,6 +7,7 @@ import pickle
 import re
 import sys
 import warnings
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from atoken import PRESETS, AToken
 from atoken.core.errors import ReadError
 from atoken.metrics.psnr import psnr
 from atoken.tokenizer.identity import tokenizer_hash
+from atoken.weights.files import read_state_dict
 from atoken.weights.load import SHIPPED, build
 from refusals import refused
 
@@ -88,6 +90,7 @@ def test_what_does_not_change_tokens_does_not_change_the_hash(model):
     assert tokenizer_hash(replace(other, output_norm=False), model.state_dict()) != model.weights_hash
 
 
+@pytest.mark.slow
 def test_shipped_models_load_by_name_and_are_small():
     assert "nano" in atoken.list_models()
     nano = atoken.load("nano")
@@ -98,6 +101,7 @@ def test_shipped_models_load_by_name_and_are_small():
     assert all(p.dtype == torch.float32 and p.requires_grad for p in nano.parameters())
 
 
+@pytest.mark.slow
 def test_the_shipped_discrete_model_makes_twelve_bytes_a_patch_and_brings_the_picture_back(tmp_path):
     model = atoken.load("nano-discrete")
     assert model.config.kinds == ("discrete",)
@@ -209,6 +213,7 @@ def test_config_and_weights_must_fit(model, tmp_path):
 # Released checkpoints
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
 @pytest.mark.parametrize(("stem", "kinds"), [("atoken-soc", ("continuous",)), ("atoken-sod-2", ("discrete",))])
 def test_the_architecture_is_read_off_the_tensors(golden, tmp_path, suffix, stem, kinds):
@@ -347,6 +352,26 @@ def test_code_in_a_pickle_is_refused_and_not_run(golden, tmp_path, zipped):
     assert not mark.exists()
 
 
+def rezipped(source, path, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(source) as whole, zipfile.ZipFile(path, "w", compression) as packed:
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+
+
+def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(golden, tmp_path):
+    torch.save(golden.state(), tmp_path / "whole.pt")
+    rezipped(tmp_path / "whole.pt", tmp_path / "again.pt")
+    assert len(read_state_dict(tmp_path / "again.pt")) == len(golden.state())
+    rezipped(tmp_path / "whole.pt", tmp_path / "bomb.pt", zipfile.ZIP_DEFLATED)
+    with refused("bomb.pt", "compressed", "torch.save", error=ReadError):
+        read_state_dict(tmp_path / "bomb.pt")
+    data = (tmp_path / "again.pt").read_bytes()
+    at = data.rindex(b"PK\x01\x02")  # the last entry of the directory announces another size
+    (tmp_path / "long.pt").write_bytes(data[: at + 20] + b"\xf0\xff\xff\x7f" * 2 + data[at + 28 :])
+    with refused("long.pt", error=ReadError):
+        read_state_dict(tmp_path / "long.pt")
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -402,6 +427,7 @@ def test_a_disk_that_takes_no_more(model, tmp_path):
     assert not list((tmp_path / "m").iterdir())
 
 
+@pytest.mark.slow
 def test_loading_says_nothing_when_all_is_well(model, tmp_path):
     model.save_pretrained(tmp_path)
     with warnings.catch_warnings():

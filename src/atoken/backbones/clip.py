@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..media.patchify import patchify
 from ..tokenizer.identity import fingerprint
 from .network import FrozenNetwork
 from .transformers import pretrained, read_config
@@ -61,8 +62,8 @@ class VisionTower(FrozenNetwork):
         p, rows, columns = self.patch, x.shape[-2] // self.patch, x.shape[-1] // self.patch
         if rows == 0 or columns == 0:
             raise ValueError(f"{self.name} needs at least {p} pixels on each side, not {list(x.shape[-2:])}")
-        x = x[..., : rows * p, : columns * p].unflatten(3, (columns, p)).unflatten(2, (rows, p))
-        patches = x.permute(0, 2, 4, 3, 5, 1).reshape(len(x), rows * columns, p * p * 3)  # [B, N, (row, column, RGB)]
+        whole = x[..., : rows * p, : columns * p].permute(0, 2, 3, 1)
+        patches = patchify(whole[:, None], (1, p, p)).flatten(1, 3)  # [B, N, (row, column, RGB)]
         mask = torch.ones(patches.shape[:2], dtype=torch.int64, device=x.device)
         shapes = torch.tensor([[rows, columns]] * len(x), device=x.device)
         out = self.model(pixel_values=patches, pixel_attention_mask=mask, spatial_shapes=shapes)

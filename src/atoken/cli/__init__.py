@@ -209,20 +209,112 @@ def reconstruct(
 
 
 @app.command()
+def generate(
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="TEXT", show_default=False, help="What to draw, such as 'a red heart'.")
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|N", show_default=False, help="In place of words: a class that the generator knows."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The picture; of several, a sheet of all, beside NAME-1.png, ...")
+    ] = Path("generated.png"),
+    model: Annotated[
+        Path | None, typer.Option(metavar="DIR", show_default=False, help="Folder of a trained generator.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            show_default="the shipped model that the generator names",
+            help="The tokenizer that it was trained with: a shipped model, a model folder or a checkpoint.",
+        ),
+    ] = None,
+    n: Annotated[int, typer.Option("--n", metavar="N", help="Pictures.")] = 1,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", show_default="as the generator says", help="Steps from noise to picture.")
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            show_default="as the generator says",
+            help="How far the words are exaggerated; 1: not at all, and twice as fast.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", show_default="a random one", help="Of the first picture; the others count up."),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|WxH", show_default="as the generator says", help="Pixels along the sides, multiples of 16."
+        ),
+    ] = None,
+    device: options.Device = None,
+    dtype: options.Dtype = "float32",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures that are already there.")] = False,
+) -> None:
+    """Draw pictures from words, or from a label, with a trained generator."""
+    from .generate import Request
+    from .generate import generate as draw
+
+    draw(Request(prompt, label, out, model, tokenizer, n, steps, guidance, seed, size, device, dtype, overwrite))
+
+
+@app.command()
 def info(
     files: Annotated[
         list[str],
         typer.Argument(
             metavar="FILES...",
             show_default=False,
-            help="Token files, pictures, videos, model folders, released checkpoints, or names of shipped models.",
+            help="Token files, pictures, videos, 3D files, folders of them, model folders, released checkpoints, or "
+            "names of shipped models.",
         ),
     ],
 ) -> None:
-    """Say what a token file, a picture, a video, a model folder or a checkpoint is."""
+    """Say what a token file, a picture, a video, a 3D file, a model folder or a checkpoint is."""
     from .info import describe_all
 
     describe_all(files)
+
+
+@app.command()
+def tokens(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUTS...",
+            show_default=False,
+            help="Token files (.atok), token shards (.atoks), folders of them and quoted patterns.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE.atoks|DIR", show_default=False, help="One shard, or a folder for as many as need be."
+        ),
+    ],
+    form: Annotated[
+        str, typer.Option("--format", metavar="atoks|atok", help="atok: a token file for each sample.")
+    ] = "atoks",
+    keys: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN", show_default="all", help="Only samples whose keys match, 'cats/*'; repeatable."
+        ),
+    ] = None,
+    part: Annotated[
+        str | None, typer.Option(metavar="A:B", show_default="all", help="Of these only A ... B - 1, counted from 0.")
+    ] = None,
+    per_shard: Annotated[int, typer.Option(metavar="N", help="Samples in each shard of a folder.")] = 10_000,
+) -> None:
+    """Gather token files into shards, merge shards, take parts of them, or take them apart."""
+    from .tokens import convert as run_convert
+
+    run_convert(inputs, out, form, keys or (), part, per_shard)
 
 
 @app.command()

@@ -1,25 +1,23 @@
-"""The walk over many files: in batches of a bounded number of tokens, no file stopping the others."""
+"""The work on many files, no file stopping the others: what is done, what is skipped, and what the report says."""
 
 from __future__ import annotations
 
 import errno
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..core.device import is_short_of_memory
+from ..pipeline.bulk import in_batches
 from .paths import Job, is_outdated
-from .report import Report, sentence
+from .report import EndOfAll, Report, sentence
 
 _OF_ALL_FILES = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
     *(errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ESTALE),
 }
 """Errors of writing that every further file would meet too: the disk is full, forbidden or gone."""
-
-Loaded = tuple[Job, Any]
 
 
 class Task(ABC):
@@ -70,93 +68,42 @@ def process(task: Task, jobs: Sequence[Job], report: Report, *, budget: int, ove
     """
     task.note = report.note  # type: ignore[method-assign]
     alone = {job: task.alone(job.source) for job in jobs}
+
+    def is_left(job: Job) -> bool:
+        return overwrite or not task.finished(job) or is_outdated(job)
+
+    def read(job: Job) -> Any:
+        if is_left(job):
+            return task.read(job.source)
+        raise _Finished
+
     try:
         with report.progress(len(jobs)):
-            for batch in _batches(task, [job for job in jobs if not alone[job]], report, budget, overwrite):
-                for (job, item), result in _computed(task, batch, report):
-                    with _isolated(job, report, "it"), _writing(job, report), task.recorded(job):
-                        task.write(job.target, item, result)
-                        report.wrote(job.target, task.count(item))
+            together = [job for job in jobs if not alone[job]]
+            for item in in_batches(together, task.compute, budget=budget, read=read, count=task.count):
+                job = item.key
+                if isinstance(item.error, _Finished):
+                    report.skip()
+                    continue
+                with report.isolated(job.source, f"its {item.count} tokens at once" if item.count else "it"):
+                    if item.error is not None:
+                        raise item.error
+                    with _writing(job, report), task.recorded(job):
+                        task.write(job.target, item.value, item.result)
+                        report.wrote(job.target, item.count)
             for job in (job for job in jobs if alone[job]):
-                with _isolated(job, report, "one tile of it"):
-                    if not _is_finished(task, job, report, overwrite):
+                with report.isolated(job.source, "one tile of it"):
+                    if is_left(job):
                         with _writing(job, report), task.recorded(job):
                             report.wrote(job.target, task.convert(job.source, job.target))
-    except _DiskError as error:
+                    else:
+                        report.skip()
+    except EndOfAll as error:
         raise error.error from None
 
 
-def _is_finished(task: Task, job: Job, report: Report, overwrite: bool) -> bool:
-    if overwrite or not task.finished(job) or is_outdated(job):
-        return False
-    report.skip()
-    return True
-
-
-def _batches(task: Task, jobs: Sequence[Job], report: Report, budget: int, overwrite: bool) -> Iterator[list[Loaded]]:
-    """Neighbouring inputs of at most ``budget`` tokens together; a larger one goes alone.
-
-    Each list is emptied when the next one is wanted, so that only one batch is in memory.
-    """
-    batch: list[Loaded] = []
-    used = 0
-    for job in jobs:
-        loaded = None
-        with _isolated(job, report, "it"):
-            if not _is_finished(task, job, report, overwrite):
-                item = task.read(job.source)
-                loaded = item, task.count(item)
-        if loaded is None:
-            continue
-        item, count = loaded
-        if batch and used + count > budget:
-            yield batch
-            batch.clear()
-            used = 0
-        batch.append((job, item))
-        used += count
-    if batch:
-        yield batch
-
-
-def _computed(task: Task, batch: list[Loaded], report: Report) -> list[tuple[Loaded, Any]]:
-    """The batch with its results; where a batch fails, each of its files has a try alone."""
-    if len(batch) > 1:
-        with suppress(Exception):  # each of them alone says what it was, once the memory of the batch is free
-            return list(zip(batch, task.compute([item for _, item in batch]), strict=True))
-        return [pair for loaded in batch for pair in _computed(task, [loaded], report)]
-    job, item = batch[0]
-    with _isolated(job, report, f"its {task.count(item)} tokens at once"):
-        return list(zip(batch, task.compute([item]), strict=True))
-    return []
-
-
-class _DiskError(Exception):
-    """Carries the ``OSError`` that ends the command."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-@contextmanager
-def _isolated(job: Job, report: Report, needed: str) -> Iterator[None]:
-    """Whatever the block raises is a failure of this one input, but for what ``_writing`` let through.
-
-    The only place besides ``core.errors.reading`` that takes every class of exception: what nobody thought of is
-    reported as a fault of ours, and the other files go on. ``needed`` is what memory did not suffice for.
-    """
-    try:
-        yield
-    except (_DiskError, BrokenPipeError):  # the reader of stderr has gone
-        raise
-    except (ValueError, OSError) as error:
-        report.fail(job.source, sentence(error, job.source))
-    except Exception as error:
-        if is_short_of_memory(error):
-            report.fail(job.source, f"{job.source}: not enough memory for {needed}")
-        else:
-            report.fault(job.source, error)
+class _Finished(Exception):
+    """The result is there already."""
 
 
 @contextmanager
@@ -171,4 +118,4 @@ def _writing(job: Job, report: Report) -> Iterator[None]:
             raise ValueError(f"{job.source}: cannot write {sentence(error, job.target)}") from error
         written = f"stopped with {report.written} written, and running the same command again continues"
         reason = f"{error.strerror or error}; {written}"
-        raise _DiskError(OSError(error.errno, reason, str(error.filename or job.target))) from error
+        raise EndOfAll(OSError(error.errno, reason, str(error.filename or job.target))) from error

@@ -39,8 +39,9 @@ def expand(
     """Files that ``inputs`` name, sorted and each once, and one sentence for each input that names none.
 
     A file is taken as it is. Folders are searched to the bottom and patterns (``*``, ``?``, ``[...]``, ``**``) are
-    matched, for files that ``wanted`` accepts; names with a leading dot are left out. Links to folders are followed,
-    each folder being read once, so that a loop of links ends. ``what`` is the word for such a file.
+    matched, for files that ``wanted`` accepts; names with a leading dot are left out, and so are pipes, devices and
+    sockets. Links to folders are followed, each folder being read once, so that a loop of links ends. ``what`` is the
+    word for such a file.
 
     ``left_out`` counts the files of the folders that are not wanted, by ending. ``belonging`` says which files are
     parts of a wanted one, such as the pictures of posed views: in a folder they are no inputs of their own.
@@ -189,7 +190,7 @@ def _walk(root: Path, depth: int | None, problems: list[str]) -> Iterator[Path]:
             continue
         for entry in entries:
             if not os.path.isdir(entry):  # unlike the method of the same name, no error for a link to itself
-                if entry.is_symlink() or entry.is_file():  # a dangling link is an input that fails; pipes are none
+                if os.path.isfile(entry) or not os.path.exists(entry):  # a dangling link is an input that fails
                     yield folder / entry.name
             elif depth is None or level < depth:
                 add = waiting.append if entry.is_symlink() else waiting.appendleft

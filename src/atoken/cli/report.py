@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,27 @@ def say(text: str) -> None:
     STDERR.print(Text(clean(text)), soft_wrap=True)
 
 
+def progress_bar() -> Progress:
+    """A bar on stderr with counts and the time that is left; nothing where that is no terminal."""
+    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
+    quiet = not sys.stderr.isatty()
+    return Progress(
+        *columns, console=STDERR, transient=True, redirect_stdout=False, redirect_stderr=False, disable=quiet
+    )
+
+
+@contextmanager
+def counting(total: int | None = None, what: str = "") -> Iterator[Callable[..., None]]:
+    """A bar while the block calls what is yielded with the number that is done and, once it is known, of how many."""
+    with progress_bar() as bar:
+        task = bar.add_task(what, total=total)
+
+        def advance(done: int, total: int | None = None) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield advance
+
+
 def sentence(error: Exception, path: object = None) -> str:
     """The message of an error, led by the file it is about."""
     reason = str(error)
@@ -44,7 +65,7 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[object]], words: S
     """A table on stdout, never cut off in a file or pipe; columns are numbers but for the first and ``words``."""
     table = Table(box=None, pad_edge=False)
     for name in header:
-        table.add_column(name, justify="left" if name in (header[0], *words) else "right", overflow="fold")
+        table.add_column(Text(clean(name)), justify="left" if name in (header[0], *words) else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(clean(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else 10_000).print(table)
@@ -66,6 +87,14 @@ def seconds_text(seconds: float) -> str:
         if seconds < below * scale:
             return f"{seconds / scale:.2g} {unit}" if seconds < 10 * scale else f"{seconds / scale:.0f} {unit}"
     return f"{seconds / 86400:.0f} days"
+
+
+class EndOfAll(Exception):
+    """Carries an error that every further file would meet too, so that it ends the command."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 @dataclass
@@ -117,6 +146,27 @@ class Report:
             f"and the traceback that {DEBUG}=1 shows",
         )
 
+    @contextmanager
+    def isolated(self, path: Path, needed: str = "it") -> Iterator[None]:
+        """Whatever the block raises is a failure of this one input, but for ``EndOfAll``.
+
+        The only place besides ``core.errors.reading`` that takes every class of exception: what nobody thought of is
+        reported as a fault of ours, and the other files go on. ``needed`` is what memory did not suffice for.
+        """
+        try:
+            yield
+        except (EndOfAll, BrokenPipeError):  # the reader of stderr has gone
+            raise
+        except (ValueError, OSError) as error:
+            self.fail(path, sentence(error, path))
+        except Exception as error:
+            from ..core.device import is_short_of_memory  # brings torch, which help does not need
+
+            if is_short_of_memory(error):
+                self.fail(path, f"{path}: not enough memory for {needed}")
+            else:
+                self.fault(path, error)
+
     def note(self, path: Path, how_far: str) -> None:
         """How far the work on an input is: beside the bar, or a line where stderr is not a terminal."""
         self._show(path, how_far, done=False)
@@ -125,15 +175,7 @@ class Report:
     def progress(self, total: int) -> Iterator[None]:
         """Show a bar on stderr while the block counts ``total`` inputs; a line for each where it is not a terminal."""
         self._before, self._total = len(self.failures), total
-        columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
-        with Progress(
-            *columns,
-            console=STDERR,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            disable=not sys.stderr.isatty(),
-        ) as bar:
+        with progress_bar() as bar:
             bar.add_task("", total=total)
             self._bar, self._since = bar, time.monotonic()
             try:
@@ -160,6 +202,10 @@ class Report:
         """Print the summary, then the failures. Raises ``typer.Exit(2)`` where there are any, 1 for a fault of ours."""
         if self.written or self.skipped:
             typer.echo(clean(self._summary(where)))
+        self.conclude()
+
+    def conclude(self) -> None:
+        """Print the failures. Raises ``typer.Exit(2)`` where there are any, 1 for a fault of ours."""
         for failure in self.failures:
             say(f"error: {failure}")
         if self.failures:

@@ -10,6 +10,7 @@ import torch
 import typer
 from torch import Tensor
 
+from ..core.errors import ReadError
 from ..core.files import atomic_write
 from ..core.text import clean, shortened
 from ..language.aligned import tower_of
@@ -19,8 +20,9 @@ from ..language.lazy import LazyModel
 from ..language.zero_shot import TEMPLATES, label_embeddings, probabilities
 from ..media.image.files import IMAGE_SUFFIXES
 from ..media.kinds import ASSET_SUFFIXES, VIDEO_SUFFIXES
+from ..pipeline.bulk import in_batches
 from . import options, paths
-from .report import say, sentence
+from .report import Report, say
 from .search_page import search_page
 
 INDEX_FOLDER = ".atoken-index"
@@ -41,16 +43,16 @@ def classify(inputs: list[str], labels: str, model_name: str, device: str | None
     tower = tower_of(model)
     texts, words = label_embeddings(tower, names, TEMPLATES), tower(WORDS)
     _say_what_it_knows(model)
-    failed = list(problems)
+    report = Report(failures=problems)
     for source in sources:
-        read, vectors = _embed(model, [source.path], failed)
+        read, vectors = _embed(model, [source.path], report)
         if read:
             chances = probabilities(vectors, texts, model.config.logit_scale)[0]
             best = chances.topk(min(top, len(names)))
             found = [(names[i], chance) for i, chance in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
             fit = fits(float((texts @ vectors[0]).max()), words @ vectors[0], len(names))
             typer.echo(_line(source.path, found, fit, as_json))
-    _conclude(failed)
+    report.conclude()
 
 
 def _line(path: Path, found: list[tuple[str, float]], fit: bool, as_json: bool) -> str:
@@ -97,12 +99,18 @@ def search(request: Search) -> None:
     tower = None if _is_wanted(like) and like.is_file() else tower_of(model)
     query = tower([request.query])[0] if tower else model.embed([like])[0]
     folder = request.index or root / INDEX_FOLDER
-    failed: list[str] = []
+    report = Report(failures=problems)
     files = [source.path for source in sources]
     known = Index.load(folder)
     if known is None:
         _say_what_it_knows(model)
-    index = update(known, root, files, model.identity, lambda new: _embed(model, new, failed))
+    elif known.weights == model.identity and known.vectors.shape[1] != len(query):
+        raise ReadError(f"{folder} holds vectors of another width than its model has: remove it and search again")
+    try:
+        index = update(known, root, files, model.identity, lambda new: _embed(model, new, report))
+    except ValueError:  # none of them could be embedded
+        report.conclude()
+        raise
     if tower and not len(index.words):
         index = replace(index, words=(tower(WORDS) @ index.vectors.T).amax(1))
     if index is not known:
@@ -117,34 +125,21 @@ def search(request: Search) -> None:
         results = [(root / entry.path, score) for entry, score in found]
         with atomic_write(request.page) as temporary:
             temporary.write_text(search_page(request.query, results, root, request.page.parent), encoding="utf-8")
-    _conclude(failed)
+    report.conclude()
 
 
 def _is_wanted(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES | ASSET_SUFFIXES
 
 
-def _embed(model: LazyModel, files: list[Path], failed: list[str]) -> tuple[list[Path], Tensor]:
-    """Vectors of those files that can be read, in few files at a time; a sentence for each of the others."""
+def _embed(model: LazyModel, files: list[Path], report: Report) -> tuple[list[Path], Tensor]:
+    """Vectors of those files that can be read, in few files at a time; the others are failures of the report."""
     read: list[Path] = []
     vectors: list[Tensor] = []
-    for start in range(0, len(files), CHUNK):
-        chunk = files[start : start + CHUNK]
-        try:
-            vectors.append(model.embed(chunk))
-            read += chunk
-        except (ValueError, OSError):  # which one it was shows one by one
-            for file in chunk:
-                try:
-                    vectors.append(model.embed([file]))
-                    read.append(file)
-                except (ValueError, OSError) as error:
-                    failed.append(f"{file}: {sentence(error)}")
-    return read, torch.cat(vectors) if vectors else torch.empty(0, 0)
-
-
-def _conclude(failed: list[str]) -> None:
-    for problem in failed:
-        say(f"error: {problem}")
-    if failed:
-        raise typer.Exit(2)
+    for item in in_batches(files, model.embed, budget=CHUNK):
+        with report.isolated(item.key):
+            if item.error is not None:
+                raise item.error
+            read.append(item.key)
+            vectors.append(item.result)
+    return read, torch.stack(vectors) if vectors else torch.empty(0, 0)

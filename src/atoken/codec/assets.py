@@ -12,12 +12,13 @@ from torch import Tensor
 
 from ..gaussians.formats.files import refuse_unread
 from ..gaussians.formats.ply import is_splat
-from ..gaussians.formats.sog import META
+from ..gaussians.formats.sog import META, names_of
 from ..gaussians.formats.sog import files_of as files_of_sog
 from ..gaussians.types import Gaussians
 from ..media.image.files import DEFAULT_MAX_PIXELS
 from ..media.kinds import SPLAT_SUFFIXES
 from ..media.mesh.light import NONE
+from ..media.mesh.owned import files_of_mesh
 from ..media.views.packed import PACKED_SUFFIX, PackedAsset, read_packed, to_patches
 from ..media.views.posed import VIEWS_FILE, read_views
 from ..media.views.posed import files_of as files_of_views
@@ -28,8 +29,10 @@ from ..tokens.tokens import Tokens
 from .quantize import quantize
 
 if TYPE_CHECKING:
+    from ..media.mesh import Asset
+    from ..media.views.cameras import Cameras
     from ..tokenizer.net import TokenizerNet
-    from . import EncodeOptions
+    from . import DecodeOptions, EncodeOptions
 
 
 def encode(model: TokenizerNet, assets: Sequence[Any], options: EncodeOptions) -> list[Tokens]:
@@ -42,7 +45,7 @@ def encode(model: TokenizerNet, assets: Sequence[Any], options: EncodeOptions) -
     return tokens
 
 
-def decode(model: TokenizerNet, tokens: Sequence[Tokens], token_budget: int) -> list[Gaussians]:
+def decode(model: TokenizerNet, tokens: Sequence[Tokens], options: DecodeOptions) -> list[Gaussians]:
     """The Gaussians of each ``Tokens``, in the unit cube and with the way to the asset's own frame."""
     results = []
     for item in tokens:
@@ -68,36 +71,47 @@ def read_any(
     A packed asset stays one. Posed views have their own number and fields of view, and a packed asset its patches:
     ``ValueError`` where ``options`` ask for others. ``max_pixels`` bounds each texture, posed picture and depth.
     """
-    from ..gaussians.views import splat_views
-    from ..media.mesh import Asset, read_asset
-    from ..media.views.views import render_views
-
     if isinstance(source, Views | PackedAsset):
         return source
-    if isinstance(source, Asset):
-        return render_views(source)
-    if isinstance(source, Gaussians):
-        return splat_views(source)
-    if not isinstance(source, str | os.PathLike):
-        raise ValueError(f"a 3D source is a path, an Asset, Gaussians or Views, not a {type(source).__name__}")
-    path = Path(source)
-    refuse_unread(path)
-    if path.name == VIEWS_FILE or (path.is_dir() and not (path / META).exists()):
-        return _posed(path if path.is_dir() else path.parent, options, max_pixels)
-    if path.suffix.lower() == PACKED_SUFFIX:
+    name = ""
+    if isinstance(source, str | os.PathLike):
+        name, path = str(source), Path(source)
+        if path.name == VIEWS_FILE or (path.is_dir() and not (path / META).exists()):
+            return _posed(path if path.is_dir() else path.parent, options, max_pixels)
+        source = read_solid(path, max_pixels=max_pixels)
+    if isinstance(source, PackedAsset):
         if options != DEFAULT:
-            raise ValueError(f"{path} holds voxels with their patches: views cannot be chosen any more")
+            raise ValueError(f"{name} holds voxels with their patches: views cannot be chosen any more")
+        return source
+    return replace(views_of(source, options=options, name=name), choice=options.choice)
+
+
+def read_solid(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Asset | Gaussians | PackedAsset:
+    """What a 3D file holds: a mesh or points, Gaussians (of a folder, too: an unpacked SOG), or a packed asset."""
+    from ..media.mesh import read_asset
+
+    refuse_unread(path)
+    if path.suffix.lower() == PACKED_SUFFIX:
         return read_packed(path)
     if is_splat_file(path):
+        return Gaussians.load(path / META if path.is_dir() else path)
+    return read_asset(path, max_pixels=max_pixels)
+
+
+def views_of(source: Any, cameras: Cameras | None = None, options: ViewOptions = DEFAULT, name: str = "") -> Views:
+    """Views of an ``Asset`` or of ``Gaussians`` from ``cameras``, those of ``options`` unless given."""
+    from ..gaussians.views import splat_views
+    from ..media.mesh import Asset
+    from ..media.views.views import render_views
+
+    cameras = cameras or options.cameras()
+    if isinstance(source, Gaussians):
         if options.light not in (None, NONE):
-            raise ValueError(f"{path} holds Gaussians, which have no surface to light: leave light at {NONE!r}")
-        gaussians = Gaussians.load(path / META if path.is_dir() else path)
-        views = splat_views(gaussians, options.cameras(), options.extent, path)
-    else:
-        views = render_views(
-            read_asset(path, max_pixels=max_pixels), options.cameras(), extent=options.extent, light=options.light
-        )
-    return replace(views, choice=options.choice)
+            raise ValueError(f"{name} holds Gaussians, which have no surface to light: leave light at {NONE!r}")
+        return splat_views(source, cameras, options.extent, name or "the splat")
+    if not isinstance(source, Asset):
+        raise ValueError(f"a 3D source is a path, an Asset, Gaussians or Views, not a {type(source).__name__}")
+    return render_views(source, cameras, extent=options.extent, light=options.light)
 
 
 def is_splat_file(path: Path) -> bool:
@@ -108,15 +122,16 @@ def is_splat_file(path: Path) -> bool:
 
 def is_unpacked_sog(path: Path) -> bool:
     """Whether a file lists the pictures of a SOG."""
-    return path.name == META and bool(files_of_sog(path))
+    return path.name == META and bool(names_of(path))
 
 
 def owned_files(path: Path) -> list[Path]:
-    """The files that a ``transforms.json``, or the ``meta.json`` of a SOG, names, and that are no assets of their own.
+    """The files that posed views, the ``meta.json`` of a SOG or a mesh name: pictures, depths, materials and textures,
+    which are no inputs of their own.
 
     Nothing where it cannot be read: its reader says why.
     """
-    return {VIEWS_FILE: files_of_views, META: files_of_sog}.get(path.name, lambda _: [])(path)
+    return {VIEWS_FILE: files_of_views, META: files_of_sog}.get(path.name, files_of_mesh)(path)
 
 
 def _posed(folder: Path, options: ViewOptions, max_pixels: int) -> Views:

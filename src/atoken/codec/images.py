@@ -10,17 +10,19 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..core.batching import within_budget
 from ..media.image.files import read_image
-from ..media.patchify import image_to_patches, patches_to_image, to_pixels, to_uint8
+from ..media.patchify import image_to_patches, patches_to_image
+from ..media.pixels import to_pixels
 from ..nn.packed import Packed, dense_coords
-from ..tokens.patch import FRAME_FEATURES, PATCH
+from ..tokens.patch import FRAME_FEATURES, PATCH, spatial_tile_of
 from ..tokens.tokens import Tokens
 from . import windows
 from .quantize import quantize
 
 if TYPE_CHECKING:
     from ..tokenizer.net import TokenizerNet
-    from . import EncodeOptions
+    from . import DecodeOptions, EncodeOptions
 
 
 def encode(model: TokenizerNet, pictures: Sequence[Any], options: EncodeOptions) -> list[Tokens]:
@@ -39,21 +41,21 @@ def encode(model: TokenizerNet, pictures: Sequence[Any], options: EncodeOptions)
     return tokens
 
 
-def decode(model: TokenizerNet, tokens: Sequence[Tokens], token_budget: int) -> list[np.ndarray]:
-    """The picture of each ``Tokens``, uint8 HWC in its original size."""
-    pictures: list[np.ndarray] = []
+def decode(model: TokenizerNet, tokens: Sequence[Tokens], options: DecodeOptions) -> list[np.ndarray | Tensor]:
+    """The picture of each ``Tokens`` in its original size: uint8 HWC, or fp32 [3, H, W] where the model is."""
+    pictures: list[np.ndarray | Tensor] = []
     for tiled, group in groupby(tokens, lambda item: item.spatial_tile is not None):
         if tiled:
-            pictures += [_decode_tiled(model, item, token_budget) for item in group]
+            pictures += [_decode_tiled(model, item, options) for item in group]
         else:
-            pictures += _decode_whole(model, list(group), token_budget)
+            pictures += _decode_whole(model, list(group), options)
     return pictures
 
 
 def _tile_of(pixels: Tensor, tile: int | None) -> int | None:
     """``tile`` where it cuts the picture, else None."""
     rows, columns = (-(-side // PATCH[1]) for side in pixels.shape[1:])
-    return windows.tile_of((1, rows, columns, 1), tile)
+    return spatial_tile_of((1, rows, columns, 1), tile)
 
 
 def _encode_tiled(model: TokenizerNet, pixels: Tensor, tile: int | None, options: EncodeOptions) -> Tokens:
@@ -61,40 +63,32 @@ def _encode_tiled(model: TokenizerNet, pixels: Tensor, tile: int | None, options
     grid = (1, -(-size[0] // PATCH[1]), -(-size[1] // PATCH[2]), 1)
 
     def patches_of(window: windows.Window) -> Tensor:
-        rows = slice(window.top * PATCH[1], window.bottom * PATCH[1])
-        columns = slice(window.left * PATCH[2], window.right * PATCH[2])
-        return image_to_patches(pixels[:, rows, columns])[0]
+        vertical, horizontal = window.pixels
+        return image_to_patches(pixels[:, vertical, horizontal])[0]
 
     values = windows.encode_windows(model, grid, tile, patches_of, options)
     geometry = {"grid": grid, "size": size, "box": (0, 0, *size), "spatial_tile": tile}
     return model.stamp(options.kind, values, dense_coords(grid), **geometry)
 
 
-def _decode_whole(model: TokenizerNet, tokens: Sequence[Tokens], token_budget: int) -> list[np.ndarray]:
-    pictures: list[np.ndarray] = []
-    for group in budget_batches([len(item) for item in tokens], token_budget):
-        items = [tokens[i] for i in group]
+def _decode_whole(
+    model: TokenizerNet, tokens: Sequence[Tokens], options: DecodeOptions
+) -> Iterator[np.ndarray | Tensor]:
+    for items in within_budget(tokens, len, options.token_budget):
         batch = Packed.cat([(item.latents.float(), item.coords) for item in items])
         patches = model.decode_packed(batch, features=FRAME_FEATURES).split(batch.lengths)
-        pictures += [to_uint8(patches_to_image(p, item.grid, item.box)) for p, item in zip(patches, items, strict=True)]
-    return pictures
+        for part, item in zip(patches, items, strict=True):
+            yield options.picture(patches_to_image(part, item.grid, item.box))
 
 
-def _decode_tiled(model: TokenizerNet, item: Tokens, token_budget: int) -> np.ndarray:
-    _, rows, columns, _ = item.grid
-    canvas = np.empty((rows * PATCH[1], columns * PATCH[2], 3), np.uint8)
-
+def _decode_tiled(model: TokenizerNet, item: Tokens, options: DecodeOptions) -> np.ndarray | Tensor:
     def network(packed: Packed, _: int) -> Tensor:
         return model.decode_packed(packed, features=FRAME_FEATURES)
 
-    parts = windows.decode_windows(model, network, item.latents.float(), item.grid, item.spatial_tile, token_budget)
-    for window, patches in parts:
-        height, width = window.shape[0] * PATCH[1], window.shape[1] * PATCH[2]
-        picture = to_uint8(patches_to_image(patches, (1, *window.shape, 1), (0, 0, height, width)))
-        top, left = window.top * PATCH[1], window.left * PATCH[2]
-        canvas[top : top + height, left : left + width] = picture
-    top, left, height, width = item.box
-    return np.ascontiguousarray(canvas[top : top + height, left : left + width])
+    frames = windows.decode_frames(
+        model, network, item.latents.float(), item, floats=options.as_tensor, budget=options.token_budget
+    )
+    return options.picture(frames[0].permute(2, 0, 1))
 
 
 def embed(model: TokenizerNet, pictures: Sequence[Any], options: EncodeOptions) -> list[Tensor]:
@@ -103,19 +97,6 @@ def embed(model: TokenizerNet, pictures: Sequence[Any], options: EncodeOptions) 
     pixels = (shrink(picture, most) if most else picture for picture in _pixels(pictures, options))
     pooled = (model.encode_packed(batch).pooled for batch, _ in _batches(pixels, options.token_budget))
     return [vectors.cpu() for vectors in pooled if vectors is not None]
-
-
-def budget_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Group neighbouring items into batches of at most ``budget`` tokens; a larger item goes alone."""
-    batches: list[list[int]] = []
-    used = 0
-    for index, length in enumerate(lengths):
-        if not batches or used + length > budget:
-            batches.append([])
-            used = 0
-        batches[-1].append(index)
-        used += length
-    return batches
 
 
 def shrink(pixels: Tensor, tokens: int) -> Tensor:
@@ -137,14 +118,5 @@ def _pixels(pictures: Iterable[Any], options: EncodeOptions) -> Iterator[Tensor]
 
 def _batches(pictures: Iterable[Tensor], budget: int) -> Iterator[tuple[Packed, list[dict[str, Any]]]]:
     """Packed batches of neighbouring pictures within the token budget, each with its geometries."""
-    pending: list[tuple[Tensor, Tensor]] = []
-    geometries: list[dict[str, Any]] = []
-    for pixels in pictures:
-        patches, coords, geometry = image_to_patches(pixels)
-        if pending and sum(len(p) for p, _ in pending) + len(patches) > budget:
-            yield Packed.cat(pending), geometries
-            pending, geometries = [], []
-        pending.append((patches, coords))
-        geometries.append(geometry)
-    if pending:
-        yield Packed.cat(pending), geometries
+    for batch in within_budget(map(image_to_patches, pictures), lambda sample: len(sample[0]), budget):
+        yield Packed.cat([(patches, coords) for patches, coords, _ in batch]), [geometry for *_, geometry in batch]

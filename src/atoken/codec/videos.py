@@ -16,19 +16,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..media.patchify import frames_to_patches, patches_to_frames
+from ..media.patchify import frames_to_patches
+from ..media.pixels import normalised
 from ..media.video.frames import Clip, Frame, tiles
 from ..media.video.source import open_video
 from ..nn.packed import Packed, dense_coords
-from ..tokens.patch import PATCH
+from ..tokens.patch import PATCH, spatial_tile_of
 from ..tokens.stream import TokenFile
 from ..tokens.tokens import Tokens
 from . import windows
+from .arrays import PixelClip
 
 if TYPE_CHECKING:
     from ..nn.cache import TileMemory
     from ..tokenizer.net import TokenizerNet
-    from . import EncodeOptions
+    from . import DecodeOptions, EncodeOptions
 
 STEP = PATCH[0]
 """Frames of one latent step."""
@@ -37,22 +39,39 @@ STEP = PATCH[0]
 def encode_stream(model: TokenizerNet, source: Any, options: EncodeOptions) -> Iterator[Tokens]:
     """Tokens of each tile of a video, each complete in itself, its time counting from 0."""
     wanted = windows.wanted_tile(model, options)
-    for frames in tiles(frames_of(source), model.config.encoder_tile * STEP):
-        yield _encode_tile(model, frames, wanted, options)  # a function's own tensors are gone before the next tile
+    for frames, times in _tiles(model, source):
+        yield _encode_tile(model, frames, times, wanted, options)  # its tensors are gone before the next tile
 
 
-def _encode_tile(model: TokenizerNet, frames: list[Frame], wanted: int | None, options: EncodeOptions) -> Tokens:
-    height, width = size = frames[0].pixels.shape[:2]
+def _tiles(model: TokenizerNet, source: Any) -> Iterator[tuple[Any, list[float]]]:
+    """The frames that the encoder sees together, each [H, W, 3], and their times: arrays, or a tensor in [-1, 1]."""
+    length = model.config.encoder_tile * STEP
+    if isinstance(source, PixelClip):
+        for start in range(0, len(source.frames), length):
+            part = normalised(source.frames[start : start + length], source.value_range)
+            yield part, [(start + index) / source.fps for index in range(len(part))]
+        return
+    for frames in tiles(frames_of(source), length):
+        yield [frame.pixels for frame in frames], [frame.time for frame in frames]
+
+
+def _patches(frames: Any, part: tuple[slice, slice] = (slice(None), slice(None))) -> tuple[Tensor, Tensor]:
+    """Patches fp32 [N, 3072] and coords of some rows and columns of frames."""
+    rows, columns = part
+    if isinstance(frames, Tensor):
+        return frames_to_patches(frames[:, rows, columns])[:2]
+    return frames_to_patches(np.stack([frame[rows, columns] for frame in frames]))[:2]
+
+
+def _encode_tile(
+    model: TokenizerNet, frames: Any, times: list[float], wanted: int | None, options: EncodeOptions
+) -> Tokens:
+    height, width = size = tuple(frames[0].shape[:2])
     grid = (-(-len(frames) // STEP), -(-height // PATCH[1]), -(-width // PATCH[2]), 1)
-    tile = windows.tile_of(grid, wanted)
-
-    def patches_of(window: windows.Window) -> Tensor:
-        rows = slice(window.top * PATCH[1], window.bottom * PATCH[1])
-        columns = slice(window.left * PATCH[2], window.right * PATCH[2])
-        return frames_to_patches(np.stack([frame.pixels[rows, columns] for frame in frames]))[0]
+    tile = spatial_tile_of(grid, wanted)
 
     with torch.no_grad():
-        values = windows.encode_windows(model, grid, tile, patches_of, options)
+        values = windows.encode_windows(model, grid, tile, lambda window: _patches(frames, window.pixels)[0], options)
     return model.stamp(
         options.kind,
         values,
@@ -61,7 +80,7 @@ def _encode_tile(model: TokenizerNet, frames: list[Frame], wanted: int | None, o
         size=size,
         box=(0, 0, *size),
         modality="video",
-        times=torch.tensor([frame.time for frame in frames], dtype=torch.float64),
+        times=torch.tensor(times, dtype=torch.float64),
         spatial_tile=tile,
     )
 
@@ -110,34 +129,41 @@ def decode_stream(
             yield from decode_stream(model, file)
         return
     if isinstance(source, Tokens | TokenFile):
-        yield from _decode_stored(model, source)
+        yield from _clips(_decode_stored(model, source))
         return
     chunks = iter(source)
     first = next(chunks, None)
     if first is None:
         raise ValueError("there are no tokens to decode")
-    yield from _decode_steps(model, first, _steps_of_chunks(model, chain([first], chunks)))
+    yield from _clips(_decode_steps(model, first, _steps_of_chunks(model, chain([first], chunks))))
 
 
-def decode(model: TokenizerNet, tokens: Sequence[Tokens], token_budget: int) -> list[np.ndarray]:
-    """The frames of each video, uint8 [T, H, W, 3] in its original size; always one tile at a time."""
-    return [np.concatenate([clip.frames for clip in decode_stream(model, item)]) for item in tokens]
+def _clips(parts: Iterator[_Frames]) -> Iterator[Clip]:
+    for frames, times in parts:
+        yield Clip(frames.numpy(), times=times)
+
+
+def decode(model: TokenizerNet, tokens: Sequence[Tokens], options: DecodeOptions) -> list[np.ndarray | Tensor]:
+    """The frames of each video in its original size, always one tile at a time.
+
+    uint8 [T, H, W, 3], or fp32 [3, T, H, W] where the model is.
+    """
+    parts = ([frames for frames, _ in _decode_stored(model, item, options.as_tensor)] for item in tokens)
+    return [options.clip(torch.cat(frames)) for frames in parts]
 
 
 def embed(model: TokenizerNet, videos: Sequence[Any], options: EncodeOptions) -> list[Tensor]:
     """Embeddings of the videos, each fp32 [1, W]; the pooling reads the tokens of all tiles, so these are in memory."""
     vectors = []
     for video in videos:
-        parts = tiles(frames_of(video), model.config.encoder_tile * STEP)
-        hidden = torch.cat([_hidden(model, frames) for frames in parts])
+        hidden = torch.cat([_hidden(model, frames) for frames, _ in _tiles(model, video)])
         sample = torch.zeros(len(hidden), dtype=torch.int64, device=hidden.device)
         vectors.append(model.encoder.head(hidden, sample).cpu())
     return vectors
 
 
-def _hidden(model: TokenizerNet, frames: list[Frame]) -> Tensor:
-    patches, coords, _ = frames_to_patches(np.stack([frame.pixels for frame in frames]))
-    return model.encode_packed(Packed.cat([(patches, coords)]), pool=False).hidden
+def _hidden(model: TokenizerNet, frames: Any) -> Tensor:
+    return model.encode_packed(Packed.cat([_patches(frames)]), pool=False).hidden
 
 
 def frames_of(source: Any) -> Iterable[Frame]:
@@ -151,6 +177,10 @@ def frames_of(source: Any) -> Iterable[Frame]:
     return source
 
 
+_Frames = tuple[Tensor, list[float]]
+"""Frames [T, H, W, 3], and when they are shown."""
+
+
 class _Step(NamedTuple):
     """One latent step, and the frames of it that are wanted."""
 
@@ -162,13 +192,13 @@ class _Step(NamedTuple):
     """When the wanted ones are shown, in seconds."""
 
 
-def _decode_stored(model: TokenizerNet, tokens: Tokens | TokenFile) -> Iterator[Clip]:
+def _decode_stored(model: TokenizerNet, tokens: Tokens | TokenFile, floats: bool = False) -> Iterator[_Frames]:
     """Only the tiles that hold wanted frames; with a cache also those before them."""
     model.check_origin(tokens)
     count, start, tile = frame_count(tokens), tokens.first_frame, model.config.decoder_tile
     first = 0 if model.config.decoder_cache else start // (STEP * tile) * tile
     end = -(-(start + count) // (STEP * tile)) * tile
-    yield from _decode_steps(model, tokens, islice(_steps_of(tokens, first), end - first))
+    yield from _decode_steps(model, tokens, islice(_steps_of(tokens, first), end - first), floats)
 
 
 def _steps_of(tokens: Tokens | TokenFile, first: int = 0) -> Iterator[_Step]:
@@ -194,38 +224,31 @@ def _steps_of_chunks(model: TokenizerNet, chunks: Iterator[Tokens]) -> Iterator[
         yield from _steps_of(chunk)
 
 
-def _decode_steps(model: TokenizerNet, like: Tokens | TokenFile, steps: Iterator[_Step]) -> Iterator[Clip]:
-    """The wanted frames of the latent steps, decoded tile by tile."""
+def _decode_steps(
+    model: TokenizerNet, like: Tokens | TokenFile, steps: Iterator[_Step], floats: bool = False
+) -> Iterator[_Frames]:
+    """The wanted frames of the latent steps, decoded tile by tile; see ``windows.decode_frames``."""
     memories: list[TileMemory | None] = []
     while tile := list(islice(steps, model.config.decoder_tile)):
-        frames = _decode_tile(model, [step.latents for step in tile], like, memories)
+        frames = _decode_tile(model, [step.latents for step in tile], like, memories, floats)
         times = [time for step in tile for time in step.times]
         if times:
             first = next(index * STEP + step.first for index, step in enumerate(tile) if step.times)
-            yield Clip(frames[first : first + len(times)], times=times)
+            yield frames[first : first + len(times)], times
 
 
 def _decode_tile(
-    model: TokenizerNet, steps: list[Tensor], like: Tokens | TokenFile, memories: list[TileMemory | None]
-) -> np.ndarray:
-    """Frames uint8 [4 * steps, H, W, 3] of one decoder tile; each batch of its windows has a memory of its own."""
-    _, rows, columns, _ = like.grid
-    grid = (len(steps), rows, columns, 1)
-    canvas = np.empty((len(steps) * STEP, rows * PATCH[1], columns * PATCH[2], 3), np.uint8)
+    model: TokenizerNet, steps: list[Tensor], like: Tokens | TokenFile, memories: list[TileMemory | None], floats: bool
+) -> Tensor:
+    """Frames [4 * steps, H, W, 3] of one decoder tile; each batch of its windows has a memory of its own."""
 
     def network(packed: Packed, number: int) -> Tensor:
         if number == len(memories):
             memories.append(model.tile_memory())
         return model.decode_tile(packed, memories[number])
 
+    header = like.header if isinstance(like, TokenFile) else like
     with torch.no_grad():
-        parts = windows.decode_windows(
-            model, network, torch.cat(steps), grid, like.spatial_tile, most_steps=model.config.decoder_tile
+        return windows.decode_frames(
+            model, network, torch.cat(steps), header, floats=floats, most_steps=model.config.decoder_tile
         )
-        for window, patches in parts:
-            height, width = window.shape[0] * PATCH[1], window.shape[1] * PATCH[2]
-            top, left = window.top * PATCH[1], window.left * PATCH[2]
-            shown = patches_to_frames(patches, (len(steps), *window.shape, 1), (0, 0, height, width))
-            canvas[:, top : top + height, left : left + width] = shown
-    top, left, height, width = like.box
-    return np.ascontiguousarray(canvas[:, top : top + height, left : left + width])

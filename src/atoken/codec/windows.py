@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from ..core.batching import within_budget
+from ..media.patchify import patches_to_frames
+from ..media.pixels import to_uint8
 from ..nn.packed import Packed, dense_coords
-from ..tokens.patch import PATCH
+from ..tokens.header import TokenHeader
+from ..tokens.patch import PATCH, parts_of
 from .quantize import quantize
 
 if TYPE_CHECKING:
@@ -45,6 +49,12 @@ class Window(NamedTuple):
         """Rows and columns."""
         return self.bottom - self.top, self.right - self.left
 
+    @property
+    def pixels(self) -> tuple[slice, slice]:
+        """Its rows and columns of pixels."""
+        rows = slice(self.top * PATCH[1], self.bottom * PATCH[1])
+        return rows, slice(self.left * PATCH[2], self.right * PATCH[2])
+
     def part_of(self, values: Tensor) -> Tensor:
         """What is here of ``values`` [T, R, C, ...]: a view [T, rows, columns, ...]."""
         return values[:, self.top : self.bottom, self.left : self.right]
@@ -70,8 +80,8 @@ def windows_of(grid: Sequence[int], tile: int | None) -> list[Window]:
 
 
 def _cuts(patches: int, tile: int | None) -> list[int]:
-    """Where to cut a row of ``patches``: into equal parts (but for rounding) of nearly the tile's length."""
-    parts = 1 if tile is None else max(1, (2 * patches * PATCH[1] + tile) // (2 * tile))
+    """Where to cut a row of ``patches``: into equal parts but for rounding."""
+    parts = parts_of(patches, tile)
     return [(2 * index * patches + parts) // (2 * parts) for index in range(parts + 1)]
 
 
@@ -81,11 +91,6 @@ def wanted_tile(model: TokenizerNet, options: EncodeOptions) -> int | None:
     if wanted is not None and (wanted < 0 or wanted % PATCH[1]):
         raise ValueError(f"spatial_tile is {wanted}: give a multiple of {PATCH[1]} pixels, or 0 for whole pictures")
     return wanted or None
-
-
-def tile_of(grid: Sequence[int], tile: int | None) -> int | None:
-    """``tile`` where it cuts the grid at all, else None: what the header says."""
-    return tile if len(windows_of(grid, tile)) > 1 else None
 
 
 def encode_windows(
@@ -132,16 +137,38 @@ def decode_windows(
             yield window, patches.reshape(-1, patches.shape[-1])
 
 
+def decode_frames(
+    model: TokenizerNet,
+    network: Callable[[Packed, int], Tensor],
+    latents: Tensor,
+    like: TokenHeader,
+    *,
+    floats: bool,
+    budget: int = TOKEN_BUDGET,
+    most_steps: int | None = None,
+) -> Tensor:
+    """Frames [F, H, W, 3] inside the box of ``like``, all steps of ``latents`` [N, C]; see ``decode_windows``.
+
+    uint8 on the CPU, or with ``floats`` fp32, nominally in [-1, 1], where the model is.
+    """
+    _, rows, columns, _ = like.grid
+    steps = len(latents) // (rows * columns)
+    device = model.device if floats else torch.device("cpu")
+    canvas: Tensor | None = None
+    grid = (steps, rows, columns, 1)
+    for window, patches in decode_windows(model, network, latents, grid, like.spatial_tile, budget, most_steps):
+        shown = patches.float() if floats else to_uint8(patches)
+        frames = patches_to_frames(shown, (steps, *window.shape, 1))
+        if canvas is None:
+            canvas = frames.new_empty(len(frames), rows * PATCH[1], columns * PATCH[2], 3, device=device)
+        vertical, horizontal = window.pixels
+        canvas[:, vertical, horizontal] = frames
+    assert canvas is not None
+    top, left, height, width = like.box
+    return canvas[:, top : top + height, left : left + width].contiguous()
+
+
 def _groups(windows: Sequence[Window], steps: int, budget: int, device: torch.device) -> Iterator[list[Window]]:
     """Neighbouring windows of at most ``budget`` tokens together; a larger one goes alone."""
     budget = min(budget, CPU_BUDGET) if device.type == "cpu" else budget
-    group: list[Window] = []
-    used = 0
-    for window in windows:
-        tokens = steps * window.shape[0] * window.shape[1]
-        if group and used + tokens > budget:
-            yield group
-            group, used = [], 0
-        group.append(window)
-        used += tokens
-    yield group
+    return within_budget(windows, lambda window: steps * window.shape[0] * window.shape[1], budget)

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..core.errors import reading
+from ..core.regular import below, read_regular
 from ..media.views.cameras import Cameras
 from ..media.views.packed import PackedAsset, read_packed
 from .batch import Batch, Sample, Targets, pack
@@ -32,8 +34,10 @@ class Assets:
             raise FileNotFoundError(f"no packed assets at {self.folder}: run `python recipes/nano/furniture.py` first")
         self.config, self.tokens, self.most = config, tokens, most
         self.seed = feed_seed(seed, task, rank)
-        index = json.loads((self.folder / "index.json").read_text())
-        self.entries = [entry for entry in index if entry["split"] == config.split]
+        with reading(self.folder / "index.json", "make it again"):
+            index = json.loads(read_regular(self.folder / "index.json"))
+            keys = ("id", "name", "category")
+            self.entries = [{key: str(entry[key]) for key in keys} for entry in index if entry["split"] == config.split]
         if not self.entries:
             raise ValueError(f"{self.folder} has no objects of the split {config.split!r}")
 
@@ -44,7 +48,7 @@ class Assets:
         used = 0
         for place in rng.permutation(len(self.entries)):
             entry = self.entries[place]
-            asset = read_packed(self.folder / f"{entry['id']}.npz")
+            asset = read_packed(below(self.folder, f"{entry['id']}.npz", self.folder / "index.json"))
             count = len(asset.at(self.config.voxels)[0])
             if count > self.tokens:
                 continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,10 @@ import numpy as np
 from ..media.patchify import frames_to_patches
 from ..tokens.patch import PATCH
 from .batch import Batch, Sample, pack
+from .collection import read_collection
 from .config import ClipsConfig, CropsConfig
 from .crops import Crops
+from .cutouts import read_cutouts
 from .seeds import feed_seed
 from .synthetic_video import strided, synthetic_clip
 
@@ -73,10 +74,7 @@ class Stamps:
     """The memory-mapped cut-out objects that recipes/nano/captions.py writes, those of the split ``train``."""
 
     def __init__(self, folder: Path) -> None:
-        if not (folder / "cutouts.json").is_file():
-            raise FileNotFoundError(f"no cut-outs at {folder}: run `python recipes/nano/captions.py` first")
-        self.pixels = np.memmap(folder / "cutouts.bin", np.uint8, "r")
-        index = json.loads((folder / "cutouts.json").read_text())
+        self.pixels, index = read_cutouts(folder, ("split",))
         self.entries = [entry for entry in index if entry["split"] == "train"]
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
@@ -90,10 +88,8 @@ class PackedVideos:
     """The memory-mapped frames that recipes/nano/videos.py writes of the clips for training."""
 
     def __init__(self, folder: Path) -> None:
-        if not (folder / "train.json").is_file():
-            raise FileNotFoundError(f"no packed videos at {folder}: run `python recipes/nano/videos.py` first")
-        self.pixels = np.memmap(folder / "train.bin", np.uint8, "r")
-        self.entries = json.loads((folder / "train.json").read_text())
+        missing = f"no packed videos at {folder}: run `python recipes/nano/videos.py` first"
+        self.pixels, self.entries = read_collection(folder, "train", ("frames", "height", "width", 3), (), missing)
         self.weights = np.array([entry["frames"] ** 0.5 for entry in self.entries])
 
     def clip(self, rng: np.random.Generator, size: int, frames: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..core.errors import ReadError, reading
+from ..media.patchify import ONE_FRAME, patchify
+from ..media.pixels import from_uint8
 from ..nn.packed import dense_coords
 from ..tokens.patch import PATCH
 from .batch import Batch, Sample, pack
+from .collection import REMEDY, read_collection
 from .config import CropsConfig
 from .seeds import feed_seed
 
@@ -28,21 +31,24 @@ class Crops:
 
     def __init__(self, config: CropsConfig, tokens: int, seed: int, rank: int = 0, task: str = "") -> None:
         folder = Path(config.path)
-        if not (folder / "train.json").is_file():
-            raise FileNotFoundError(f"no training data at {folder}: run `python recipes/nano/data.py` first")
+        missing = f"no training data at {folder}: run `python recipes/nano/data.py` first"
         self.config, self.tokens, self.seed = config, tokens, feed_seed(seed, task, rank)
-        self.pixels = np.memmap(folder / "train.bin", np.uint8, "r")
-        index = json.loads((folder / "train.json").read_text())
+        self.pixels, index = read_collection(folder, "train", ("height", "width", 3), ("weight",), missing)
         self.offset = np.array([entry["offset"] for entry in index])
         self.shape = np.array([(entry["height"], entry["width"]) for entry in index])
-        self.weight = np.array([entry["weight"] for entry in index], float)
         self.captions = [entry.get("caption") for entry in index]
+        with reading(folder / "train.json", REMEDY):
+            self.weight = np.array([entry["weight"] for entry in index], float)
+            if not (np.isfinite(self.weight) & (self.weight >= 0)).all():
+                raise ReadError(f"{folder / 'train.json'} has weights below zero or none: {REMEDY}")
+            if not all(caption is None or isinstance(caption, str) for caption in self.captions):
+                raise ReadError(f"{folder / 'train.json'} has a caption that is no text: {REMEDY}")
         self.scores = np.load(folder / SCORES, mmap_mode="r") if (folder / SCORES).is_file() else None
         self.shares = np.array(config.shares) / sum(config.shares)
         # Pictures that each crop size fits into, as cumulative weights to draw from.
         self.fitting = {size: np.cumsum(np.where(self.shape.min(1) >= size, self.weight, 0)) for size in config.sizes}
-        if missing := [size for size, cumulative in self.fitting.items() if cumulative[-1] == 0]:
-            raise ValueError(f"no picture in {folder} is large enough for crops of {missing[0]} pixels")
+        if unfit := [size for size, chances in self.fitting.items() if not chances.any()]:
+            raise ValueError(f"no picture in {folder} is large enough for crops of {unfit[0]} pixels")
         if tokens < max(config.sizes) ** 2 // PATCH[1] ** 2:
             raise ValueError(
                 f"a crop of {max(config.sizes)} pixels is larger than the task's budget of {tokens} tokens"
@@ -79,9 +85,7 @@ class Crops:
 
 def picture_samples(pictures: np.ndarray, captions: Sequence[str | None]) -> list[Sample]:
     """Samples of B pictures uint8 [B, S, S, 3] with a side of whole patches."""
-    count, side = len(pictures), pictures.shape[1] // PATCH[1]
-    blocks = torch.from_numpy(pictures).view(count, side, PATCH[1], side, PATCH[2], 3).transpose(2, 3)
-    feats = blocks.reshape(count, side**2, -1).float().div_(127.5).sub_(1)  # [B, R, C, 16, 16, 3] -> [B, R * C, 768]
-    grid = (1, side, side, 1)
+    patches = patchify(torch.from_numpy(pictures)[:, None], ONE_FRAME)  # [B, 1, R, C, 768]
+    feats, grid = from_uint8(patches.flatten(1, 3)), (*patches.shape[1:4], 1)
     coords = dense_coords(grid)
     return [Sample("image", part, coords, grid, caption) for part, caption in zip(feats, captions, strict=True)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,22 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..core.errors import reading
 from ..tokens.patch import PATCH
 from .batch import Batch, pack
+from .collection import REMEDY, read_collection
 from .config import CropsConfig, CutoutsConfig
 from .crops import Crops, picture_samples
 from .seeds import feed_seed
 
 SCALES = (0.5, 1.0)
 """Longer side of an object, relative to the picture's."""
+
+
+def read_cutouts(folder: Path, needs: tuple[str, ...]) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Bytes and entries of the cut-out objects (RGBA) in a folder; raises as ``read_collection``."""
+    missing = f"no cut-outs at {folder}: run `python recipes/nano/captions.py` first"
+    return read_collection(folder, "cutouts", ("height", "width", 4), needs, missing)
 
 
 @dataclass(frozen=True)
@@ -37,11 +44,10 @@ class Cutouts:
 
     def __init__(self, config: CutoutsConfig, tokens: int, seed: int, rank: int = 0, task: str = "") -> None:
         folder = Path(config.path)
-        if not (folder / "cutouts.json").is_file():
-            raise FileNotFoundError(f"no cut-outs at {folder}: run `python recipes/nano/captions.py` first")
         self.config, self.seed = config, feed_seed(seed, task, rank)
-        self.pixels = np.memmap(folder / "cutouts.bin", np.uint8, "r")
-        self.objects = _objects(json.loads((folder / "cutouts.json").read_text()), config.kinds)
+        self.pixels, entries = read_cutouts(folder, ("split", "kind", "name", "captions"))
+        with reading(folder / "cutouts.json", REMEDY):
+            self.objects = _objects(entries, config.kinds)
         self.count = min(tokens // (config.size // PATCH[1]) ** 2, len(self.objects))
         if not self.count:
             raise ValueError(f"{folder} has no training objects of the kinds wanted that fit into {tokens} tokens")
@@ -88,5 +94,7 @@ def _objects(entries: list[dict[str, Any]], kinds: tuple[str, ...]) -> list[Obje
             continue
         name = str(entry["name"])
         captions[name] = tuple(entry["captions"])
+        if not captions[name] or not all(isinstance(caption, str) for caption in captions[name]):
+            raise ValueError(f"{name} has no captions")
         places.setdefault(name, []).append((entry["offset"], entry["height"], entry["width"]))
     return [Object(captions[name], tuple(where)) for name, where in places.items()]

@@ -18,7 +18,7 @@ from ..media.kinds import VIDEO_SUFFIXES
 from ..media.views.packed import PACKED_SUFFIX
 
 PACKED = frozenset({PACKED_SUFFIX})
-"""3D as voxels (media/packed.py)."""
+"""3D as voxels (media/views/packed.py)."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Packed:
     captions: int
 
 
-PLAN = "packing.json"
-"""Of a run that is not done: what it packs, so that the same command continues."""
+PLAN, INDEX = "packing.json", "index.json"
+"""Of a run that is not done, and of a finished one: a digest of what it packs, so that the same command continues."""
 
 
 def pack_folder(
@@ -41,9 +41,10 @@ def pack_folder(
 
     A file of the same name with the suffix .txt is the caption. Files go in unchanged, about ``shard_size`` bytes a
     shard, or as many ``shards`` of about one size; names with a leading dot are left out. A shard appears when it is
-    complete, and a run that was killed goes on where it stood, to the same bytes. ``index.json`` says how many samples
-    each holds. Raises ``FileNotFoundError`` for a folder without such files and ``ValueError`` where ``out`` has shards
-    of another run already or there are fewer files than ``shards``.
+    complete, and a run that was killed goes on where it stood, to the same bytes; after a finished one only missing
+    shards are written. ``index.json`` says how many ``samples`` each holds. Raises ``FileNotFoundError`` for a folder
+    without such files and ``ValueError`` where ``out`` has shards of another run already or there are fewer files than
+    ``shards``.
     """
     files = sorted(
         path
@@ -57,7 +58,7 @@ def pack_folder(
     order = [files[i] for i in np.random.default_rng(seed).permutation(len(files))]
     groups = list(_groups(order, shard_size) if shards is None else _equal_groups(order, shards))
     captions = {path: path.with_suffix(".txt") for path in files if path.with_suffix(".txt").is_file()}
-    _begin(out, groups, captions, keys)
+    digest = _begin(out, groups, captions, keys)
     counts: dict[str, int] = {}
     for number, group in enumerate(groups):
         name = f"shard-{number:06d}.tar"
@@ -69,24 +70,34 @@ def pack_folder(
                 _add(tar, f"{keys[path]}{path.suffix.lower()}", path.read_bytes())
                 if path in captions:
                     _add(tar, f"{keys[path]}.txt", captions[path].read_bytes())
-    with atomic_write(out / "index.json") as temporary:
-        temporary.write_text(json.dumps(counts, indent=1) + "\n")
+    with atomic_write(out / INDEX) as temporary:
+        temporary.write_text(json.dumps({"sha256": digest, "samples": counts}, indent=1) + "\n")
     (out / PLAN).unlink()
     return Packed(len(counts), len(files), len(captions))
 
 
-def _begin(out: Path, groups: list[list[Path]], captions: dict[Path, Path], keys: dict[Path, str]) -> None:
-    """Write down what goes into which shard, or see that a run which was killed wrote down the same."""
+def _begin(out: Path, groups: list[list[Path]], captions: dict[Path, Path], keys: dict[Path, str]) -> str:
+    """Write down a digest of what goes into which shard, or see that the run before wrote down the same."""
     digest = hashlib.sha256()
     for path in (path for group in groups for path in (*group, None)):
         files = [] if path is None else [path, *([captions[path]] if path in captions else [])]
         facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         digest.update(repr((path and keys[path], facts)).encode("utf-8", "surrogateescape"))
-    plan = json.dumps({"sha256": digest.hexdigest()})
-    if any(out.glob("shard-*.tar")) and not ((out / PLAN).is_file() and (out / PLAN).read_text() == plan):
+    plan = digest.hexdigest()
+    if any(out.glob("shard-*.tar")) and plan not in (_digest_in(out / PLAN), _digest_in(out / INDEX)):
         raise ValueError(f"{out} holds shards already, of other files or another size: give another --out")
     with atomic_write(out / PLAN) as temporary:
-        temporary.write_text(plan)
+        temporary.write_text(json.dumps({"sha256": plan}))
+    return plan
+
+
+def _digest_in(path: Path) -> str | None:
+    """The ``sha256`` that the JSON file says, None where it is missing or another's."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found.get("sha256") if isinstance(found, dict) else None
 
 
 def _keys(paths: Sequence[Path]) -> list[str]:

@@ -17,7 +17,8 @@ from ..core.errors import ReadError
 from ..core.text import shortened
 from ..media.image.files import IMAGE_SUFFIXES, read_image
 from ..media.kinds import VIDEO_SUFFIXES
-from ..media.patchify import frames_to_patches, image_to_patches, to_pixels
+from ..media.patchify import frames_to_patches, image_to_patches
+from ..media.pixels import to_pixels
 from ..media.video.frames import Frame
 from ..media.video.source import open_video
 from ..media.views.packed import PACKED_SUFFIX, read_packed

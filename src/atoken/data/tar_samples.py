@@ -14,6 +14,7 @@ from typing import IO, Any
 from urllib.request import urlopen
 
 from ..core.errors import ReadError, reading
+from ..core.regular import open_regular
 from .config import SCHEMES, is_command
 
 LARGEST = 1 << 30
@@ -101,8 +102,7 @@ def _opened(shard: str, stack: ExitStack) -> tuple[tarfile.TarFile, int]:
     elif shard.startswith(SCHEMES):
         file, limit = stack.enter_context(urlopen(shard, timeout=PATIENCE)), LARGEST
     else:
-        file = Path(shard).open("rb")  # noqa: SIM115 (the stack closes it)
-        stack.enter_context(file)
+        file = stack.enter_context(open_regular(shard))
         limit = min(LARGEST, Path(shard).stat().st_size)
         if shard.lower().endswith(GZIPPED):
             limit = min(LARGEST, RATIO * limit + SLACK)

@@ -1,24 +1,12 @@
-"""What a checkpoint's folder holds besides tensors: progress under a checksum of every byte, and metadata that is read
-without running anything.
-
-``torch.distributed.checkpoint`` (DCP) keeps its metadata as a pickle and loads some entries with ``torch.load`` as it
-comes: both can run code. Here the pickle is read by an unpickler that knows DCP's own record classes alone, and every
-entry must be a tensor, which DCP reads with ``weights_only=True``.
-"""
+"""What a checkpoint's folder holds besides tensors: progress under a checksum of every byte."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import pickle
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch.distributed.checkpoint import FileSystemReader
-from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 
 from ..core.errors import ReadError, reading
 
@@ -26,19 +14,6 @@ PROGRESS, METADATA = "progress.json", ".metadata"
 KEYS = frozenset({"step", "skipped", "cursors", "model"})
 """Of ``progress.json``; those written today also have ``files``, sha256 by name, and ``sha256``, of all the rest."""
 REMEDY = "delete its folder"
-
-_DCP = "torch.distributed.checkpoint"
-_ADMITTED = {
-    f"{_DCP}.metadata": {
-        *("Metadata", "MetadataIndex", "StorageMeta", "ChunkStorageMetadata"),
-        *("TensorProperties", "TensorStorageMetadata", "BytesStorageMetadata", "_MEM_FORMAT_ENCODING"),
-    },
-    f"{_DCP}.filesystem": {"_StorageInfo"},
-    "torch": {"Size"},
-    "torch.serialization": {"_get_layout"},
-    "pathlib": {"PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"},
-}
-"""What DCP's metadata is made of, by module; none of it does anything but hold values."""
 
 
 def sealed(facts: dict[str, Any]) -> str:
@@ -111,45 +86,3 @@ def check_files(folder: Path, expected: dict[str, str]) -> None:
             raise ReadError(f"{folder} lacks the file {name[:80]!r}: {REMEDY}")
         if digests(folder, [name])[name] != digest:
             raise ReadError(f"{folder / name} is damaged (its checksum does not fit): {REMEDY}")
-
-
-def read_metadata(folder: Path) -> Metadata:
-    """DCP's metadata, of tensors alone, that lie in files of this folder. Raises ``ReadError``."""
-    path = folder / METADATA
-    with reading(path, REMEDY):
-        found = _Records(io.BytesIO(path.read_bytes())).load()
-        if not isinstance(found, Metadata):
-            raise ReadError(f"{path} holds no metadata of a checkpoint: {REMEDY}")
-        for name, entry in found.state_dict_metadata.items():
-            # DCP would unpickle an entry of bytes with all that it asks for.
-            if not isinstance(entry, TensorStorageMetadata):
-                raise ReadError(f"{path} says that {str(name)[:80]!r} is no tensor: {REMEDY}")
-        for info in found.storage_data.values():
-            if Path(info.relative_path).name != info.relative_path:
-                raise ReadError(f"{path} leads out of its folder, to {info.relative_path[:80]!r}: {REMEDY}")
-    found.storage_meta = StorageMeta()
-    return found
-
-
-class _Records(pickle.Unpickler):
-    """Knows the records of DCP's metadata, and nothing that does anything."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The class or dtype of that name. Raises ``UnpicklingError`` for every other one."""
-        if name in _ADMITTED.get(module, ()):
-            return super().find_class(module, name)
-        if module == "torch" and isinstance(dtype := getattr(torch, name, None), torch.dtype):
-            return dtype
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no checkpoint needs")
-
-
-class Reader(FileSystemReader):
-    """DCP's reader with metadata that was checked."""
-
-    def __init__(self, folder: Path, metadata: Metadata) -> None:
-        super().__init__(folder)
-        self.metadata = metadata
-
-    def read_metadata(self, *_: Any, **__: Any) -> Metadata:
-        """That which was given."""
-        return self.metadata

@@ -23,14 +23,13 @@ from ..core.text import shortened
 from .checkpoint_files import (
     PROGRESS,
     REMEDY,
-    Reader,
     check_files,
     digests,
-    read_metadata,
     read_progress,
     sealed,
     step_of,
 )
+from .checkpoint_metadata import Reader, read_metadata
 from .ema import EMA
 from .ranks import Ranks
 

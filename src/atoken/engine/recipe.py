@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from ..core.errors import ReadError, reading
 from ..core.mapping import from_mapping
+from ..core.regular import read_regular
 from ..core.text import shortened
 
 Config = TypeVar("Config")
@@ -72,6 +73,6 @@ def _parsed(path: Path) -> Any:
     number = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
     try:
-        return yaml.load(path.read_text(encoding="utf-8-sig"), Loader)
+        return yaml.load(read_regular(path).decode("utf-8-sig"), Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ReadError(f"{path} is not YAML: {shortened(error, 400)}") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..media.views.cameras import Cameras, hammersley_sphere
-from ..media.views.views import DISTANCE, FOV, SIZE, Views, render_views
+from ..media.views.views import DISTANCE, FOV, SIZE, Views
 
 if TYPE_CHECKING:
     from ..media.views.packed import PackedAsset
@@ -36,23 +36,15 @@ def held_out_cameras() -> Cameras:
 
 def read_held_out(path: Path) -> HeldOut:
     """A mesh, point or splat file, or a packed asset. Raises ``ValueError`` for what cannot be read."""
-    from ..codec.assets import is_splat_file
-    from ..gaussians.types import Gaussians
-    from ..gaussians.views import splat_views
-    from ..media.mesh import read_asset
-    from ..media.views.packed import PACKED_SUFFIX, read_packed
+    from ..codec.assets import read_solid, views_of
+    from ..media.views.packed import PackedAsset
 
-    cameras = held_out_cameras()
-    if path.suffix.lower() == PACKED_SUFFIX:
-        packed = read_packed(path)
-        if packed.held_out.shape[:3] != (len(cameras), *cameras.size):
-            raise ValueError(f"{path} has held-out views {list(packed.held_out.shape)}, not 8 of 256 x 256")
-        return HeldOut(packed, cameras, packed.held_out)
-    if is_splat_file(path):
-        splats = Gaussians.load(path)
-        return HeldOut(splat_views(splats), cameras, splat_views(splats, cameras).colour)
-    asset = read_asset(path)
-    return HeldOut(render_views(asset), cameras, render_views(asset, cameras).colour)
+    cameras, solid = held_out_cameras(), read_solid(path)
+    if isinstance(solid, PackedAsset):
+        if solid.held_out.shape[:3] != (len(cameras), *cameras.size):
+            raise ValueError(f"{path} has held-out views {list(solid.held_out.shape)}, not 8 of 256 x 256")
+        return HeldOut(solid, cameras, solid.held_out)
+    return HeldOut(views_of(solid, name=str(path)), cameras, views_of(solid, cameras).colour)
 
 
 def pixels_of(clip: np.ndarray | HeldOut) -> np.ndarray:

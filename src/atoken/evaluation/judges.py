@@ -16,6 +16,7 @@ from ..backbones.efficientnet import EfficientNetLite
 from ..backbones.lite0 import lite0
 from ..backbones.lpips import PerceptualDistance, lpips
 from ..backbones.vgg import vgg16
+from ..media.pixels import from_uint8
 from ..metrics.psnr import HIGHEST, psnr_batch
 from ..metrics.ssim import ssim
 from ..tokenizer.identity import fingerprint
@@ -82,7 +83,7 @@ class Lite0Judge(Judge):
 
     def look(self, frames: Tensor) -> list[Tensor]:
         """Feature maps."""
-        return self.net.features(signed(frames), self.layers)
+        return self.net.features(from_uint8(frames), self.layers)
 
     def compare(self, originals: list[Tensor], results: list[Tensor]) -> dict[str, Tensor]:
         """The perceptual distance."""
@@ -109,7 +110,7 @@ class LpipsJudge(Judge):
 
     def look(self, frames: Tensor) -> list[Tensor]:
         """Feature maps."""
-        return self.distance.network.features(signed(frames))
+        return self.distance.network.features(from_uint8(frames))
 
     def compare(self, originals: list[Tensor], results: list[Tensor]) -> dict[str, Tensor]:
         """LPIPS."""
@@ -188,11 +189,6 @@ def build_judges(metrics: Collection[str], files: NetworkFiles, clip: int, devic
     if "rfvd" in metrics:
         judges.append(ScriptJudge("rfvd", i3d(files.i3d, clip, device)))
     return judges
-
-
-def signed(frames: Tensor) -> Tensor:
-    """uint8 -> fp32 in [-1, 1]."""
-    return frames.float() / 127.5 - 1
 
 
 def to_frames(clip: Any, device: str) -> Tensor:

@@ -9,16 +9,14 @@ from typing import Any
 
 import safetensors.torch
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..core.files import atomic_write
+from ..media.patchify import ONE_FRAME, patchify, unpatchify
 from ..metrics.frechet import FeatureStatistics
 from ..tokenizer.identity import fingerprint
-from ..tokens.patch import FRAME_FEATURES, PATCH
-
-ROWS, COLUMNS = PATCH[1:]
+from ..tokens.patch import FRAME_FEATURES
 
 
 class LinearProjection:
@@ -70,10 +68,8 @@ class LinearProjection:
     def decode(self, latents: Tensor, size: tuple[int, int]) -> Tensor:
         """Pixels [B, 3, H, W] of ``size`` (H, W): what was padded is cut off."""
         patches = latents @ self.directions + self.mean  # [B, R, C, 768]
-        batch, rows, columns, _ = patches.shape
-        blocks = patches.view(batch, rows, columns, ROWS, COLUMNS, 3).permute(0, 5, 1, 3, 2, 4)
-        canvas = blocks.reshape(batch, 3, rows * ROWS, columns * COLUMNS)
-        return canvas[..., : size[0], : size[1]]
+        canvas = unpatchify(patches[:, None], ONE_FRAME)[:, 0]  # [B, H, W, 3]
+        return canvas.permute(0, 3, 1, 2)[..., : size[0], : size[1]]
 
     def describe(self) -> dict[str, Any]:
         """Numbers, where the directions are from, and their hash."""
@@ -87,8 +83,4 @@ class LinearProjection:
 
 def to_patches(pixels: Tensor) -> Tensor:
     """Pixels [B, 3, H, W] -> patches [B, rows, columns, 768] in the order (row, column, RGB)."""
-    height, width = pixels.shape[-2:]
-    padded = F.pad(pixels, (0, -width % COLUMNS, 0, -height % ROWS), mode="replicate")
-    batch, _, height, width = padded.shape
-    blocks = padded.view(batch, 3, height // ROWS, ROWS, width // COLUMNS, COLUMNS)
-    return blocks.permute(0, 2, 4, 3, 5, 1).flatten(3)
+    return patchify(pixels.permute(0, 2, 3, 1)[:, None], ONE_FRAME)[:, 0]

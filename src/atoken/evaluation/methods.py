@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..media.pixels import from_uint8, to_uint8
 from ..media.video.frames import Clip
 from ..pipeline.atoken import AToken
 from ..tokenizer.config import ModelConfig
@@ -117,15 +118,14 @@ class TokenizerMethod(Method):
         step = at_once(self.batch, frames.shape)
         for start in range(0, len(frames), step):
             part = torch.from_numpy(frames[start : start + step]).to(self.device)
-            pixels = part.permute(0, 3, 1, 2).float() / 127.5 - 1
+            pixels = from_uint8(part.permute(0, 3, 1, 2))
             latents = self.tokenizer.encode(pixels).half()
             decoded = self.tokenizer.decode(latents.float(), (pixels.shape[-2], pixels.shape[-1]))
             if decoded.shape != pixels.shape:
                 raise ValueError(f"{self.name} made {list(decoded.shape)} of {list(pixels.shape)}")
             if not bool(torch.isfinite(decoded).all()):
                 raise ValueError(f"{self.name} made NaN or infinite pixels: --dtype float32 may help")
-            scaled = ((decoded.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-            results.append(scaled.permute(0, 2, 3, 1).cpu().numpy())
+            results.append(to_uint8(decoded).permute(0, 2, 3, 1).cpu().numpy())
             bits += [latents[0].numel() * LATENT_BITS] * len(part)
         count = len(clips[0])
         parts = np.split(np.concatenate(results), len(clips))

@@ -18,7 +18,7 @@ from ..media.image.files import IMAGE_SUFFIXES
 from ..media.kinds import MESH_SUFFIXES
 
 ROOT = Path(__file__).parents[1]
-ENTRIES = ("evaluation", "weights/load.py", "understanding/aligned.py")
+ENTRIES = ("evaluation", "weights/load.py", "language/aligned.py")
 """Where the code behind a number begins: this room, and what it is handed by those who call it."""
 PARTS = IMAGE_SUFFIXES | {".mtl", ".bin"}
 """Files that a 3D file may need: textures, materials, buffers."""

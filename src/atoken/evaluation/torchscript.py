@@ -13,6 +13,7 @@ from ..backbones.network import file_hash, weight_file
 from ..core.device import is_short_of_memory
 from ..core.errors import reading
 from ..core.text import shortened
+from ..media.pixels import from_uint8
 
 INCEPTION = (
     "rfid needs the FID Inception: give --inception FILE, the TorchScript inception-2015-12-05.pt of NVIDIA's StyleGAN "
@@ -77,7 +78,7 @@ def i3d(path: Path | None, clip: int, device: str) -> FeatureScript:
     def call(module: torch.jit.ScriptModule, frames: Tensor) -> Tensor | None:
         if len(frames) < clip:
             return None
-        pixels = frames.float() / 127.5 - 1
+        pixels = from_uint8(frames)
         pixels = F.interpolate(pixels, (I3D_SIZE, I3D_SIZE), mode="bilinear", align_corners=False)
         video = pixels.transpose(0, 1)[None]  # [1, 3, T, 224, 224]
         features: Tensor = module(video, rescale=False, resize=False, return_features=True)

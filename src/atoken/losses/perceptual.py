@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from ..backbones.efficientnet import EfficientNetLite
 from ..backbones.lpips import PerceptualDistance
 from ..backbones.network import FrozenNetwork
+from ..media.patchify import ONE_FRAME, unpatchify
 from ..nn.packed import Packed
-from ..tokens.patch import PATCH
+from ..tokens.patch import FRAME_FEATURES
 from .feature import feature_distance
 from .gram import gram
 
@@ -88,9 +89,9 @@ def to_squares(patches: Tensor, packed: Packed, size: int = SIZE, limit: int | N
     squares, at = [], 0
     for (rows, columns), group in groupby(packed.extents[:limit]):
         count = len(list(group))
-        part = patches[at : at + count * rows * columns, : PATCH[1] * PATCH[2] * 3]
-        blocks = part.reshape(count, rows, columns, PATCH[1], PATCH[2], 3)
-        pictures = blocks.permute(0, 5, 1, 3, 2, 4).reshape(count, 3, rows * PATCH[1], columns * PATCH[2])
+        part = patches[at : at + count * rows * columns, :FRAME_FEATURES]
+        frames = unpatchify(part.reshape(count, 1, rows, columns, -1), ONE_FRAME)[:, 0]  # [count, H, W, 3]
+        pictures = frames.permute(0, 3, 1, 2).contiguous()
         if pictures.shape[-2:] != (size, size):
             pictures = F.interpolate(pictures, (size, size), mode="bilinear", align_corners=False, antialias=True)
         squares.append(pictures)

@@ -28,7 +28,7 @@ class Weights:
     """Not the paper's: for small models that are judged by PSNR. Of patches, and of the renderings in ``3d-gaussians``,
     where ``render`` is its factor."""
     render: float = 1.0
-    """Common factor of ``RENDERS``, which bring the weights of objectives/render.py."""
+    """Common factor of ``RENDERS``, which bring the weights of losses/render.py."""
     gan: float = 0.0
     """Only in the ablation."""
 

@@ -11,6 +11,7 @@ from typing import IO
 import numpy as np
 
 from ..core.errors import ReadError, reading
+from ..core.regular import open_regular
 
 LONGEST_HEADER = 10_000
 
@@ -20,7 +21,7 @@ def read_npy(path: Path, most: int) -> np.ndarray:
 
     Raises ``ReadError`` where it is damaged, larger, or shorter than its header says.
     """
-    with open(path, "rb") as file, reading(path):
+    with open_regular(path) as file, reading(path):
         size = os.fstat(file.fileno()).st_size
         return _read(file, size, most, str(path))
 

@@ -46,9 +46,9 @@ VIDEO_SUFFIXES = frozenset(
 MESH_SUFFIXES = frozenset({".glb", ".gltf", ".obj", ".ply", ".stl", ".off", ".dae"})
 SPLAT_SUFFIXES = frozenset({".splat", ".spz", ".sog"})
 ASSET_SUFFIXES = MESH_SUFFIXES | SPLAT_SUFFIXES | {".npz"}
-"""With assets as recipes/nano/furniture.py packs them (media/packed.py)."""
+"""With assets as recipes/nano/furniture.py packs them (media/views/packed.py)."""
 UNREAD_SUFFIXES = frozenset({".ksplat", ".usdz", ".lcc"})
-"""3D files that are refused with the remedy (render/files.py)."""
+"""3D files that are refused with the remedy (gaussians/formats/files.py)."""
 ASSET_TABLES = ("transforms.json", "meta.json")
 """Lists of files that make one asset together: posed views, and an unpacked SOG."""
 

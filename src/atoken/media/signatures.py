@@ -63,6 +63,11 @@ _FOREIGN: tuple[tuple[bytes, str], ...] = (  # first bytes, what that is and wha
 )
 
 
+def is_targa(head: bytes, name: object) -> bool:
+    """Whether a file of this name that begins so can be a TGA, which has no first bytes of its own."""
+    return _suffix(name) == ".tga" and len(head) >= 18 and head[1] in (0, 1) and head[2] in (1, 2, 3, 9, 10, 11)
+
+
 def is_raw(name: object) -> bool:
     """Whether this is called as cameras call their raw files: many are TIFFs whose first picture is a small preview."""
     return _suffix(name) in _RAW_SUFFIXES
@@ -93,7 +98,7 @@ def foreign(head: bytes, name: object) -> str:
         return f"is a Netpbm picture: {_CONVERT}"
     if brands_of(head) or head.startswith((b"\x1aE\xdf\xa3", b"OggS", b"FLV\x01")) or head[8:12] == b"AVI ":
         return "looks like a video: give it the suffix of one (.mp4, .mkv, .webm, .avi, ...)"
-    return f"is not a JPEG, PNG, WebP, AVIF, TIFF, BMP, GIF, HEIC or JPEG XL: {_CONVERT}, or download it again"
+    return f"is not a JPEG, PNG, WebP, AVIF, TIFF, BMP, GIF, TGA, HEIC or JPEG XL: {_CONVERT}, or download it again"
 
 
 def brands_of(head: bytes) -> set[bytes]:

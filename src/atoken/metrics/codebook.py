@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..nn.fsq import check_indices
+
 
 class CodebookUse:
     """Counts of the codes of each group; constant memory."""
@@ -18,9 +20,9 @@ class CodebookUse:
         """Add integer codes [N, G]. Raises ``ValueError`` for another number of groups or a code outside its book."""
         if codes.ndim != 2 or codes.shape[1] != len(self.counts):
             raise ValueError(f"codes must be [N, {len(self.counts)}], not {list(codes.shape)}")
-        for counts, column in zip(self.counts, codes.long().cpu().unbind(1), strict=True):
-            if len(column) and not 0 <= int(column.min()) <= int(column.max()) < len(counts):
-                raise ValueError(f"codes must lie in 0 ... {len(counts) - 1}")
+        codes = codes.long().cpu()
+        check_indices(codes, list(map(len, self.counts)))
+        for counts, column in zip(self.counts, codes.unbind(1), strict=True):
             counts += torch.bincount(column, minlength=len(counts))
 
     def merge(self, other: CodebookUse) -> None:

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..core.files import atomic_write
+from ..core.regular import check_regular
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class FeatureStatistics:
     def load(cls, path: str | Path) -> tuple[FeatureStatistics, dict[str, Any]]:
         """Statistics and their origin. Raises ``ValueError`` for a file that is damaged or not ours."""
         try:
+            check_regular(path)
             tensors = safetensors.torch.load_file(path)
             with safe_open(path, "pt") as file:
                 origin = json.loads((file.metadata() or {})["origin"])

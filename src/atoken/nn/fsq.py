@@ -14,6 +14,24 @@ from torch import Tensor
 EPS = 1e-3
 
 
+def check_indices(indices: Tensor, sizes: Sequence[int], starts: Sequence[int] | None = None) -> None:
+    """Raise ``ValueError`` unless int64 ``indices`` [..., G] lie in codebooks of ``sizes``, which begin at ``starts``.
+
+    The sentence names the first that does not.
+    """
+    if indices.ndim == 0 or indices.shape[-1] != len(sizes):
+        raise ValueError(f"a token has {len(sizes)} codes, and these are {list(indices.shape)}")
+    first = indices.new_tensor(starts or [0] * len(sizes))
+    wrong = (indices < first) | (indices >= first + indices.new_tensor(sizes))
+    if bool(wrong.any()):
+        place = wrong.nonzero()[0].tolist()
+        least = int(first[place[-1]])
+        raise ValueError(
+            f"code {int(indices[tuple(place)])} lies outside of {least} ... {least + sizes[place[-1]] - 1}, codebook "
+            f"{place[-1]} of 0 ... {len(sizes) - 1}"
+        )
+
+
 class FSQ:
     """Quantizer of [..., C] numbers; it has no parameters.
 
@@ -44,11 +62,12 @@ class FSQ:
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Bound, offset, half and the last of the levels there, copied once."""
-        if device not in self._there:
+        there = self._there.get(device)  # two threads may make equal copies, of which either is right
+        if there is None:
             with torch.inference_mode(False):  # a later pass may want gradients
                 half, top = self._half.to(device), (self._levels - 1 - self._half).to(device)
-                self._there[device] = self._bound.to(device), self._offset.to(device), half, top
-        return self._there[device]
+                there = self._there[device] = self._bound.to(device), self._offset.to(device), half, top
+        return there
 
     def codes_to_indices(self, codes: Tensor) -> Tensor:
         """Codes [..., C] -> int64 indices [..., G], the first number of a group least significant."""
@@ -62,11 +81,7 @@ class FSQ:
         Raises ``ValueError`` for an index outside its group's codebook or another number of groups.
         """
         indices = indices.long()
-        if indices.shape[-1] != len(self.sizes):
-            raise ValueError(f"a token has {len(self.sizes)} codes, not {indices.shape[-1]}")
-        sizes = torch.tensor(self.codebook_sizes, device=indices.device)
-        if bool(((indices < 0) | (indices >= sizes)).any()):
-            raise ValueError(f"codes must lie in 0 ... {max(self.codebook_sizes) - 1}")
+        check_indices(indices, self.codebook_sizes)
         repeats = torch.tensor(self.sizes, device=indices.device)
         half, levels, weights = (x.to(indices.device) for x in (self._half, self._levels, self._weights))
         digits = indices.repeat_interleave(repeats, -1) // weights % levels

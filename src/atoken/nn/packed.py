@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -103,4 +103,9 @@ class Packed:
 
 def dense_coords(grid: Sequence[int]) -> Tensor:
     """All coordinates of a (t, x, y, z) grid in row-major order: int32 [t * x * y * z, 4]."""
+    return _dense_coords(tuple(grid)).clone()
+
+
+@lru_cache(maxsize=8)  # neighbours have one grid, and each is compared with it
+def _dense_coords(grid: tuple[int, ...]) -> Tensor:
     return torch.cartesian_prod(*(torch.arange(n, dtype=torch.int32) for n in grid)).view(-1, 4)

@@ -1,4 +1,4 @@
-"""The learned two-dimensional position table, resized to every picture's grid."""
+"""Positions that are added to tokens: a learned table, resized to every picture's grid, and fixed sinusoids."""
 
 from __future__ import annotations
 
@@ -7,6 +7,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .layout import Layout
+from .rope import BASE
+
+
+def sinusoids(values: Tensor, width: int) -> Tensor:
+    """Cosines, then sines, of numbers [N] at ``width // 2`` frequencies from 1 down towards 1 / BASE: [N, width].
+
+    Vaswani et al., arXiv:1706.03762; of an odd ``width`` the last number is zero.
+    """
+    half = width // 2
+    frequencies = BASE ** (-torch.arange(half, device=values.device, dtype=torch.float32) / max(half, 1))
+    turns = values.float()[:, None] * frequencies  # [N, half]
+    return F.pad(torch.cat([turns.cos(), turns.sin()], 1), (0, width % 2))
 
 
 class PositionTable(nn.Module):

@@ -108,7 +108,7 @@ class ModelConfig:
     """Approximation of the blocks' GELUs, as ``torch.nn.GELU`` names it: "tanh" in the released models; "none" is as
     good and takes a third of the time in training on a CPU."""
     rope: bool = True
-    """4D rotary positions in every block. Without them the encoder is SigLIP2's vision tower (weights/siglip.py)."""
+    """4D rotary positions in every block. Without them the encoder is SigLIP2's vision tower (train/siglip.py)."""
     embed_dim: int | None = None
     """Numbers of an embedding: a matrix after the pooling head; none, and ``width`` numbers, unless given."""
     embed_tokens: int | None = None
@@ -164,6 +164,14 @@ class ModelConfig:
     def _require(self, holds: bool, sentence: str) -> None:
         if not holds:
             raise ValueError(f"{self._where}{sentence}")
+
+    def check_kind(self, kind: str) -> None:
+        """Raise ``ValueError`` unless the weights were trained for tokens of ``kind``."""
+        if kind not in KINDS:
+            raise ValueError(f"kind is {kind!r}: give {' or '.join(map(repr, KINDS))}")
+        if kind not in self.kinds:
+            known = " and ".join(self.kinds)
+            raise ValueError(f"the weights of {self.name!r} were trained for {known} tokens, not {kind!r}")
 
     @property
     def head_dim(self) -> int:

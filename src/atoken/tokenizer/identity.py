@@ -52,7 +52,8 @@ class Identity(nn.Module):
     @property
     def last_hash(self) -> str:
         """``weights_hash`` as it was when it was last asked for: for each of many pictures of one call."""
-        return self.weights_hash if self._known_hash is None else self._known_hash[0]
+        known = self._known_hash  # read once: other threads may forget it meanwhile
+        return self.weights_hash if known is None else known[0]
 
     def remember_hash(self, digest: str) -> None:
         """Keep ``digest`` as the hash of the weights as they are now."""
@@ -64,9 +65,11 @@ class Identity(nn.Module):
 
     def _current_hash(self) -> str | None:
         """The known hash, unless the weights have changed."""
-        if self._known_hash is not None and not (self._is_whole() and self._known_hash[1] == _Marks(self)):
-            self._known_hash = None
-        return None if self._known_hash is None else self._known_hash[0]
+        known = self._known_hash
+        if known is None or (self._is_whole() and known[1] == _Marks(self)):
+            return None if known is None else known[0]
+        self._known_hash = None
+        return None
 
     def _is_whole(self) -> bool:
         """Whether all numbers are here: sharded parameters are of a class of their own, and meta tensors have none."""

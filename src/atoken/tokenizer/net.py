@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from .decoder import Decoder
 from .encoder import Encoder
 from .gaussian_head import GaussianDecoder
 from .identity import Identity
+from .latent_stats import ChannelStats
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Encoded:
     """[N, W], after the final norm."""
     pooled: Tensor | None
     """fp32 [B, embed_dim or W] of unit length; None where pooling was not asked for."""
+    hidden_layers: tuple[Tensor, ...] = ()
+    """[N, W] each: the residual stream after the numbers of blocks that were asked for."""
 
     @property
     def posterior(self) -> Posterior:
@@ -43,6 +47,8 @@ class Encoded:
 
 class TokenizerNet(Identity):
     """Encoder, bottleneck, decoder and Gaussian head over packed tokens. A config alone gives random weights."""
+
+    _latent_stats: ChannelStats | None = None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -59,25 +65,66 @@ class TokenizerNet(Identity):
         return self.proj.weight.device
 
     @property
+    def vocab_size(self) -> tuple[int, ...]:
+        """Codes of each codebook. Raises ``ValueError`` for a model of continuous tokens."""
+        self.config.check_kind("discrete")
+        return tuple(self.fsq.codebook_sizes)
+
+    @property
+    def num_codebooks(self) -> int:
+        """Codes of each token. Raises ``ValueError`` for a model of continuous tokens."""
+        return len(self.vocab_size)
+
+    @property
+    def latent_stats(self) -> ChannelStats | None:
+        """Mean and deviation of each latent channel over the training data.
+
+        None where they were not measured, and where the weights have changed since. ``ValueError`` where those of
+        another model or number of channels are set.
+        """
+        stats = self._latent_stats
+        return stats if stats is not None and stats.weights == self.weights_hash else None
+
+    @latent_stats.setter
+    def latent_stats(self, stats: ChannelStats | None) -> None:
+        if stats is not None and len(stats.mean) != self.config.latent_channels:
+            raise ValueError(f"latent_stats are of {len(stats.mean)} channels, not of {self.config.latent_channels}")
+        if stats is not None and stats.weights != self.weights_hash:
+            raise ValueError(
+                f"latent_stats are of weights {stats.weights[:12]}, and this is {self.config.name!r} with weights "
+                f"{self.weights_hash[:12]}"
+            )
+        self._latent_stats = stats
+
+    def remember_stats(self, stats: ChannelStats | None) -> None:
+        """Keep what was stored beside the weights; ``latent_stats`` leaves it out where it is of others."""
+        self._latent_stats = stats
+
+    @property
     def compute_dtype(self) -> str:
         """Dtype of the encoder's weights, as "float32": what it computes in, but for norms and the projection."""
         return str(self.encoder.input_layer.weight.dtype).removeprefix("torch.")
 
-    def encode_packed(self, packed: Packed, *, pool: bool = True) -> Encoded:
+    def encode_packed(self, packed: Packed, *, pool: bool = True, hidden_layers: Sequence[int] = ()) -> Encoded:
         """Encode patches: feats [N, 3072], or [N, 768] where the other three frames are zero, in [-1, 1].
 
-        Samples do not see each other. Differentiable. Raises ``ValueError`` for another number of features.
+        ``hidden_layers=(3, 6)`` gives the residual stream after 3 and after 6 blocks, too (0: before the first).
+        Samples do not see each other. Differentiable. Raises ``ValueError`` for another number of features, and for
+        more blocks than there are.
         """
+        depth = self.config.encoder_depth
+        if wrong := [number for number in hidden_layers if not 0 <= number <= depth]:
+            raise ValueError(f"hidden_layers has {wrong[0]}, and {self.config.name!r} has {depth} encoder blocks")
         if packed.feats.shape[1] not in (FRAME_FEATURES, PATCH_FEATURES):
             raise ValueError(
                 f"feats need {PATCH_FEATURES} numbers (or {FRAME_FEATURES}, frame 0 alone), not {packed.feats.shape[1]}"
             )
         packed = packed.to(self.device)
         layout = packed.layout(self.config.encoder_tile, self.config.head_dim)
-        tokens, hidden = self.encoder(packed.feats, layout)
+        tokens, hidden, layers = self.encoder(packed.feats, layout, hidden_layers)
         moments = self._moments(hidden if self.config.latent_norm else tokens)
         pooled = self.encoder.head(hidden, packed.coords[:, 0].long()) if pool else None
-        return Encoded(moments, hidden, pooled)
+        return Encoded(moments, hidden, pooled, layers)
 
     def _moments(self, tokens: Tensor) -> Tensor:
         """The latent projection in fp32, whatever the dtype of tokens [N, W] and weights: [N, 2 * latent_channels]."""

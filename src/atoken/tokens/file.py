@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import safetensors.torch
@@ -14,15 +16,18 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ..core.errors import ReadError
+from ..core.errors import ReadError, reading
 from ..core.files import atomic_write
+from ..core.regular import open_regular, read_regular
 from ..core.text import shortened
 from ..nn.packed import dense_coords
 from .checks import check_values
 from .header import TokenHeader, check_version
 from .tokens import Tokens
 
-LONGEST_HEADER = 1 << 20
+LARGEST_HEADER = 100_000_000
+"""Bytes, as in safetensors itself."""
+BLOCK = 1 << 20
 CHECKSUM = b'"checksum":"'
 BLANK = b"0" * 64
 MISMATCH = "the file is damaged: its checksum does not match its contents"
@@ -64,7 +69,7 @@ def write_tokens(tokens: Tokens, path: Path) -> None:
 
 def read_tokens(path: Path) -> Tokens:
     """Read a token file; ``ReadError`` with one sentence where it is damaged, newer or not ours."""
-    data = path.read_bytes()
+    data = read_regular(path)
     try:
         return from_bytes(data)
     except ValueError as error:
@@ -74,18 +79,34 @@ def read_tokens(path: Path) -> Tokens:
 def read_modality(path: Path) -> str | None:
     """The modality that the header of a token file names, without reading the rest; None where there is no header."""
     try:
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(length, LONGEST_HEADER)))
-        return str(header["__metadata__"]["modality"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return str(_peeked(path)["__metadata__"]["modality"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def to_bytes(tokens: Tokens) -> bytes:
+def peek(path: Path) -> tuple[dict[str, str], int]:
+    """The header of a token file as it stands, and how many tokens it announces; nothing is checked.
+
+    Raises ``ReadError`` for what has none, and ``OSError``.
+    """
+    with reading(path):
+        header = _peeked(path)
+        facts = dict(header["__metadata__"])
+        return facts, int(header[values_name(facts["kind"])]["shape"][0])
+
+
+def _peeked(path: Path) -> Any:
+    with open_regular(path) as file:
+        return read_header(file)[0]
+
+
+def to_bytes(
+    tokens: Tokens, facts: Mapping[str, str] | None = None, extras: Mapping[str, Tensor] | None = None
+) -> bytes:
     """The file's bytes, the same for equal tokens. Coordinates are stored only where they are not the full grid.
 
-    Raises ``ValueError`` for tokens that were changed in place into such that no reader would take.
+    ``facts`` and ``extras`` are metadata and tensors of one's own, which readers of the format leave out. Raises
+    ``ValueError`` for tokens that were changed in place into such that no reader would take.
     """
     check_values(tokens.values, tokens.kind, tokens.fsq)
     tensors = {values_name(tokens.kind): stored_values(tokens)}
@@ -93,9 +114,10 @@ def to_bytes(tokens: Tokens) -> bytes:
         tensors["coords"] = tokens.coords.contiguous()
     if tokens.times is not None:
         tensors["times"] = tokens.times.contiguous()
+    tensors |= extras or {}
     parts = [bytes_of(tensor) for tensor in tensors.values()]
     shapes = {name: (tensor.dtype, list(tensor.shape)) for name, tensor in tensors.items()}
-    head = head_of(tokens.to_metadata(), shapes)
+    head = head_of({**tokens.to_metadata(), **(facts or {})}, shapes)
     head = head.ljust(-(-len(head) // 8) * 8)
     return sealed(b"".join([len(head).to_bytes(8, "little"), head, *parts]))
 
@@ -133,15 +155,73 @@ def stored_values(tokens: Tokens) -> Tensor:
 
 def sealed(data: bytes) -> bytes:
     """The file with its checksum in place of the blank one."""
-    at = data.index(CHECKSUM) + len(CHECKSUM)
-    return data[:at] + hashlib.sha256(data).hexdigest().encode() + data[at + 64 :]
+    digest, at = checksum(io.BytesIO(data))
+    return data[:at] + digest + data[at + len(digest) :]
+
+
+def check_sealed(file: IO[bytes]) -> None:
+    """Raise ``ValueError`` unless the checksum is that of the file, every byte of it."""
+    digest, at = checksum(file)
+    file.seek(at)
+    if file.read(len(digest)) != digest:
+        raise ValueError(MISMATCH)
+
+
+def checksum(file: IO[bytes]) -> tuple[bytes, int]:
+    """SHA-256 over the whole file with the checksum's own digits as zeros, in hexadecimal, and where they stand."""
+    file.seek(0)
+    _, start = read_header(file)
+    file.seek(0)
+    head = file.read(start)
+    at = head.find(CHECKSUM) + len(CHECKSUM)
+    if at < len(CHECKSUM):
+        raise ValueError(MISMATCH)
+    digest = hashlib.sha256(head[:at] + BLANK + head[at + len(BLANK) :])
+    while block := file.read(BLOCK):
+        digest.update(block)
+    return digest.hexdigest().encode(), at
+
+
+def read_header(file: IO[bytes]) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file, and where its data begin. Raises ``ValueError``."""
+    start = file.read(9)
+    length = int.from_bytes(start[:8], "little")
+    if len(start) < 9 or start[8:] != b"{":
+        raise ValueError("not a token file" if start else "the file is empty")
+    text = b"{" + file.read(min(length, LARGEST_HEADER) - 1)
+    try:
+        header = json.loads(text)
+        if len(text) != length or not isinstance(header, dict):
+            raise ValueError
+    except (ValueError, RecursionError):
+        raise ValueError("the file is truncated or damaged") from None
+    return header, 8 + length
 
 
 def from_bytes(data: bytes) -> Tokens:
     """The inverse of ``to_bytes``. Raises ``ValueError``."""
-    metadata, tensors = _parse(data)
+    return tokens_of(*read_parts(data))
+
+
+def read_parts(data: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a whole token file, as they are stored. Raises ``ValueError`` where it is damaged."""
+    header, _ = read_header(io.BytesIO(data))
+    try:
+        tensors = safetensors.torch.load(data)
+    except SafetensorError:
+        raise ValueError("the file is truncated or damaged") from None
+    except KeyError as error:
+        raise ValueError(
+            f"the file holds tensors of {shortened(error.args[0])}, which token files do not have"
+        ) from None
+    metadata = header.get("__metadata__") or {}
     check_version(metadata)
-    _verify(data)
+    check_sealed(io.BytesIO(data))
+    return metadata, tensors
+
+
+def tokens_of(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Tokens:
+    """The tokens out of the parts of a token file. Raises ``ValueError`` where they contradict each other."""
     stored = tensors.get(values_name(metadata.get("kind", "")))
     if stored is None or stored.ndim != 2:
         raise ValueError("the tokens are missing or no matrix")
@@ -158,26 +238,3 @@ def unpacked(header: TokenHeader, stored: Tensor) -> Tensor:
     """The inverse of ``stored_values``."""
     packed = header.kind == "discrete" and stored.dtype == torch.uint8 and 2 * stored.shape[1] == 3 * len(header.fsq)
     return unpack_12bit(stored) if packed else stored
-
-
-def _parse(data: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or data[8:9] != b"{":
-        raise ValueError("not a token file" if data else "the file is empty")
-    try:
-        header = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
-        return header, safetensors.torch.load(data)
-    except (SafetensorError, ValueError, AttributeError, RecursionError):
-        raise ValueError("the file is truncated or damaged") from None
-    except KeyError as error:
-        raise ValueError(
-            f"the file holds tensors of {shortened(error.args[0])}, which token files do not have"
-        ) from None
-
-
-def _verify(data: bytes) -> None:
-    """The checksum covers every byte of the file, with its own 64 digits read as zeros."""
-    at = data.find(CHECKSUM) + len(CHECKSUM)
-    digest = data[at : at + 64]
-    if at < len(CHECKSUM) or hashlib.sha256(data[:at] + BLANK + data[at + 64 :]).hexdigest().encode() != digest:
-        raise ValueError(MISMATCH)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import math
 import os
 from array import array
@@ -21,15 +19,16 @@ from torch import Tensor
 
 from ..core.errors import ReadError
 from ..core.files import atomic_write
+from ..core.regular import open_regular
 from ..core.text import shortened
 from .checks import check_count, check_values
 from .file import (
-    BLANK,
-    CHECKSUM,
     DTYPES,
-    MISMATCH,
     bytes_of,
+    check_sealed,
+    checksum,
     head_of,
+    read_header,
     read_modality,
     stored_values,
     unpacked,
@@ -39,10 +38,8 @@ from .header import TokenHeader, check_version
 from .patch import PATCH
 from .tokens import Tokens, as_latents
 
-BLOCK = 1 << 20
 SPARE = 256
 """Bytes of the header kept for the numbers that grow while a file is written."""
-LARGEST_HEADER = 100_000_000
 
 
 class TokenWriter:
@@ -123,7 +120,7 @@ class TokenWriter:
         header = self._head(whole, len(times)).ljust(self._length)
         self._file.seek(0)
         self._file.write(len(header).to_bytes(8, "little") + header)
-        digest, at = _checksum(self._file)
+        digest, at = checksum(self._file)
         self._file.seek(at)
         self._file.write(digest)
         self._file.flush()
@@ -150,7 +147,7 @@ class TokenFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._file = self.path.open("rb")
+        self._file = open_regular(self.path)
         try:
             self._open()
         except BaseException as error:
@@ -178,10 +175,7 @@ class TokenFile:
         except SafetensorError:
             raise ValueError("the file is truncated or damaged") from None
         check_version(metadata)
-        digest, at = _checksum(self._file)
-        self._file.seek(at)
-        if self._file.read(64) != digest:
-            raise ValueError(MISMATCH)
+        check_sealed(self._file)
         if unknown := {entry["dtype"] for entry in header.values()} - set(DTYPES):
             raise ValueError(f"the file holds tensors of {shortened(min(unknown))}, which token files do not have")
         values, times = values_name(metadata.get("kind", "")), "times"
@@ -230,34 +224,3 @@ class TokenFile:
 def open_tokens(path: str | os.PathLike[str]) -> Tokens | TokenFile:
     """The tokens of a file; those of a video step by step, so close them. Raises as ``Tokens.load`` does."""
     return TokenFile(path) if read_modality(Path(path)) == "video" else Tokens.load(Path(path))
-
-
-def read_header(file: IO[bytes]) -> tuple[dict[str, Any], int]:
-    """The header of a safetensors file, and where its data begin. Raises ``ValueError``."""
-    start = file.read(9)
-    length = int.from_bytes(start[:8], "little")
-    if len(start) < 9 or start[8:] != b"{":
-        raise ValueError("not a token file" if start else "the file is empty")
-    text = b"{" + file.read(min(length, LARGEST_HEADER) - 1)
-    try:
-        header = json.loads(text)
-        if len(text) != length or not isinstance(header, dict):
-            raise ValueError
-    except (ValueError, RecursionError):
-        raise ValueError("the file is truncated or damaged") from None
-    return header, 8 + length
-
-
-def _checksum(file: IO[bytes]) -> tuple[bytes, int]:
-    """SHA-256 over the whole file with the checksum's own digits as zeros, in hexadecimal, and where they stand."""
-    file.seek(0)
-    _, start = read_header(file)
-    file.seek(0)
-    head = file.read(start)
-    at = head.find(CHECKSUM) + len(CHECKSUM)
-    if at < len(CHECKSUM):
-        raise ValueError(MISMATCH)
-    digest = hashlib.sha256(head[:at] + BLANK + head[at + 64 :])
-    while block := file.read(BLOCK):
-        digest.update(block)
-    return digest.hexdigest().encode(), at

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..core.equal import equal_fields
-from ..nn.fsq import FSQ
+from ..nn.fsq import FSQ, check_indices
 from .checks import check_coords, check_count, check_values
 from .header import TokenHeader
+from .made import Model, Offset, codes_of, facts_of, first_ids, latents_of
 
 
 def as_latents(kind: str, values: Tensor, fsq: tuple[tuple[int, ...], ...]) -> Tensor:
@@ -44,6 +47,51 @@ class Tokens(TokenHeader):
         return equal_fields(self, other)
 
     __hash__ = None  # type: ignore[assignment]
+
+    @classmethod
+    def from_indices(
+        cls,
+        indices: Tensor | np.ndarray,
+        *,
+        model: Model,
+        grid: Sequence[int] | None = None,
+        fps: float | None = None,
+        coords: Tensor | np.ndarray | None = None,
+        spatial_tile: int | None = None,
+    ) -> Tokens:
+        """Discrete tokens that were made elsewhere, for ``model`` to decode: indices [N, G] of any integer dtype.
+
+        ``grid`` is (rows, columns) of a picture, or (steps, rows, columns) of a clip of ``fps`` frames a second, both
+        in row-major order. ``coords`` [N, 3] = (x, y, z) are those of voxels, on the grid of the model's Gaussian head
+        unless ``grid`` says otherwise. ``spatial_tile`` is as in ``AToken.encode``. Raises ``ValueError`` for an index
+        outside of its codebook, and for what does not fit the grid.
+        """
+        facts = facts_of(model, "discrete", grid=grid, fps=fps, coords=coords, spatial_tile=spatial_tile)
+        return cls(values=codes_of(indices, model.config), **facts)
+
+    @classmethod
+    def from_latents(cls, latents: Tensor | np.ndarray, *, model: Model, **geometry: Any) -> Tokens:
+        """Continuous tokens that were made elsewhere: latents [N, C] of any float dtype. See ``from_indices``."""
+        return cls(values=latents_of(latents, model.config), **facts_of(model, "continuous", **geometry))
+
+    @classmethod
+    def from_ids(cls, ids: Tensor | np.ndarray, *, model: Model, offset: Offset = 0, **geometry: Any) -> Tokens:
+        """The inverse of ``to_ids``: integers [N, G]; ``geometry`` is that of ``from_indices``.
+
+        Raises ``ValueError`` for an id outside of its codebook.
+        """
+        fsq = model.config.fsq_levels
+        starts, ids = first_ids(fsq, offset), torch.as_tensor(ids).long().cpu()
+        check_indices(ids, FSQ(fsq).codebook_sizes, starts.tolist())
+        return cls.from_indices(ids - starts, model=model, **geometry)
+
+    def to_ids(self, offset: Offset = 0) -> Tensor:
+        """Codes as entries of one vocabulary, int64 [N, G]: those of a codebook follow those of the one before.
+
+        ``offset`` is the first id of the first codebook, or a list of the first ids of all. Raises ``ValueError`` for
+        continuous tokens.
+        """
+        return self.codes.long() + first_ids(self.fsq, offset)
 
     @property
     def codes(self) -> Tensor:

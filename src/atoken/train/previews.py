@@ -10,7 +10,8 @@ from torch import Tensor
 from ..engine.ema import EMA
 from ..engine.logger import Logger
 from ..media.image.files import IMAGE_SUFFIXES, read_image
-from ..media.patchify import image_to_patches, patches_to_image, to_pixels, to_uint8
+from ..media.patchify import image_to_patches, patches_to_image
+from ..media.pixels import to_array, to_pixels
 from ..metrics.psnr import centre_crop, psnr
 from ..nn.packed import Packed
 from .config import TokenizerLogConfig
@@ -51,7 +52,7 @@ class Previews:
             batch = Packed.cat([(feats, coords) for feats, coords, _ in parts])
             patches: tuple[Tensor, ...] = module.reconstruct(batch).cpu().split(batch.lengths)
             results += [
-                to_uint8(patches_to_image(part, geometry["grid"], geometry["box"]))
+                to_array(patches_to_image(part, geometry["grid"], geometry["box"]))
                 for part, (_, _, geometry) in zip(patches, parts, strict=True)
             ]
         module.train()

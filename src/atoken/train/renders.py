@@ -16,7 +16,7 @@ from ..tokenizer.gaussian_head import GaussianDecoder
 
 class RenderTerms:
     """The terms render_l1, render_structure, with a ``distance`` render_perceptual, and with a weight ``log_error``
-    render_log_mse (objectives/render.py)."""
+    render_log_mse (losses/render.py)."""
 
     def __init__(self, distance: Perceptual | None = None, log_error: float = 0.0) -> None:
         self.distance, self.log_error = distance, log_error

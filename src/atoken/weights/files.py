@@ -10,7 +10,7 @@ import re
 import warnings
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import safetensors.torch
 import torch
@@ -19,16 +19,21 @@ from torch import Tensor
 
 from ..core.errors import ReadError, reading
 from ..core.files import atomic_write
+from ..core.mapping import from_mapping
+from ..core.regular import check_regular, open_regular, read_regular
 from ..core.text import shortened
 from ..tokenizer.config import ModelConfig
 from ..tokenizer.gaussian_head import first_offsets
 from ..tokenizer.identity import HEAD
+from ..tokenizer.latent_stats import ChannelStats
 from .int8 import linear_weights, pack_int8, unpack_int8
 
 if TYPE_CHECKING:
     from ..pipeline.atoken import AToken
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+LATENT_STATS = "latent_stats"
+"""Key of config.json beside those of ``ModelConfig``."""
 
 
 STORAGES = ("int8",)
@@ -40,16 +45,33 @@ def save_model(model: AToken, directory: Path, storage: str | None = None) -> No
 
     Raises ``ValueError`` for an unknown storage, and ``OSError``.
     """
+    check_storage(storage)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    for name, constant in constants_of(model.config).items():
+        if torch.equal(state[name], constant):
+            del state[name]
+    state = pack_int8(state, linear_weights(model)) if storage == "int8" else state
+    write_safetensors(directory / WEIGHTS, state)
+    write_config(directory / CONFIG, config_values(model))
+
+
+def config_values(model: AToken) -> dict[str, Any]:
+    """What config.json says of a model: its config, and what is known of its latents."""
+    stats = model.latent_stats
+    return model.config.to_dict() | ({} if stats is None else {LATENT_STATS: vars(stats)})
+
+
+def check_storage(storage: str | None) -> None:
+    """Raise ``ValueError`` for a storage that is neither known nor None."""
     if storage is not None and storage not in STORAGES:
         raise ValueError(f"storage is {storage!r}: give {' or '.join(STORAGES)}, or none for the dtype of the model")
-    with atomic_write(directory / WEIGHTS) as temporary:
+
+
+def write_safetensors(path: Path, state: dict[str, Tensor]) -> None:
+    """Write tensors of the CPU to a safetensors file, atomically. Raises ``OSError``."""
+    with atomic_write(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode  # as the umask has it; safetensors makes its files private
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        for name, constant in constants_of(model.config).items():
-            if torch.equal(state[name], constant):
-                del state[name]
-        state = pack_int8(state, linear_weights(model)) if storage == "int8" else state
         try:
             safetensors.torch.save_file(state, temporary, {"format": "pt"})
         except SafetensorError as error:  # how it says that the disk is full
@@ -57,8 +79,12 @@ def save_model(model: AToken, directory: Path, storage: str | None = None) -> No
             code = int(found[1]) if found else errno.EIO
             raise OSError(code, os.strerror(code), str(temporary)) from error
         temporary.chmod(mode)
-    with atomic_write(directory / CONFIG) as temporary:
-        temporary.write_text(json.dumps(model.config.to_dict(), indent=2) + "\n")
+
+
+def write_config(path: Path, values: dict[str, Any]) -> None:
+    """Write plain values as JSON, atomically. Raises ``OSError``."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def constants_of(config: ModelConfig) -> dict[str, Tensor]:
@@ -72,24 +98,43 @@ def read_model(directory: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
         if not (directory / name).is_file():
             raise FileNotFoundError(f"{directory} is not a model directory: it has no {name}")
     config = read_config(directory)
-    state = read_safetensors(directory / WEIGHTS)
+    return config, read_weights(directory / WEIGHTS)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Weights of a safetensors file, those in int8 as fp32. Raises ``FileNotFoundError`` or ``ReadError``."""
+    state = read_safetensors(path)
     try:
         state = unpack_int8(state)
     except ValueError as error:
-        raise ReadError(f"{directory / WEIGHTS}: {error}") from None
-    check_weights(state, directory / WEIGHTS)
-    return config, state
+        raise ReadError(f"{path}: {error}") from None
+    check_weights(state, path)
+    return state
 
 
 def read_config(directory: Path) -> ModelConfig:
     """Config of a model directory. Raises ``ReadError`` with one sentence."""
+    return _read_config(directory)[0]
+
+
+def read_latent_stats(directory: Path) -> ChannelStats | None:
+    """What config.json of a model directory says of the latents, if anything. Raises ``ReadError``."""
+    return _read_config(directory)[1]
+
+
+def _read_config(directory: Path) -> tuple[ModelConfig, ChannelStats | None]:
     path = directory / CONFIG
     with reading(path):
-        values: Any = json.loads(path.read_text("utf-8"))
+        values: Any = json.loads(read_regular(path))
+    found = values.pop(LATENT_STATS, None) if isinstance(values, dict) else None
     try:
-        return ModelConfig.from_dict(values)
+        config = ModelConfig.from_dict(values)
+        stats = None if found is None else from_mapping(ChannelStats, found, LATENT_STATS)
+        if stats is not None and len(stats.mean) != config.latent_channels:
+            raise ValueError(f"{LATENT_STATS} are of {len(stats.mean)} channels, not of {config.latent_channels}")
     except ValueError as error:
         raise ReadError(f"{path}: {error}") from None
+    return config, stats
 
 
 def check_weights(state: dict[str, Tensor], path: Path) -> None:
@@ -104,6 +149,7 @@ def check_weights(state: dict[str, Tensor], path: Path) -> None:
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file. Raises ``FileNotFoundError``, and ``ReadError`` where it is damaged or none."""
     with reading(path):
+        check_regular(path)
         return safetensors.torch.load_file(path)
 
 
@@ -116,6 +162,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         return read_safetensors(path)
     with reading(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch remarks on the pickle's protocol; what matters is raised below
+        with open_regular(path) as file:
+            refuse_compressed(file, path)
         try:
             state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
         except pickle.UnpicklingError as error:
@@ -127,3 +175,19 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if other := [name for name in state if not isinstance(name, str)]:
         raise ReadError(f"{path} is not a plain state dict of tensors: {shortened(other[0])} is no name")
     return state
+
+
+def refuse_compressed(file: IO[bytes], name: object) -> None:
+    """Raise ``ReadError`` where a file of ``torch.save`` is compressed: it may unpack to a thousand times its size.
+
+    ``torch.save`` stores all as it is. Files of its old format, which are no archives, pass.
+    """
+    size = file.seek(0, os.SEEK_END)
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ReadError(f"{name} is refused: it is compressed, as torch.save never does: save it again with torch.save")
+    if sum(member.file_size for member in members) > size:
+        raise ReadError(f"{name} is refused: its members announce more bytes than it has: save or download it again")

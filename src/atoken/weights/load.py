@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from ..core.text import shortened
 from ..pipeline.atoken import AToken
 from ..tokenizer.config import PRESETS, ModelConfig
 from ..tokenizer.identity import tokenizer_hash
-from .files import CONFIG, DTYPES, WEIGHTS, constants_of, read_model
+from .files import CONFIG, DTYPES, WEIGHTS, constants_of, read_latent_stats, read_model
 from .released import read_released, with_gaussians
 
 SHIPPED = Path(__file__).parent
@@ -51,10 +52,13 @@ def load(
         names = ", ".join(map(str, DTYPES))
         raise ValueError(f"dtype is {dtype!r}: give one of {names}")
     device = find_device(device)
-    config, state = _find(source)
+    place = _find(source)
+    config, state = read_model(place) if place.is_dir() else read_released(place)
     if gaussians is not None:
         config, state = with_gaussians(config, state, Path(gaussians))
-    return build(config, state, device, dtype or torch.float32, where=str(source))
+    model = build(config, state, device, dtype or torch.float32, where=str(source))
+    model.remember_stats(read_latent_stats(place) if place.is_dir() else None)
+    return model
 
 
 def build(
@@ -71,7 +75,18 @@ def build(
     with torch.device("meta"):
         model = AToken(config)
     state = constants_of(config) | state
-    wanted = model.state_dict()
+    check_fit(model.state_dict(), state, where)
+    digest = tokenizer_hash(config, state)
+    parameters = {name for name, _ in model.named_parameters()}
+    moved = {name: t.to(device, dtype if name in parameters else t.dtype) for name, t in state.items()}
+    model.load_state_dict(moved, assign=True)
+    model.requires_grad_(True).eval()
+    model.remember_hash(digest)
+    return model
+
+
+def check_fit(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
+    """Raise ``ValueError``, which names ``where``, unless ``state`` has the tensors of ``wanted``, all finite."""
     problems = [f"{name} is missing" for name in wanted if name not in state]
     problems += [f"{shortened(name)} is surplus" for name in state if name not in wanted]
     problems += [
@@ -85,29 +100,23 @@ def build(
     bad = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
         raise ValueError(f"{where} holds NaN or infinite weights in {shortened(', '.join(bad))}")
-    digest = tokenizer_hash(config, state)
-    parameters = {name for name, _ in model.named_parameters()}
-    moved = {name: t.to(device, dtype if name in parameters else t.dtype) for name, t in state.items()}
-    model.load_state_dict(moved, assign=True)
-    model.requires_grad_(True).eval()
-    model.remember_hash(digest)
-    return model
 
 
-def _find(source: str | os.PathLike[str]) -> tuple[ModelConfig, dict[str, Tensor]]:
+def _find(source: str | os.PathLike[str]) -> Path:
+    """The directory of a model, or the file of a checkpoint."""
     path, name = Path(source), str(source)
     if name in list_models():
-        return read_model(SHIPPED / name)
+        return SHIPPED / name
     if path.is_dir():
-        return read_model(path)
+        return path
     if path.is_file():
         if path.suffix not in CHECKPOINTS:
             raise ValueError(f"{path} is not a checkpoint: expected a directory or one of {', '.join(CHECKPOINTS)}")
-        return read_released(path)
+        return path
     if name in PRESETS:
         raise ValueError(f"no weights come with {name!r}: AToken(PRESETS[{name!r}]) builds it with random ones")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and path.suffix not in CHECKPOINTS:
-        return read_model(_download(name))
+        return _download(name)
     shipped = ", ".join(list_models()) or "none"
     raise FileNotFoundError(f"no model at {name!r}: no such file or directory, and the shipped models are: {shipped}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from ...core.regular import below
 from ...media.image.files import IMAGE_SUFFIXES
 from ...media.kinds import ASSET_SUFFIXES
 from .items import Item, files_below, name_below, read_json
@@ -40,7 +41,7 @@ def furniture(folder: Path, split: str = "test") -> list[Item]:
         items = [
             Item(
                 entry["id"],
-                folder / f"{entry['id']}.npz",
+                below(folder, f"{entry['id']}.npz", index),
                 categories.index(entry["category"]),
                 entry["category"].lower(),
                 (f"{entry['name']}, {entry['category']}".lower(),),

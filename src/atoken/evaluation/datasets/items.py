@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...core.errors import reading
+from ...core.regular import open_regular
+
 
 @dataclass(frozen=True)
 class Item:
@@ -69,7 +72,8 @@ def first_file(folder: Path, *patterns: str) -> Path:
 def read_text(path: Path) -> str:
     """A text file in UTF-8, with or without a mark at its beginning. Raises ``ValueError`` that names the file."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig") as file:
+            return file.read()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
 
@@ -77,10 +81,8 @@ def read_text(path: Path) -> str:
 def read_json(path: Path) -> Any:
     """The value in a JSON file. Raises ``ValueError`` that names the file."""
     text = read_text(path)
-    try:
+    with reading(path, "it should hold JSON"):
         return json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
 
 
 def read_csv(path: Path, *columns: str, strict: bool = True) -> Iterator[list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from ...core.regular import below
 from ...media.image.files import IMAGE_SUFFIXES
 from .items import Item, files_below, first_file, name_below, read_csv, read_json, read_text
 
@@ -94,7 +95,9 @@ def coco_captions(folder: Path) -> list[Item]:
         for annotation in values["annotations"]:
             captions.setdefault(annotation["image_id"], []).append(annotation["caption"].strip())
         items = [
-            Item(entry["file_name"], root / entry["file_name"], captions=tuple(captions.get(entry["id"], ())))
+            Item(
+                entry["file_name"], below(root, entry["file_name"], file), captions=tuple(captions.get(entry["id"], ()))
+            )
             for entry in values["images"]
         ]
     except (KeyError, TypeError, AttributeError):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...core.errors import ReadError
 from ...core.files import atomic_write
+from ...core.regular import read_regular
 from ..types import Gaussians
 from . import compressed_ply, dot_splat, ply, sog, spz
 
@@ -56,7 +57,7 @@ def read_splats(path: str | Path) -> Gaussians:
     readers = {".ply": ply.read, ".splat": dot_splat.read, ".spz": spz.read}
     if suffix not in readers:
         raise ReadError(f"{path} is no splat file: give {', '.join(WRITERS)}")
-    return readers[suffix](path.read_bytes(), path)
+    return readers[suffix](read_regular(path), path)
 
 
 def refuse_unread(path: Path) -> None:

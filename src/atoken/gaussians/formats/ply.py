@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...core.errors import ReadError, reading
+from ...core.regular import open_regular
 from ...core.text import shortened
 from ..types import SH_C0, Gaussians
 from .table import COLOUR, NEEDED, OPACITY, PLACE, ROTATION, SCALE, Columns, columns_of, gaussians_of, logit, sigmoid
@@ -98,7 +99,7 @@ def read(data: bytes, name: object) -> Gaussians:
 
 def is_splat(path: str | Path) -> bool:
     """Whether the file at ``path`` begins like a splat ``.ply``, as opposed to a mesh or a point cloud."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         head = file.read(LONGEST_HEADER)
     try:
         vertex = parse_header(head, path).find("vertex")
@@ -196,9 +197,9 @@ def _completed(table: np.ndarray) -> Columns:
     if SCALE[2] not in columns:  # 2D Gaussians (Huang et al. 2024) are discs
         columns[SCALE[2]] = np.full(len(table), -np.inf, np.float32)
     for key, colour in zip(COLOUR, RGB, strict=True):
-        if key not in columns:  # ns-export with --ply-color-mode rgb: integers of the whole range, or 0 ... 1
+        if key not in columns:  # ns-export with --ply-color-mode rgb: integers of the whole range, 0 ... 1 or 0 ... 255
             kind = table[colour].dtype
-            most = np.iinfo(kind).max if kind.kind in "iu" else 1
+            most = np.iinfo(kind).max if kind.kind in "iu" else 255 if max(table[c].max() for c in RGB) > 1 else 1
             columns[key] = ((table[colour] / np.float64(most) - 0.5) / SH_C0).astype(np.float32)
     if FILTER in names:
         _widen(columns, table[FILTER].astype(np.float64))

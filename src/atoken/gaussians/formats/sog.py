@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ...core.errors import ReadError, reading
+from ...core.regular import open_regular
 from ...core.text import shortened
 from ...media.image.opener import open_picture
 from ..types import Gaussians
@@ -64,17 +65,23 @@ def read(path: Path) -> Gaussians:
     with reading(path):
         if path.name == META:
             return _gaussians(lambda name, most: _beside(path, name, most), path)
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             return _gaussians(lambda name, most: _member(archive, name, most, path), path)
 
 
-def files_of(meta: Path) -> list[Path]:
-    """The pictures that an unzipped ``meta.json`` of SOG names; nothing where it is another's."""
+def names_of(meta: Path) -> list[str]:
+    """What an unzipped ``meta.json`` of SOG names as its pictures; nothing where it is another's."""
     try:
         table = json.loads(_beside(meta, META, LONGEST_META))
-        return [meta.parent / name for part in (*PARTS, "shN") for name in table.get(part, {}).get("files", ())]
+        return [str(name) for part in (*PARTS, "shN") for name in table.get(part, {}).get("files", ())]
     except (OSError, ValueError, RecursionError, AttributeError, TypeError):
         return []
+
+
+def files_of(meta: Path) -> list[Path]:
+    """Those of ``names_of`` that lie in its folder, as ``read`` takes them."""
+    files = [meta.parent / name for name in names_of(meta) if "\0" not in name]
+    return [file for file in files if _is_beside(meta, file)]
 
 
 def to_bytes(gaussians: Gaussians) -> bytes:
@@ -196,14 +203,18 @@ def _member(archive: zipfile.ZipFile, name: Any, most: int, path: Path) -> bytes
 
 def _beside(meta: Path, name: Any, most: int) -> bytes:
     """Bytes of a file in the folder of ``meta``, also after links are followed."""
-    folder = os.path.realpath(meta.parent)
     target = os.path.realpath(meta.parent / str(name))
-    if name != META and os.path.dirname(target) != folder:
+    if name != META and not _is_beside(meta, target):
         raise ReadError(f"{meta} refers to {shortened(repr(name))}, outside its folder: refused")
     if name != META and not os.path.isfile(target):
         raise ReadError(f"{meta} needs {shortened(repr(name))}, which is missing")
-    with open(meta if name == META else target, "rb") as file:
+    with open_regular(meta if name == META else target) as file:
         return _at_most(file.read(most + 1), most, f"{meta}: {shortened(name)}")
+
+
+def _is_beside(meta: Path, file: str | Path) -> bool:
+    """Whether ``file`` lies in the folder of ``meta``, links followed."""
+    return os.path.dirname(os.path.realpath(file)) == os.path.realpath(meta.parent)
 
 
 def _at_most(data: bytes, most: int, name: str) -> bytes:

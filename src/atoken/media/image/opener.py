@@ -23,12 +23,14 @@ from PIL import (
     Image,
     JpegImagePlugin,
     PngImagePlugin,
+    TgaImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
 )
 
 from ...core.errors import ReadError, reading
-from ..signatures import announced_size, foreign, is_raw, picture_format
+from ...core.regular import open_regular
+from ..signatures import announced_size, foreign, is_raw, is_targa, picture_format
 from . import tags
 from .pillow import XMP
 
@@ -103,6 +105,7 @@ FORMATS: dict[str, Any] = {
     "TIFF": _Tiff,
     "BMP": BmpImagePlugin.BmpImageFile,
     "GIF": GifImagePlugin.GifImageFile,
+    "TGA": TgaImagePlugin.TgaImageFile,
     "HEIC": _optional(("pi_heif", "pillow_heif"), "HeifImageFile"),
     "JXL": _optional(("pylibjxl.pillow_plugin",), "JxlImageFile"),
 }
@@ -140,9 +143,10 @@ def open_picture(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     formats: Collection[str] = tuple(FORMATS),
 ) -> Iterator[Image.Image]:
-    """Open a JPEG, PNG, WebP, AVIF, TIFF, BMP or GIF, or a HEIC or JPEG XL where their packages are installed.
+    """Open a JPEG, PNG, WebP, AVIF, TIFF, BMP, GIF or TGA, or a HEIC or JPEG XL where their packages are installed.
 
-    By content, whatever its name; no other format, and never a program. The picture that is given is not decoded yet:
+    By content, whatever its name (but TGA, which has no first bytes of its own, by its suffix); no other format, and
+    never a program. The picture that is given is not decoded yet:
     ``size``, ``mode`` and ``info`` are those of the header. It is open within the block only. Whatever Pillow raises
     there (pixels are decoded when they are first used) becomes a ``ReadError`` that names the picture, so keep the
     block to what decodes. ``read_image`` and ``read_rgba`` of ``atoken.media.image.files`` mind colours and alpha.
@@ -179,7 +183,7 @@ def opened(
     with ExitStack() as stack:
         stream, called = _stream(source, stack)
         name = called if name is None else name
-        kind = _format_of(stream.read(64), name, formats)
+        kind = _format_of(stream.read(64), called, name, formats)
         length = stream.seek(0, os.SEEK_END)
         stream.seek(0)
         size = announced_size(kind, stream)
@@ -189,6 +193,7 @@ def opened(
         picture = Opened(None, name, kind)
         with decoding(picture):
             picture.colours, note = tags.of_file(kind, stream)
+            outranked = kind == "PNG" and tags.outranks_profile(stream)
             stream.seek(0)
             try:
                 picture.image = image = FORMATS[kind](stream, "")
@@ -203,6 +208,8 @@ def opened(
                 1 if kind == "GIF" else getattr(image, "n_frames", 1)
             )  # before decoding: a TIFF moves through the file
             picture.low = _lower_bytes(kind, image, stream, stack)
+        if outranked:
+            image.info.pop("icc_profile", None)
         if kind in ("WEBP", "AVIF"):  # as if Pillow had opened it: it lets go of the decoded bytes then
             image._exclusive_fp = True
         for key in XMP:  # Pillow would turn a TIFF by it while decoding
@@ -230,7 +237,7 @@ def _lower_bytes(kind: str, image: Any, stream: IO[bytes], stack: ExitStack) -> 
         if packing not in _OTHER_BYTES:
             return None
         if low is None:
-            again = io.BytesIO(stream.getvalue()) if isinstance(stream, io.BytesIO) else open(stream.name, "rb")  # noqa: SIM115
+            again = io.BytesIO(stream.getvalue()) if isinstance(stream, io.BytesIO) else open_regular(stream.name)
             low = FORMATS[kind](stack.enter_context(again), "")
         other = _OTHER_BYTES[packing]
         low.tile[index] = type(tile)(*rest, (other, *more) if more else other)
@@ -277,8 +284,7 @@ def _stream(source: PictureSource, stack: ExitStack) -> tuple[IO[bytes], object]
     if isinstance(source, bytes | bytearray | memoryview):
         return io.BytesIO(source), "the image data"
     if isinstance(source, str | os.PathLike):
-        file = stack.enter_context(open(source, "rb"))  # noqa: SIM115
-        return (file if file.seekable() else io.BytesIO(file.read())), os.fspath(source)
+        return stack.enter_context(open_regular(source)), os.fspath(source)
     if not hasattr(source, "read"):
         raise ValueError(f"source is a {type(source).__name__}: give a path, bytes, a binary file or a PIL image")
     name = source.name if isinstance(getattr(source, "name", None), str) else "the image data"
@@ -290,11 +296,12 @@ def _stream(source: PictureSource, stack: ExitStack) -> tuple[IO[bytes], object]
     return io.BytesIO(data), name
 
 
-def _format_of(head: bytes, name: object, formats: Collection[str]) -> str:
-    """The format that begins with the bytes ``head``. Raises ``ReadError`` for none of ``formats``."""
+def _format_of(head: bytes, called: object, name: object, formats: Collection[str]) -> str:
+    """The format that begins with the bytes ``head``, in the file ``called``. Raises ``ReadError`` for none of
+    ``formats``."""
     if not head:
         raise ReadError(f"{name} is empty (0 bytes): save or download it again")
-    kind = picture_format(head)
+    kind = picture_format(head) or ("TGA" if is_targa(head, called) else None)
     if kind is not None and kind in formats and not is_raw(name):
         return kind
     raise ReadError(f"{name} {foreign(head, name)}")

@@ -102,8 +102,8 @@ def _bands(
     if image.mode in ("F", "I"):
         kind = "floating-point" if image.mode == "F" else "signed or 32-bit"
         raise ReadError(f"{name} holds {kind} values of unknown range: pass an array with value_range=")
-    # Windows and browsers show the colours of a BMP whose alpha was never filled in
-    opaque = image.format == "BMP" and image.mode == "RGBA" and image.getbbox() is None
+    # Windows and browsers show the colours of a BMP whose alpha was never filled in, and others those of a TGA
+    opaque = image.format in ("BMP", "TGA") and image.mode == "RGBA" and image.getbbox() is None
     tags = getattr(image, "tag_v2", {})
     to_srgb: Callable[[Image.Image], Image.Image] | None = None
     width, height = image.size

@@ -88,7 +88,8 @@ def of_file(kind: str, stream: IO[bytes]) -> tuple[Colours | None, str | None]:
 
 
 def of_png(stream: IO[bytes]) -> tuple[Colours | None, str | None]:
-    """What the chunks before the pixels of a PNG say: iCCP, of which nothing here, cICP, sRGB, or gAMA with cHRM."""
+    """What the chunks before the pixels of a PNG say: the first of cICP, iCCP (of which nothing here), sRGB, and gAMA
+    with cHRM (PNG, third edition, 4.3)."""
     found: dict[bytes, bytes] = {}
     for kind, start, length in png_chunks(stream):
         if kind == b"IDAT":
@@ -96,8 +97,9 @@ def of_png(stream: IO[bytes]) -> tuple[Colours | None, str | None]:
         if kind in (b"cICP", b"sRGB", b"iCCP", b"gAMA", b"cHRM"):
             stream.seek(start)
             found[kind] = stream.read(min(length, 32))
-    if b"iCCP" not in found and len(found.get(b"cICP", b"")) == 4:
-        return of_codes(found[b"cICP"][0], found[b"cICP"][1])
+    if len(codes := found.get(b"cICP", b"")) == 4:
+        colours, note = of_codes(codes[0], codes[1])
+        return colours, note if codes[3] else note or "of narrow range (cICP), and taken as of full range"
     if b"iCCP" in found or b"sRGB" in found or not found:
         return None, None
     gamma = int.from_bytes(found.get(b"gAMA", b""), "big") / 100_000 if b"gAMA" in found else 1 / 2.2
@@ -108,6 +110,14 @@ def of_png(stream: IO[bytes]) -> tuple[Colours | None, str | None]:
     if same_curve and same_corners:
         return None, None
     return Colours(_SRGB if same_corners else corners, None if same_curve else 1 / gamma), None
+
+
+def outranks_profile(stream: IO[bytes]) -> bool:
+    """Whether a PNG has the cICP that counts before its ICC profile."""
+    for kind, _, length in png_chunks(stream):
+        if kind in (b"cICP", b"IDAT"):
+            return kind == b"cICP" and length == 4
+    return False
 
 
 def _corners(chunk: bytes) -> Corners | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -34,8 +34,8 @@ class Asset:
     uv: np.ndarray
     """float32 [F, 3, 2], texture coordinates of each corner, v up; zeros where there are none."""
     colours: np.ndarray
-    """uint8 [V, 4], colours and alpha that multiply the material's, sRGB, or linear light where the material is linear;
-    white where the file has none. Those of points are sRGB and stand alone."""
+    """uint8 or uint16 [V, 4], colours and alpha that multiply the material's, sRGB, or linear light where the material
+    is linear; white (the type's largest) where the file has none. Those of points are uint8, sRGB, and stand alone."""
     transform: tuple[tuple[float, ...], ...]
     """4 x 4 matrix from the unit cube to the file's own frame."""
 
@@ -61,7 +61,7 @@ class Piece:
     uv: np.ndarray | None = None
     """[F, 3, 2], v up, or None."""
     colours: np.ndarray | None = None
-    """uint8 [V, 4] as ``Asset.colours``, or None."""
+    """uint8 or uint16 [V, 4] as ``Asset.colours``, or None."""
     materials: Sequence[Material] = (white(),)
     face_material: np.ndarray | None = None
     """Integers [F]; None where all have the first material."""
@@ -80,6 +80,8 @@ def assembled(source: Source, pieces: list[Piece]) -> Asset:
         _check(source, piece)
     vertex_starts = np.cumsum([0, *(len(piece.vertices) for piece in pieces)])
     material_starts = np.cumsum([0, *(len(piece.materials) for piece in pieces)])
+    colours = [_colours(source, piece) for piece in pieces]
+    fine = any(part.dtype == np.uint16 for part in colours)
     vertices = _joined([piece.vertices for piece in pieces])
     faces = _joined([p.faces.astype(np.int32) + np.int32(s) for p, s in zip(pieces, vertex_starts[:-1], strict=True)])
     vertices, transform = _in_the_unit_cube(source, vertices, faces)
@@ -90,12 +92,46 @@ def assembled(source: Source, pieces: list[Piece]) -> Asset:
         materials=tuple(material for piece in pieces for material in piece.materials),
         face_material=_joined([_owners(p, s) for p, s in zip(pieces, material_starts[:-1], strict=True)]),
         uv=_joined([_coordinates(source, piece) for piece in pieces]),
-        colours=_joined([_colours(source, piece) for piece in pieces]),
+        colours=_joined([part * np.uint16(257) if fine and part.dtype == np.uint8 else part for part in colours]),
         transform=transform,
     )
     if len(asset.faces) and _is_transparent(asset):
         raise source.error("is transparent in all its parts (alpha below the cutoff), so there is nothing to see")
+    for material in asset.materials:
+        if material.cutoff is not None and material.factor[3] < min(material.cutoff, 1):
+            source.note("what has an alpha below its cutoff is left out, as nothing here is half transparent")
     return asset
+
+
+def texture_alone(source: Source, piece: Piece) -> list[Piece]:
+    """``piece`` without vertex colours where it is textured: OBJ and PLY have them beside a texture, which shows the
+    same surface, so that their product would be too dark."""
+    owner = np.zeros(len(piece.faces), np.int64) if piece.face_material is None else piece.face_material
+    textured = np.array([bool(material.mips) for material in piece.materials])[owner]
+    if piece.colours is None or not textured.any() or (piece.colours[:, :3] == 255).all():
+        return [piece]
+    source.note("it has a texture and colours of vertices or faces: the texture alone is taken")
+    uv = piece.uv
+    parts = [(textured, None), (~textured, piece.colours)]
+    return [
+        replace(
+            piece, faces=piece.faces[which], uv=None if uv is None else uv[which], colours=c, face_material=owner[which]
+        )
+        for which, c in parts
+        if which.any()
+    ]
+
+
+def untextured(source: Source, piece: Piece, bare: np.ndarray) -> Piece:
+    """``piece`` with the base colour alone on the faces ``bare``, bool [F], which have no texture coordinates."""
+    owner = np.zeros(len(piece.faces), np.int64) if piece.face_material is None else piece.face_material
+    textured = np.array([bool(material.mips) for material in piece.materials])[owner] & bare
+    if not textured.any():
+        return piece
+    source.note("faces with a texture, but without its coordinates, have its base colour")
+    plain = [replace(material, mips=(), cutoff=None) for material in piece.materials]
+    owner = np.where(textured, owner + len(plain), owner)
+    return replace(piece, materials=[*piece.materials, *plain], face_material=owner)
 
 
 def _joined(arrays: list[np.ndarray]) -> np.ndarray:
@@ -137,7 +173,7 @@ def _colours(source: Source, piece: Piece) -> np.ndarray:
 
 def _is_transparent(asset: Asset) -> bool:
     """Whether no part can reach the alpha below which it is a hole."""
-    tint = asset.colours[:, 3].max() / 255
+    tint = asset.colours[:, 3].max() / np.iinfo(asset.colours.dtype).max
     for material in asset.materials:
         texture = material.mips[0][..., 3].max() / 255 if material.mips else 1.0
         if material.cutoff is None or material.factor[3] * texture * tint >= material.cutoff:

@@ -58,4 +58,4 @@ def _has_colours(asset: Asset) -> bool:
     """Whether anything of the asset is textured or other than white."""
     used = [asset.materials[index] for index in np.unique(asset.face_material)]
     plain = all(not material.mips and bool((material.factor[:3] == 1).all()) for material in used)
-    return not plain or not bool((asset.colours[:, :3] == 255).all())
+    return not plain or not bool((asset.colours[:, :3] == np.iinfo(asset.colours.dtype).max).all())

@@ -56,17 +56,23 @@ def read_library(source: Source, name: str) -> dict[str, ObjMaterial]:
 
 
 def _material(source: Source, name: str, values: dict[str, bytes]) -> ObjMaterial:
-    texture = values.get("map_kd")
     colour = _colour(source, name, values.get("kd"))
-    if texture is None:
-        return ObjMaterial(Material(colour, False, (), None))
-    if colour[:3].max() < 0.05:
+    colour[3] = _opacity(source, name, values)
+    texture, mask = (values.get(key) for key in ("map_kd", "map_d"))
+    shown = mask if texture is None else texture
+    if shown is None:
+        return ObjMaterial(Material(colour, False, (), ALPHA_CUTOFF if colour[3] < 1 else None))
+    if texture is not None and colour[:3].max() < 0.05:
         colour[:3] = 1  # exporters of textured OBJ often leave Kd black, and readers ignore it then
-    options, file = texture_statement(name_of(texture), lambda named: source.beside(named) is not None)
-    mips = source.texture(file, alpha=True)
+    options, file = texture_statement(name_of(shown), lambda named: source.beside(named) is not None)
+    if mask is None:
+        mips = source.texture(file, alpha=True)
+    else:
+        _, opacity = texture_statement(name_of(mask), lambda named: source.beside(named) is not None)
+        mips = source.masked(None if texture is None else file, opacity)
     wrap = Wrap("clamp", "clamp") if options.get("-clamp", ["off"])[0].lower() == "on" else Wrap()
     return ObjMaterial(
-        Material(colour, False, mips, ALPHA_CUTOFF if mips else None, wrap),
+        Material(colour, False, mips, ALPHA_CUTOFF if mips or colour[3] < 1 else None, wrap),
         _pair(options.get("-s", []), 1.0),
         _pair(options.get("-o", []), 0.0),
     )
@@ -85,6 +91,19 @@ def _colour(source: Source, name: str, value: bytes | None) -> np.ndarray:
     if colour[:3].max() > 1 or colour[:3].min() < 0:
         source.note(f"the material {name!r} has a Kd outside of 0 ... 1: it is cut to that")
     return np.clip(colour, 0, 1)
+
+
+def _opacity(source: Source, name: str, values: dict[str, bytes]) -> float:
+    """``d``, or where it is missing 1 - ``Tr``; 1 where neither is a number of 0 ... 1."""
+    for key in ("d", "tr"):
+        number = _number(values[key].split()[-1]) if key in values else None
+        if number is None:
+            continue
+        if key == "tr" and number == 1:
+            source.note(f"the material {name!r} has Tr 1, which some writers mean as opaque: it is taken so")
+            return 1.0
+        return float(np.clip(number if key == "d" else 1 - number, 0, 1))
+    return 1.0
 
 
 def _number(text: bytes | str) -> float | None:
@@ -116,6 +135,8 @@ def texture_statement(text: str, exists: Callable[[str], bool]) -> tuple[dict[st
             values.append(value)
             rest = after
         rest = rest.strip()
+    if "#" in rest and not exists(unquoted(rest)):  # a comment behind it
+        rest = rest.partition(" #")[0]
     return options, unquoted(rest)
 
 

@@ -7,7 +7,7 @@ from itertools import chain
 
 import numpy as np
 
-from .asset import Piece, white
+from .asset import Piece, texture_alone, untextured, white
 from .colours import bytes_of
 from .mtl import ObjMaterial, read_library, unquoted
 from .polygons import triangles_of
@@ -30,6 +30,8 @@ class _Statements:
         material."""
         self.materials: dict[str, int] = {"": 0}
         self.libraries: list[str] = []
+        self.paint: list[bytes] = []
+        """ZBrush's colours of the vertices in their order, eight hexadecimal digits each: mask, red, green, blue."""
 
 
 def read_obj(source: Source) -> list[Piece]:
@@ -38,6 +40,8 @@ def read_obj(source: Source) -> list[Piece]:
     if not said.faces:
         raise source.error("has no faces")
     vertices, colours = _vertices(source, said.vertices)
+    if said.paint and colours is None:
+        colours = _painted(source, said.paint, len(vertices))
     coordinates = _numbers(source, said.coordinates, "vt")[:, :2] if said.coordinates else np.zeros((0, 2))
     if coordinates.shape[1] < 2:  # a texture of one dimension
         coordinates = np.concatenate([coordinates, np.zeros((len(coordinates), 1))], 1)
@@ -45,31 +49,31 @@ def read_obj(source: Source) -> list[Piece]:
     counts, owner = table[:, 0], np.repeat(np.arange(len(table)), table[:, 0])
     corner, texel = _indices(source, said.corners)
     corner = np.where(corner < 0, corner + table[owner, 1], corner - 1)
-    texel = np.where(texel < 0, texel + table[owner, 2], texel - 1)  # -1 where there is none
+    bare = texel == 0
+    texel = np.where(texel < 0, texel + table[owner, 2], texel - 1)
     if (
         corner.min(initial=0) < 0
+        or texel[~bare].min(initial=0) < 0
         or corner.max(initial=-1) >= len(vertices)
         or texel.max(initial=-1) >= len(coordinates)
     ):
         raise source.error("has a face that names a vertex that does not exist: export it again")
     place, polygon = triangles_of(counts, corner, vertices)
     materials = _materials(source, said)
-    uv = None
+    uv = np.zeros((*place.shape, 2))
     if len(coordinates):
-        uv = np.where(texel[place][..., None] >= 0, coordinates[texel[place]], 0)
+        uv = np.where(bare[place][..., None], 0, coordinates[texel[place]])
         for number, item in enumerate(materials):
             of_it = table[polygon, 3] == number
             uv[of_it] = uv[of_it] * item.scale + item.offset
-    return [
-        Piece(
-            vertices,
-            corner[place],
-            uv,
-            colours,
-            [item.material for item in materials],
-            table[polygon, 3],
-        )
-    ]
+    piece = Piece(vertices, corner[place], uv, colours, [item.material for item in materials], table[polygon, 3])
+    return texture_alone(source, untextured(source, piece, bare[place].any(1)))
+
+
+def libraries_of(source: Source) -> list[str]:
+    """The material libraries that the file names."""
+    lines = re.findall(rb"^[ \t]*mtllib[ \t]+(.+)$", text_of(source.data), re.IGNORECASE | re.MULTILINE)
+    return [name for line in lines for name in _names(source, name_of(line.strip()))]
 
 
 def _statements(data: bytes) -> _Statements:
@@ -77,9 +81,9 @@ def _statements(data: bytes) -> _Statements:
     material = 0
     for line in text_of(data).replace(b"\\\r\n", b" ").replace(b"\\\n", b" ").splitlines():
         key, *values = line.split(None, 1)[:2] or (b"",)
-        if not values or key.startswith(b"#"):
+        if not values:
             continue
-        value = values[0]
+        key, value = key.lower(), values[0]
         if key == b"v":
             said.vertices.append(value)
         elif key == b"vt":
@@ -92,6 +96,8 @@ def _statements(data: bytes) -> _Statements:
             material = said.materials.setdefault(name_of(value.strip()), len(said.materials))
         elif key == b"mtllib":
             said.libraries.append(name_of(value.strip()))
+        elif key == b"#mrgb":
+            said.paint.append(value.strip())
     return said
 
 
@@ -108,7 +114,7 @@ def _numbers(source: Source, lines: list[bytes], key: str) -> np.ndarray:
 
 
 def _vertices(source: Source, lines: list[bytes]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Vertices float64 [V, 3], and colours uint8 [V, 4] where the lines have them: x y z [w] [r g b]."""
+    """Vertices float64 [V, 3], and colours uint8 [V, 4], by the lines: x y z [w] [r g b] or x y z r g b a."""
     if not lines:
         raise source.error("has faces, but no vertices: export it again")
     vertices = _numbers(source, lines, "v")
@@ -122,10 +128,24 @@ def _vertices(source: Source, lines: list[bytes]) -> tuple[np.ndarray, np.ndarra
     for length in (6, 7):
         which = np.flatnonzero(lengths == length)
         if len(which):
-            colours[which] = _numbers(source, [lines[index] for index in which], "v")[:, -3:]
+            numbers = _numbers(source, [lines[index] for index in which], "v")
+            with_alpha = length == 7 and (numbers[:, 3] != 1).any() and len(np.unique(numbers[:, 6])) == 1
+            colours[which] = numbers[:, 3:6] if with_alpha else numbers[:, -3:]
     most = colours[coloured].max()
     colours[~coloured] = 255 if most > 1 else 1
     return vertices[:, :3], bytes_of(colours)
+
+
+def _painted(source: Source, paint: list[bytes], count: int) -> np.ndarray | None:
+    """ZBrush's colours uint8 [count, 4] of the vertices; none, with a note, where they are not as many."""
+    try:
+        bytes_ = np.frombuffer(bytes.fromhex(b"".join(paint).decode("ascii", "replace")), np.uint8)
+    except ValueError:
+        bytes_ = np.zeros(0, np.uint8)
+    if len(bytes_) != 4 * count:
+        source.note(f"its #MRGB are not one colour for each of {count} vertices, so they are left out")
+        return None
+    return bytes_of(bytes_.reshape(count, 4)[:, 1:])
 
 
 def _indices(source: Source, corners: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
@@ -154,10 +174,13 @@ def _materials(source: Source, said: _Statements) -> list[ObjMaterial]:
     for statement in dict.fromkeys(said.libraries):
         for name in _names(source, statement):
             known = {**read_library(source, name), **known}  # the first of a name counts
-    unknown = [name for name in said.materials if name and name not in known]
-    if unknown and said.libraries:
-        source.note(f"no library has the material {unknown[0]!r}, so what it colours is white")
-    return [known.get(name) or ObjMaterial(white()) for name in said.materials]
+    lower = {name.lower(): item for name, item in reversed(known.items())}
+    found = {name: known.get(name) or lower.get(name.lower()) for name in said.materials if name}
+    unknown = [name for name, item in found.items() if item is None]
+    if unknown:
+        where = "no library has" if said.libraries else "it names no library (mtllib) for"
+        source.note(f"{where} the material {unknown[0]!r}, so what it colours is white")
+    return [found.get(name) or ObjMaterial(white()) for name in said.materials]
 
 
 def _names(source: Source, statement: str) -> list[str]:

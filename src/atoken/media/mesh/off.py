@@ -23,9 +23,12 @@ def read_off(source: Source) -> list[Piece]:
     if header is None and not re.match(rb"\s*(#.*\s*)*\d+\s+\d+", data):
         raise source.error("is damaged or not an .off file (it begins with neither OFF nor counts): download it again")
     has = b"" if header is None else header[1]
-    if b"n" in has:
-        raise source.error("is an OFF of n dimensions: export it as OFF of three")
     rest = data if header is None else data[header.end() :]
+    if b"n" in has:  # the number of dimensions follows
+        dimensions = re.match(rb"(?:\s|#.*\n)*(\d+)\s", rest)
+        if (header is not None and header[2]) or dimensions is None or int(dimensions[1]) != 3:
+            raise source.error("is an OFF of n dimensions: export it as OFF of three")
+        rest = rest[dimensions.end() :]
     if header is not None and header[2]:
         vertices, counts, corners, tails = _binary(source, rest.partition(b"\n")[2], has)
     else:
@@ -102,6 +105,9 @@ def _vertices(source: Source, numbers: np.ndarray, has: bytes) -> tuple[np.ndarr
     points = numbers[:, :3] / numbers[:, 3:4] if four else numbers[:, :3]
     rest = numbers[:, 3 + four + 3 * normal : numbers.shape[1] - 2 * texture]
     plain = not (texture or colour or normal or four)  # some writers add colours without saying so
+    if rest.shape[1] == 3 and plain and rest.min(initial=0) < 0:
+        source.note("its three numbers behind each vertex are taken as normals, as some are negative")
+        return points, None
     if rest.shape[1] in (3, 4) and (colour or plain):
         return points, _scaled(rest)
     if colour:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .asset import Piece, white
+from ...core.text import shortened
+from .asset import Piece, texture_alone, untextured, white
 from .colours import bytes_of
 from .material import ALPHA_CUTOFF, Material
 from .ply_data import Element, Lists, read_elements
@@ -56,17 +57,24 @@ def read_ply(source: Source) -> list[Piece]:
     faces = None if face is None else _faces(source, face, vertices)
     if faces is None or face is None or not len(faces.corners):
         return [Piece(vertices, np.zeros((0, 3), np.int64), colours=colours)]
-    uv = _wedges(source, face, faces)
+    uv, bare = _wedges(source, face, faces)
     if uv is None:
         uv = _vertex_coordinates(source, vertex, faces)
+    if textures and uv is None:
+        source.note(f"it names the texture {shortened(textures[0])!r}, but has no texture coordinates: it is left out")
     materials = [_material(source, name) for name in textures] if textures and uv is not None else [white()]
     owner = _owners(source, face, faces, len(materials))
-    face_colours = None if colours is not None else _colours(source, face)
-    if face_colours is not None and len(face_colours) == len(faces.counts):  # each face has vertices of its own
+    if owner is not None:
+        bare |= owner < 0
+    face_colours = _colours(source, face)
+    if face_colours is not None and colours is not None:
+        source.note("it has colours of vertices and of faces: those of the vertices are taken")
+    elif face_colours is not None and len(face_colours) == len(faces.counts):  # each face has vertices of its own
         vertices = vertices[faces.corners].reshape(-1, 3)
         colours = np.repeat(face_colours[faces.polygons], 3, 0)
         faces.corners = np.arange(len(vertices)).reshape(-1, 3)
-    return [Piece(vertices, faces.corners, uv, colours, materials, owner)]
+    piece = Piece(vertices, faces.corners, uv, colours, materials, None if owner is None else np.maximum(owner, 0))
+    return texture_alone(source, untextured(source, piece, bare))
 
 
 def _named(elements: dict[str, Element], *names: str) -> Element | None:
@@ -120,21 +128,23 @@ def _strips(source: Source, corners: np.ndarray, count: int) -> _Faces:
     return _Faces(corners[places], places, np.zeros(len(places), np.int64), np.array([len(corners)]))
 
 
-def _wedges(source: Source, face: Element, faces: _Faces) -> np.ndarray | None:
-    """Texture coordinates [F, 3, 2] that each face lists for its corners, as MeshLab writes them."""
+def _wedges(source: Source, face: Element, faces: _Faces) -> tuple[np.ndarray | None, np.ndarray]:
+    """Texture coordinates [F, 3, 2] that each face lists for its corners, as MeshLab writes them, and which faces
+    list none, bool [F]."""
+    none = None, np.zeros(len(faces.corners), bool)
     lists = face.values.get("texcoord", face.values.get("texcoords"))
     if not isinstance(lists, Lists) or len(lists.counts) != len(faces.counts):
-        return None
+        return none
     textured = lists.counts > 0
     if not textured.any():
-        return None
+        return none
     if (lists.counts[textured] != 2 * faces.counts[textured]).any():
         raise source.error("has a face whose 'texcoord' is not two numbers for each corner: export it again")
     before = np.cumsum(lists.counts) - lists.counts
     corner = faces.places - (np.cumsum(faces.counts) - faces.counts)[faces.polygons][:, None]
     at = (before[faces.polygons][:, None] + 2 * corner)[..., None] + np.arange(2)
     has = textured[faces.polygons]
-    return np.where(has[:, None, None], lists.flat[np.where(has[:, None, None], at, 0)], 0)
+    return np.where(has[:, None, None], lists.flat[np.where(has[:, None, None], at, 0)], 0), ~has
 
 
 def _vertex_coordinates(source: Source, vertex: Element, faces: _Faces) -> np.ndarray | None:
@@ -150,10 +160,10 @@ def _material(source: Source, name: str) -> Material:
 
 
 def _owners(source: Source, face: Element, faces: _Faces, count: int) -> np.ndarray | None:
-    """The texture of each triangle, where the file has several (``texnumber``)."""
-    if "texnumber" not in face.values or count == 1:
+    """The texture of each triangle (``texnumber``), -1 for none."""
+    if "texnumber" not in face.values:
         return None
     numbers = _scalars(source, face, "texnumber").astype(np.int64)
-    if len(numbers) != len(faces.counts) or not 0 <= numbers.min() <= numbers.max() < count:
+    if len(numbers) != len(faces.counts) or not -1 <= numbers.min() <= numbers.max() < count:
         raise source.error("has a face that names a texture that does not exist: export it again")
     return numbers[faces.polygons]

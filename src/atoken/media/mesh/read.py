@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...core.errors import ReadError, reading
+from ...core.regular import open_regular
 from ..image.opener import DEFAULT_MAX_PIXELS
 from ..kinds import MESH_SUFFIXES
 from ..signatures import ARCHIVES
@@ -70,7 +71,7 @@ def read_asset(
 
 
 def _check_start(path: Path) -> None:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(512)
     if not head:
         raise ReadError(f"{path} is empty (0 bytes): save or download it again")

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ...core.errors import ReadError
+from ...core.regular import read_regular
 from ...core.text import shortened
 from ..image.opener import DEFAULT_MAX_PIXELS, check_size, decoding, opened
 from ..image.pillow import rgba_of
@@ -22,13 +23,13 @@ MOST_TEXELS = 2**29
 class Source:
     """One 3D file: its bytes, the files beside it, its textures, and the notes that become warnings.
 
-    Raises ``OSError`` where it cannot be opened.
+    ``data`` are its bytes where they are read already. Raises ``OSError`` where it cannot be opened.
     """
 
-    def __init__(self, path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
+    def __init__(self, path: Path, max_pixels: int = DEFAULT_MAX_PIXELS, data: bytes | None = None) -> None:
         self.path = path
         self.max_pixels = max_pixels
-        self.data = path.read_bytes()
+        self.data = read_regular(path) if data is None else data
         self.notes: list[str] = []
         self._folder = Path(os.path.realpath(path.parent))
         self._listed: dict[Path, dict[str, str]] = {}
@@ -85,7 +86,7 @@ class Source:
     def read(self, path: Path) -> bytes:
         """The bytes of a file beside this one; each is read once."""
         if path not in self._files:
-            self._files[path] = path.read_bytes()
+            self._files[path] = read_regular(path)
         return self._files[path]
 
     def texture(self, name: str, *, alpha: bool) -> tuple[np.ndarray, ...]:
@@ -95,6 +96,24 @@ class Source:
             self.note(f"{shortened(name)!r} is missing, so what it colours keeps its base colour")
             return ()
         return self.picture(path, f"{self.path}: the texture {shortened(name)!r}", key=path, alpha=alpha)
+
+    def masked(self, name: str | None, mask: str) -> tuple[np.ndarray, ...]:
+        """The texture ``name``, white where it is None, with the opacity that the picture ``mask`` has: its alpha, or,
+        where it has none and is another file, how bright it is. As ``texture`` where one of them is missing."""
+        opacity = self.texture(mask, alpha=True)
+        if not opacity:
+            return () if name is None else self.texture(name, alpha=True)
+        alpha = opacity[0][..., 3]
+        if (alpha == 255).all() and (name is None or self.beside(name) != self.beside(mask)):
+            alpha = np.asarray(Image.fromarray(opacity[0][..., :3]).convert("L"))
+        if name is None:
+            return mips_of(np.full((*alpha.shape, 3), 255, np.uint8), alpha)
+        texture = self.texture(name, alpha=False)
+        if not texture:
+            return ()
+        height, width = texture[0].shape[:2]
+        fitting = Image.fromarray(alpha).resize((width, height), Image.Resampling.BILINEAR)
+        return mips_of(texture[0][..., :3], np.asarray(fitting))
 
     def picture(self, content: Path | bytes, name: str, *, key: object, alpha: bool) -> tuple[np.ndarray, ...]:
         """A texture and its halved sizes, uint8 [h, w, 4]; ``key`` tells it from the others of this asset.

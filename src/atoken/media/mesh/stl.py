@@ -31,8 +31,11 @@ def read_stl(source: Source) -> list[Piece]:
         raise source.error("is damaged or not an .stl file (shorter than a header): save or download it again")
     if announced > len(data):
         raise source.error(f"is cut short: {(len(data) - HEADER) // TRIANGLE} of {count} triangles: download it again")
-    if not count:
-        raise source.error("has no faces and no points")
+    if not count:  # some writers never fill it in
+        count = (len(data) - HEADER) // TRIANGLE
+        if not count or (len(data) - HEADER) % TRIANGLE:
+            raise source.error("has no faces and no points")
+        source.note(f"its count of triangles is 0; the {count} that its size holds are read")
     rows = np.frombuffer(data, ROW, count, HEADER)
     corners = rows["corners"].reshape(-1, 3)
     colours = _colours(data[:80], rows["attribute"])

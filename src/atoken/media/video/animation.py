@@ -11,6 +11,7 @@ from typing import IO
 import numpy as np
 
 from ...core.errors import ReadError
+from ...core.regular import open_regular
 from ..image.opener import DEFAULT_MAX_PIXELS, Opened, decoding, opened
 from ..image.pillow import orientation_of, rgb_of
 from ..image.tags import boxes
@@ -34,7 +35,7 @@ def is_animation(path: str | os.PathLike[str]) -> bool:
     False where it cannot be opened: the reader of pictures says what is wrong.
     """
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             kind = picture_format(stream.read(64))
             if kind == "AVIF":
                 with opened(path, max_pixels=2**32) as picture:
@@ -51,7 +52,7 @@ def is_picture(head: bytes) -> bool:
 
 def probe(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> VideoFacts:
     """What the file says of itself. Raises ``ReadError``."""
-    with opened(path, max_pixels=max_pixels, formats=_FORMATS) as picture, path.open("rb") as stream:
+    with opened(path, max_pixels=max_pixels, formats=_FORMATS) as picture, open_regular(path) as stream:
         with decoding(picture):
             width, height = _size(picture, stream)
             declared = picture.image.n_frames if picture.kind == "AVIF" else _declared(picture.kind, stream)
@@ -64,7 +65,7 @@ def probe(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> VideoFacts:
 
 def decode(path: Path, background: tuple[int, int, int], max_pixels: int) -> Iterator[Frame]:
     """All frames, blended over ``background``. Raises ``Damaged`` after the last one that can be read."""
-    with opened(path, max_pixels=max_pixels, formats=_FORMATS) as picture, path.open("rb") as stream:
+    with opened(path, max_pixels=max_pixels, formats=_FORMATS) as picture, open_regular(path) as stream:
         if picture.kind == "GIF" or (picture.kind == "PNG" and png_frames(stream)):
             pictures = _painted(picture, stream, background, max_pixels)
         else:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...core.errors import ReadError, reading
+from ...core.regular import open_regular
 from ...core.text import shortened
 from .clock import Clock, Stamped
 from .colours import matrix_note, to_rgb, turn_of, upright
@@ -243,7 +244,7 @@ def _flushed(stream: Any) -> list[Any]:
 def opened(path: Path) -> Iterator[InputContainer]:
     """The container. Raises ``ReadError`` or ``FileNotFoundError``; use it inside of ``ffmpeg_reading``."""
     av = require_av()
-    with path.open("rb") as file:  # the error of the system, with its words, where it cannot be read
+    with open_regular(path) as file:  # the error of the system, with its words, where it cannot be read
         if not file.read(1):
             raise ReadError(f"{path} is empty (0 bytes): save or download it again")
     try:

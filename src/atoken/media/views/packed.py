@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ReadError, reading
+from ...core.regular import open_regular
 from ...core.text import shortened
 from ...tokens.patch import PATCH
 from ..arrays import read_npz
@@ -86,7 +87,7 @@ def read_packed(source: str | os.PathLike[str] | bytes, name: str | None = None)
     ``OSError`` where it cannot be opened.
     """
     name = name or ("packed 3D" if isinstance(source, bytes) else str(source))
-    with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file, reading(name):
+    with io.BytesIO(source) if isinstance(source, bytes) else open_regular(source) as file, reading(name):
         with zipfile.ZipFile(file) as archive:
             keys = [key.removesuffix(".npy") for key in archive.namelist()]
             numbers = [key.removeprefix("voxels") for key in keys if key.startswith("voxels")]

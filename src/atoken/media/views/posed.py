@@ -16,8 +16,10 @@ import torch
 from PIL import Image
 
 from ...core.errors import ReadError, reading
+from ...core.regular import read_regular
 from ...core.text import shortened
-from ..image.files import DEFAULT_MAX_PIXELS, read_image
+from ..image.files import DEFAULT_MAX_PIXELS, read_rgba
+from ..image.pillow import blend
 from .cameras import Cameras
 from .depth import read_depth
 from .extent import ROBUST, Extent, cube_of
@@ -34,6 +36,8 @@ STRAYS = 0.01
 LAST_ROW = [0, 0, 0, 1]
 FARTHEST = 1e9
 """World units of a camera from the origin, and of a depth."""
+CONTRADICTION = 0.02
+"""How far an angle may be from that of the focal length beside it; writers round."""
 MOST_ANGLE = 175.0
 """Field of view in degrees."""
 
@@ -85,7 +89,8 @@ def read_views(
 ) -> Views:
     """Posed RGB-D views: a folder with a ``transforms.json``, one camera for each of its ``frames``.
 
-    Each frame has ``file_path`` (RGB or RGBA; alpha 0 is nothing) and ``transform_matrix`` (camera to world, OpenGL
+    Each frame has ``file_path`` (RGB or RGBA, as stored, whatever its EXIF orientation; alpha 0 is nothing, and so is
+    black in the picture ``mask_path``) and ``transform_matrix`` (camera to world, OpenGL
     axes: x right, y up, z backward); in each or once at the top ``fl_x`` (and ``fl_y``, ``cx``, ``cy``, ``w``, ``h``)
     in pixels, or ``camera_angle_x`` (and ``camera_angle_y``) in radians, and the distortion ``k1, k2, k3, p1, p2``,
     which is undone. Depth is the camera's z: see ``depth.read_depth``. Pictures are brought to ``size`` x ``size``,
@@ -102,7 +107,7 @@ def read_views(
         raise ReadError(f"{path} has {len(frames)} frames, too many at {size} x {size}: take fewer or smaller views")
     w2c, lenses, pictures = [], [], []
     for index, frame in enumerate(frames):
-        frame = {**{key: value for key, value in table.items() if key != "frames"}, **frame}
+        frame = _whole(table, frame)
         w2c.append(_w2c(frame, index, path))
         colour, depth = _rgbd(path, frame, max_pixels)
         lens = _lens(frame, colour.shape[:2], path)
@@ -120,16 +125,17 @@ def read_views(
 
 
 def files_of(path: Path) -> list[Path]:
-    """The pictures and depth files that a ``transforms.json`` names in its folder; none where it cannot be read."""
+    """The pictures, masks and depths that a ``transforms.json`` names in its folder; none where it cannot be read."""
     try:
         _, frames = _frames(path)
-        return [file for frame in frames for file in (_picture(path, frame), _depth(path, frame)) if file.is_file()]
+        named = [(_picture(path, frame), _depth(path, frame), _mask(path, frame)) for frame in frames]
+        return [file for files in named for file in files if file is not None and file.is_file()]
     except (ValueError, OSError):
         return []
 
 
 def _frames(path: Path) -> tuple[Frame, list[Frame]]:
-    data = path.read_bytes()
+    data = read_regular(path)
     with reading(path, "see docs/3d.md for what it holds"):
         table = json.loads(data)
         frames = table["frames"] if isinstance(table, dict) else None
@@ -138,6 +144,15 @@ def _frames(path: Path) -> tuple[Frame, list[Frame]]:
         if not frames:
             raise ReadError(f"{path} has no frames")
     return table, frames
+
+
+def _whole(table: Frame, frame: Frame) -> Frame:
+    """A frame with what it leaves to the top of the file; its own angle counts before a focal length there."""
+    shared = {key: value for key, value in table.items() if key != "frames"}
+    for axis in "xy":
+        if f"camera_angle_{axis}" in frame and f"fl_{axis}" not in frame:
+            shared.pop(f"fl_{axis}", None)
+    return {**shared, **frame}
 
 
 def _number(frame: Frame, key: str, path: Path) -> float | None:
@@ -185,6 +200,10 @@ def _lens(frame: Frame, size: tuple[int, int], path: Path) -> Lens:
     focal = {}
     for axis, length in (("x", width), ("y", height)):
         pixels, angle = _number(frame, f"fl_{axis}", path), _number(frame, f"camera_angle_{axis}", path)
+        if pixels is not None and angle is not None and pixels > 0:
+            said_angle = 2 * math.atan(length / 2 / (pixels * scale[axis]))
+            if abs(said_angle - angle) > CONTRADICTION * angle:
+                warnings.warn(f"{path}: fl_{axis} and camera_angle_{axis} contradict: fl_{axis} counts", stacklevel=3)
         if pixels is None and angle is not None:
             if not 0 < angle <= math.radians(MOST_ANGLE):
                 raise ReadError(f"{path}: camera_angle_{axis} is {angle:g} radians: give 0 to {MOST_ANGLE:g} degrees")
@@ -217,22 +236,30 @@ def _file(path: Path, name: Any, key: str) -> Path:
 
 def _picture(path: Path, frame: Frame) -> Path:
     name = frame.get("file_path")
-    bare = isinstance(name, str) and name and not Path(name).suffix
-    return _file(path, f"{name}.png" if bare else name, "file_path")
+    file = _file(path, name, "file_path")
+    if isinstance(name, str) and (not file.suffix or not file.exists()):  # "r_0", and "frame.0001"
+        with_suffix = _file(path, f"{name}.png", "file_path")
+        return with_suffix if not file.suffix or with_suffix.exists() else file
+    return file
+
+
+def _mask(path: Path, frame: Frame) -> Path | None:
+    return None if frame.get("mask_path") is None else _file(path, frame["mask_path"], "mask_path")
 
 
 def _depth(path: Path, frame: Frame) -> Path:
     for key in ("depth_path", "depth_file_path"):
         if frame.get(key) is not None:
             return _file(path, frame[key], key)
-    stem = Path(str(frame.get("file_path"))).with_suffix("")
+    stem = _picture(path, frame).relative_to(path.parent).with_suffix("")
     return _file(path, f"{stem}_depth.png", "file_path")
 
 
 def _rgbd(path: Path, frame: Frame, max_pixels: int) -> tuple[np.ndarray, np.ndarray]:
     """Colour uint8 [H, W, 3] over black and depth float32 [H, W] of one frame, infinity where there is nothing."""
     picture = _picture(path, frame)
-    colour = read_image(picture, background=(0, 0, 0), max_pixels=max_pixels)
+    rgba = read_rgba(picture, max_pixels=max_pixels)
+    colour = blend(rgba[..., :3], rgba[..., 3], (0, 0, 0))
     height, width = colour.shape[:2]
     file = _depth(path, frame)
     if not file.exists():
@@ -241,7 +268,12 @@ def _rgbd(path: Path, frame: Frame, max_pixels: int) -> tuple[np.ndarray, np.nda
     if not math.isclose(depth.shape[0] * width, depth.shape[1] * height, rel_tol=0.02):
         shapes = f"{depth.shape[1]} x {depth.shape[0]}, its picture {width} x {height}"
         raise ReadError(f"{file} is {shapes}: a depth needs the shape of its picture")
-    return colour, _nearest(depth, height, width)
+    depth = np.where(rgba[..., 3] > 0, _nearest(depth, height, width), np.float32(np.inf))
+    mask = _mask(path, frame)
+    if mask is not None:
+        kept = read_rgba(mask, max_pixels=max_pixels)[..., :3].max(2)
+        depth = np.where(_nearest(kept, height, width) > 127, depth, np.float32(np.inf))
+    return colour, depth
 
 
 def _nearest(depth: np.ndarray, height: int, width: int) -> np.ndarray:

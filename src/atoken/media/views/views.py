@@ -181,7 +181,8 @@ def _colours(asset: Asset, face: np.ndarray, u: np.ndarray, v: np.ndarray, texel
     """Colours float32 [n, 4] at barycentric (u, v) of faces; alpha is 1, or -1 where there is a hole."""
     weights = np.stack([1 - u - v, u, v], 1)[:, :, None]  # [n, 3, 1]
     uv = (asset.uv[face] * weights).sum(1)
-    tint = (asset.colours[asset.faces[face]] * weights).sum(1).astype(np.float32) / 255
+    most = np.iinfo(asset.colours.dtype).max
+    tint = (asset.colours[asset.faces[face]] * weights).sum(1).astype(np.float32) / most
     result = np.ones((len(face), 4), np.float32)
     owner = asset.face_material[face]
     for index in np.unique(owner):

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ...tokens.patch import PATCH
 from ..mesh.light import NONE
+from ..patchify import ONE_FRAME, patchify
+from ..pixels import from_uint8
 from .views import CHOICES, Views
 
 RESOLUTION = 64
@@ -59,11 +61,8 @@ def occupied_voxels(views: Views, *, resolution: int = RESOLUTION) -> tuple[Tens
 
 def patches_of(colour: Tensor, patch: Tensor) -> Tensor:
     """Patches ``patch`` int [N, 3] = (view, row, column) of views uint8 [V, H, W, 3]: fp32 [N, 768] in [-1, 1]."""
-    rows, columns = colour.shape[1] // PATCH[1], colour.shape[2] // PATCH[2]
-    whole = colour[:, : rows * PATCH[1], : columns * PATCH[2]]
-    grid = whole.view(len(colour), rows, PATCH[1], columns, PATCH[2], 3).transpose(2, 3)  # [V, R, C, 16, 16, 3]
     view, row, column = patch.long().unbind(1)
-    return grid[view, row, column].flatten(1).float() / 127.5 - 1
+    return from_uint8(patchify(colour, ONE_FRAME)[view, row, column])
 
 
 def _view_of(views: Views, centres: Tensor, resolution: int) -> tuple[Tensor, Tensor, Tensor]:

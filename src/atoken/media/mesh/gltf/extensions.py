@@ -25,7 +25,7 @@ class Extension:
 
 DRACO, MESHOPT, BASISU = "KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_texture_basisu"
 GLOSSINESS, INSTANCING = "KHR_materials_pbrSpecularGlossiness", "EXT_mesh_gpu_instancing"
-TRANSFORM, WEBP = "KHR_texture_transform", "EXT_texture_webp"
+TRANSFORM, WEBP, AVIF = "KHR_texture_transform", "EXT_texture_webp", "EXT_texture_avif"
 _UNPACK = "decompress it with gltf-transform or gltfpack"
 
 EXTENSIONS = {
@@ -33,6 +33,7 @@ EXTENSIONS = {
     TRANSFORM: Extension("offset, rotation, scale and texCoord of the base colour"),
     INSTANCING: Extension("each instance is drawn"),
     WEBP: Extension("the WebP is taken"),
+    AVIF: Extension("the AVIF is taken"),
     "KHR_materials_unlit": Extension("the base colour, as without it: nothing is lit"),
     GLOSSINESS: Extension("the diffuse colour is the base colour"),
     DRACO: Extension("decoded", "DracoPy", _UNPACK),

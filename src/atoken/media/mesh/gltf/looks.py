@@ -10,7 +10,7 @@ import numpy as np
 from ..asset import white
 from ..material import ALPHA_CUTOFF, Material, Wrap, mips_of
 from .container import Container
-from .extensions import BASISU, GLOSSINESS, TRANSFORM, WEBP, decode_ktx2, is_installed
+from .extensions import AVIF, BASISU, GLOSSINESS, TRANSFORM, WEBP, decode_ktx2, is_installed
 from .fields import Fields
 
 WRAPS = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
@@ -62,6 +62,8 @@ class Looks:
         if mode not in ("OPAQUE", "MASK", "BLEND"):
             raise fields.source.error(f"is damaged: {fields.where} has the alphaMode {mode[:20]!r}; export it again")
         cutoff = {"OPAQUE": None, "BLEND": ALPHA_CUTOFF, "MASK": fields.number("alphaCutoff", ALPHA_CUTOFF)}[mode]
+        if fields.numbers("emissiveFactor", [0, 0, 0]).any():
+            self._container.source.note("light that materials give off (emissiveFactor) is left out")
         look = Look(Material(factor, True, (), cutoff))
         return self._textured(look, base.fields(texture)) if texture in base else look
 
@@ -115,8 +117,8 @@ class Looks:
         basisu = texture.extension(BASISU)
         if basisu is not None and (is_installed(BASISU) or self._container.required(BASISU) or "source" not in texture):
             return self._container.top.entry("images", basisu.whole("source"))
-        webp = texture.extension(WEBP)
-        chosen = texture if webp is None else webp
+        others = (texture.extension(name) for name in (AVIF, WEBP))
+        chosen = next((other for other in others if other is not None), texture)
         return self._container.top.entry("images", chosen.whole("source")) if "source" in chosen else None
 
 

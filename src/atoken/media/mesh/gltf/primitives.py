@@ -97,7 +97,8 @@ def read_shape(container: Container, primitive: Fields, weights: np.ndarray, coo
     indices = _indices(container, primitive, attributes, count)
     faces = np.zeros((0, 3), np.int64) if mode == POINTS else faces_of(indices, mode)
     used = np.unique(indices if mode == POINTS else faces)
-    compact = len(used) < count // 2  # many primitives may share the vertices of all
+    # many primitives may share the vertices of all, and points are those that are named
+    compact = len(used) < (count if mode == POINTS else count // 2)
     if compact:
         faces = np.searchsorted(used, faces)
 

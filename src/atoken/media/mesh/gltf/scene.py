@@ -116,7 +116,7 @@ class _Scene:
             material = replace(material, mips=())
         if material.mips and shape.uv is not None:
             uv = look.placed(shape.uv)[shape.faces]
-        colours = None if shape.colours is None else (shape.colours * 255).round().astype(np.uint8)
+        colours = None if shape.colours is None else (shape.colours * 65535).round().astype(np.uint16)
         return Piece(vertices, shape.faces, uv, colours, [material])
 
     def _instances(self, node: Fields, world: np.ndarray) -> np.ndarray:

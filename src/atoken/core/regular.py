@@ -1,0 +1,61 @@
+"""Files that others made and named: regular ones alone are opened, also behind links, and none outside of a folder.
+
+A pipe keeps its reader waiting for ever, and a device such as /dev/zero has no end.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from io import BufferedReader
+from pathlib import Path
+
+from .errors import ReadError
+from .text import shortened
+
+_KINDS = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"))
+
+
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
+    """``open(path, "rb")`` of a regular file. Raises ``ReadError`` for a pipe, device or socket, and ``OSError``."""
+    return open(path, "rb", opener=_opened)
+
+
+def read_regular(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a regular file. Raises as ``open_regular``."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """For what is about to be opened by a library: raises ``ReadError`` for a pipe, device or socket, ``OSError``."""
+    _check(os.stat(path).st_mode, path)
+
+
+def below(folder: Path, name: object, table: object) -> Path:
+    """The file below ``folder`` that ``table`` calls ``name``. Raises ``ReadError`` for a name that leads out of it.
+
+    Links are followed: who keeps a data set elsewhere puts one in its place.
+    """
+    path = Path(str(name))
+    if path.is_absolute() or ".." in path.parts or "\0" in str(name) or not str(name):
+        raise ReadError(f"{table} names {shortened(repr(name))}, outside of its folder: refused")
+    return folder / path
+
+
+def _opened(path: str, flags: int) -> int:
+    check_regular(path)  # opening a device may do something
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    try:
+        _check(os.fstat(descriptor).st_mode, path)  # it may have been replaced meanwhile
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check(mode: int, path: str | os.PathLike[str]) -> None:
+    """Folders pass: ``open`` has the right error for them."""
+    for is_kind, kind in _KINDS:
+        if is_kind(mode):
+            raise ReadError(f"{os.fspath(path)} is a {kind}, not a regular file: write its content to a file first")

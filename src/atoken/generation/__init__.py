@@ -1,0 +1,1 @@
+"""Generators that draw tokens: a diffusion transformer over packed tokens of any modality."""

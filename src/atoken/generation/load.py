@@ -1,0 +1,92 @@
+"""``atoken.load_generator``: one door for every generator."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.device import find_device
+from ..core.errors import ReadError, reading
+from ..core.text import shortened
+from ..pipeline.atoken import AToken
+from ..weights.files import CONFIG, DTYPES, WEIGHTS, read_weights
+from ..weights.load import check_fit, list_models, load
+from .config import GeneratorConfig
+from .flow.generator import FlowGenerator
+from .flow.net import DiT
+from .latents import LatentStats
+
+NET, STATS = "net.", "stats."
+
+
+def load_generator(
+    source: str | Path,
+    *,
+    tokenizer: AToken | str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> FlowGenerator:
+    """A generator in evaluation mode from the folder that ``save_pretrained`` wrote.
+
+    ``tokenizer`` is the one whose tokens it draws, or what ``atoken.load`` takes; without it the shipped model of the
+    name that the generator was trained with. ``device`` is CUDA where there is one and the CPU otherwise; ``dtype`` is
+    float32 unless given. Raises ``FileNotFoundError`` or ``ValueError`` with one sentence: a folder that is none, other
+    tensors than the config says, a tokenizer with other weights.
+    """
+    folder = Path(source)
+    if dtype is not None and dtype not in DTYPES:
+        raise ValueError(f"dtype is {dtype!r}: give one of {', '.join(map(str, DTYPES))}")
+    device = find_device(device)
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"no generator at {shortened(folder)!r}: it has no {name}")
+    config = read_generator_config(folder)
+    state = read_weights(folder / WEIGHTS)
+    blocks = len({name.split(".")[2] for name in state if name.startswith(f"{NET}blocks.")})
+    if config.net.depth > blocks:  # thousands of blocks would take long to lay out
+        raise ValueError(f"{folder} does not fit its architecture: depth is {config.net.depth}, it has {blocks} blocks")
+    with torch.device("meta"):
+        net = DiT(config.net)
+        channels = torch.empty(config.net.latent_channels)
+        axes = torch.empty(len(channels), len(channels))
+    wanted = {NET + name: tensor for name, tensor in net.state_dict().items()}
+    wanted |= {f"{STATS}mean": channels, f"{STATS}std": channels}
+    wanted |= {f"{STATS}basis": axes} if config.whitened else {}
+    check_fit(wanted, state, str(folder))
+    weights = {name: tensor.to(device, dtype or torch.float32) for name, tensor in _below(NET, state).items()}
+    net.load_state_dict(weights, assign=True)
+    stats = LatentStats(**{name: tensor.float() for name, tensor in _below(STATS, state).items()})
+    found = _tokenizer(config, tokenizer, device)
+    return FlowGenerator(config, net.eval(), stats, found).eval()
+
+
+def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def read_generator_config(folder: Path) -> GeneratorConfig:
+    """Config of a generator's folder. Raises ``ReadError`` with one sentence."""
+    path = folder / CONFIG
+    with reading(path):
+        values: Any = json.loads(path.read_text("utf-8"))
+    if isinstance(values, dict) and "generator" not in values:
+        raise ReadError(f"{path} is not the config of a generator: is {folder} a tokenizer?")
+    try:
+        return GeneratorConfig.from_dict(values)
+    except ValueError as error:
+        raise ReadError(f"{path}: {error}") from None
+
+
+def _tokenizer(config: GeneratorConfig, given: AToken | str | Path | None, device: torch.device) -> AToken:
+    if isinstance(given, AToken):
+        return given
+    if given is None and config.tokenizer not in list_models():
+        raise ValueError(
+            f"the generator {shortened(config.name)!r} draws tokens of {shortened(config.tokenizer)!r}, which does not "
+            "come with the package: name its folder as tokenizer"
+        )
+    return load(config.tokenizer if given is None else given, device=device)

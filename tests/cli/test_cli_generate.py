@@ -1,0 +1,99 @@
+"""``atoken generate``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from atoken import load, read_image
+from refusals import check_names
+
+sys.path.append(str(Path(__file__).parents[1] / "generation"))
+from generators import generator
+
+
+@pytest.fixture(scope="module")
+def drawer(tiny, tmp_path_factory) -> Path:
+    """A generator with random weights that knows three classes."""
+    folder = tmp_path_factory.mktemp("generators") / "labels"
+    generator(load(tiny), classes=3, labels=("cat", "dog", "cow")).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def generate(atoken, drawer, tiny):
+    """The command with the model, its tokenizer and two steps."""
+
+    def run(*arguments: object):
+        return atoken("generate", "--model", drawer, "--tokenizer", tiny, "--steps", 2, *arguments)
+
+    return run
+
+
+def test_several_pictures_and_a_sheet_of_them(generate, tmp_path):
+    done = generate("--label", "dog", "--n", 5, "--seed", 7, "--guidance", 1.5, "--out", tmp_path / "x.png")
+    assert done.exit_code == 0, done.stderr
+    check_names(done.stdout, "x.png", 5, 7, 11)
+    singles = [read_image(tmp_path / f"x-{i}.png") for i in range(1, 6)]
+    assert {picture.shape for picture in singles} == {(32, 48, 3)}
+    sheet = read_image(tmp_path / "x.png")
+    assert sheet.shape == (2 * 32 + 4, 3 * 48 + 8, 3)
+    assert np.array_equal(sheet[:32, :48], singles[0])
+    assert np.array_equal(sheet[36:, 52:100], singles[4])
+    assert (sheet[36:, 104:] == 255).all()
+
+
+def test_one_picture_is_that_of_its_seed_alone(generate, tmp_path):
+    for name, n, seed in (("a", 1, 8), ("b", 2, 7)):
+        assert generate("--label", 1, "--n", n, "--seed", seed, "--out", tmp_path / f"{name}.png").exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b-1.png", "b-2.png", "b.png"]
+    one, second = (read_image(tmp_path / name).astype(int) for name in ("a.png", "b-2.png"))
+    assert abs(one - second).max() <= 1  # sums in another order may round to the next shade
+
+
+def test_size_and_what_is_there_already(generate, tmp_path):
+    out = tmp_path / "x.png"
+    assert generate("--label", "cat", "--size", "64x16", "--out", out).exit_code == 0
+    assert read_image(out).shape == (16, 64, 3)
+    kept = out.read_bytes()
+    refused = generate("--label", "cat", "--size", 32, "--out", out)
+    assert refused.exit_code == 2
+    check_names(refused.stderr, out, "--overwrite")
+    assert out.read_bytes() == kept
+    assert generate("--label", "cat", "--size", 32, "--out", out, "--overwrite").exit_code == 0
+    assert read_image(out).shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["--label", "bird"], ("bird", "cat")),
+        (["a cat"], ("no text", "labels")),
+        ([], ("prompt", "--label")),
+        (["a cat", "--label", "cat"], ("prompt", "--label")),
+        (["--label", "cat", "--size", "30"], ("30", "16")),
+        (["--label", "cat", "--size", "big"], ("--size", "big")),
+        (["--label", "cat", "--steps", "0"], ("--steps", "0")),
+        (["--label", "cat", "--n", "0"], ("--n", "0")),
+        (["--label", "cat", "--guidance", "-1"], ("guidance", "-1")),
+        (["--label", "cat", "--seed", "-1"], ("--seed", "-1")),
+        (["--label", "cat", "--out", "x.gif"], ("x.gif", ".png")),
+        (["--label", "cat", "--model", "nowhere"], ("nowhere", "config.json")),
+        (["--label", "cat", "--dtype", "int8"], ("--dtype", "int8")),
+        (["--label", "cat", "--tokenizer", "nano"], ("tiny", "nano")),
+    ],
+)
+def test_one_sentence_and_nothing_written(generate, arguments, names, working_folder):
+    done = generate(*arguments)
+    assert done.exit_code == 2
+    check_names(done.stderr, *names)
+    assert list(working_folder.iterdir()) == []
+
+
+def test_without_a_model_it_says_so(atoken):
+    done = atoken("generate", "a red heart")
+    assert done.exit_code == 2
+    check_names(done.stderr, "--model")

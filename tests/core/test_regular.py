@@ -1,0 +1,109 @@
+"""Pipes, devices and sockets are opened by no reader, under whatever name and behind whatever link."""
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from atoken.train.checkpoint_metadata import read_metadata
+
+from atoken.codec.assets import read_any
+from atoken.core.errors import ReadError
+from atoken.core.regular import open_regular, read_regular
+from atoken.data.tar_samples import samples
+from atoken.evaluation.datasets.items import read_json
+from atoken.gaussians.formats.files import read_splats
+from atoken.media.arrays import read_npy
+from atoken.media.image.files import read_image
+from atoken.media.kinds import modality_of
+from atoken.media.mesh import read_asset
+from atoken.media.mesh.source import Source
+from atoken.media.video.source import open_video
+from atoken.media.views.packed import read_packed
+from atoken.media.views.posed import read_views
+from atoken.metrics.frechet import FeatureStatistics
+from atoken.tokens.file import read_modality
+from atoken.tokens.stream import TokenFile
+from atoken.tokens.tokens import Tokens
+from atoken.train.config import read_config
+from atoken.weights.files import read_safetensors, read_state_dict
+from refusals import refused
+
+READERS = {
+    "a.png": read_image,
+    "a.mp4": open_video,
+    "a.gif": open_video,
+    "a.glb": read_asset,
+    "b.glb": lambda path: Source(path),
+    "a.ply": read_any,
+    "b.ply": read_splats,
+    "a.splat": read_splats,
+    "a.sog": read_splats,
+    "meta.json": read_splats,
+    "a.npz": read_packed,
+    "a.npy": lambda path: read_npy(path, 100),
+    "transforms.json": lambda path: read_views(path.parent),
+    "a.atok": Tokens.load,
+    "b.atok": TokenFile,
+    "a.safetensors": read_safetensors,
+    "b.safetensors": FeatureStatistics.load,
+    "a.pt": read_state_dict,
+    "a.tar": lambda path: list(samples(str(path))),
+    "a.yaml": read_config,
+    "a.json": read_json,
+    ".metadata": lambda path: read_metadata(path.parent),
+}
+
+
+@pytest.fixture
+def alarm():
+    """A reader that waits fails, instead of waiting for ever."""
+
+    def end(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_no_reader_opens_what_is_no_regular_file(tmp_path, alarm, name, kind):
+    path = tmp_path / name
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/null")  # where /dev/zero would eat the memory of who opens it
+    with refused(path, kind):
+        READERS[name](path)
+
+
+def test_what_only_looks_at_the_first_bytes_does_not_wait(tmp_path, alarm):
+    for name in ("a.gif", "a.atok"):
+        os.mkfifo(tmp_path / name)
+    assert modality_of(tmp_path / "a.gif") == "image"
+    assert read_modality(tmp_path / "a.atok") is None
+
+
+def test_a_socket_is_refused_and_a_folder_or_missing_file_has_its_own_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # names of sockets are short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+        with refused("socket", error=ReadError):
+            open_regular("socket")
+    with pytest.raises(IsADirectoryError):
+        open_regular(tmp_path)
+    with pytest.raises(FileNotFoundError, match="gone"):
+        open_regular(tmp_path / "gone")
+
+
+def test_a_regular_file_behind_a_link_is_read(tmp_path):
+    (tmp_path / "real").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("real")
+    assert read_regular(tmp_path / "link") == b"content"
+    with open_regular(tmp_path / "link") as file:
+        assert Path(file.name).name == "link"
