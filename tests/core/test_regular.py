@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from atoken.train.checkpoint_metadata import read_metadata
 
 from atoken.codec.assets import owned_files, read_any
 from atoken.core.errors import ReadError
@@ -27,7 +28,6 @@ from atoken.metrics.frechet import FeatureStatistics
 from atoken.tokens.file import read_modality
 from atoken.tokens.stream import TokenFile
 from atoken.tokens.tokens import Tokens
-from atoken.train.checkpoint_metadata import read_metadata
 from atoken.train.config import read_config
 from atoken.weights.files import read_safetensors, read_state_dict
 from refusals import refused
