@@ -167,14 +167,7 @@ class FlowGenerator(torch.nn.Module):
 
         Raises ``OSError``, and ``ValueError`` for another storage.
         """
-        check_storage(storage)
-        directory = Path(directory)
-        state = {f"net.{name}": tensor.detach().cpu().contiguous() for name, tensor in self.net.state_dict().items()}
-        if storage == "int8":
-            state = pack_int8(state, {f"net.{name}" for name in linear_weights(self.net)} - set(KEPT))
-        state |= {f"stats.{name}": tensor.contiguous() for name, tensor in self.stats.to_state().items()}
-        write_safetensors(directory / WEIGHTS, state)
-        write_config(directory / CONFIG, self.config.to_dict())
+        write_generator(Path(directory), self.config, self.net, self.stats, storage)
 
     @staticmethod
     def from_pretrained(source: str | Path, **options: Any) -> FlowGenerator:
@@ -238,6 +231,19 @@ class FlowGenerator(torch.nn.Module):
             self.tokenizer.check_origin(item)
         feats = torch.cat([self.stats.normalise(item.latents.float()) for item in images])
         return feats, torch.cat([item.coords for item in images]), [len(item) for item in images]
+
+
+def write_generator(
+    directory: Path, config: GeneratorConfig, net: DiT, stats: LatentStats, storage: str | None = None
+) -> None:
+    """What ``save_pretrained`` writes. Raises ``OSError``, and ``ValueError`` for an unknown storage."""
+    check_storage(storage)
+    state = {f"net.{name}": tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    if storage == "int8":
+        state = pack_int8(state, {f"net.{name}" for name in linear_weights(net)} - set(KEPT))
+    state |= {f"stats.{name}": tensor.cpu().contiguous() for name, tensor in stats.to_state().items()}
+    write_safetensors(directory / WEIGHTS, state)
+    write_config(directory / CONFIG, config.to_dict())
 
 
 def seeds_of(
