@@ -65,10 +65,10 @@ def source(package: str) -> Source:
     return next(each for each in (*CAPTIONS, *TRAINING, *EVALUATION) if each.package == package)
 
 
-def split_of(name: str) -> str:
-    """Test or train, from the object's name alone."""
+def split_of(name: str, share: float = TEST_SHARE) -> str:
+    """Test (``share`` of all) or train, from the object's name alone."""
     place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
-    return "test" if place < TEST_SHARE else "train"
+    return "test" if place < share else "train"
 
 
 def cut(picture: Image.Image) -> Image.Image | None:
@@ -102,34 +102,67 @@ def stamps(packages: Path) -> Iterator[Thing]:
         yield Thing(f"stamp-{name}", "stamps", place.parts[0], captions, split_of(caption.lower()), [picture])
 
 
-def emoji(packages: Path) -> Iterator[Thing]:
-    """Noto's emoji with Unicode's names, groups and keywords; one skin tone of each, and no flags of countries."""
-    fonts, data, words = (
-        fetch(source(p), packages) for p in ("fonts-noto-color-emoji", "unicode-data", "unicode-cldr-core")
-    )
-    font = ImageFont.truetype(str(next(fonts.rglob("NotoColorEmoji.ttf"))), 109)  # the one size that it has
+@dataclass(frozen=True)
+class Emoji:
+    """What Unicode says of one emoji."""
+
+    text: str
+    """Fully qualified: with its variation selectors."""
+    name: str
+    group: str
+    subgroup: str
+    keywords: tuple[str, ...]
+    """At most four, none of them the name."""
+
+
+def emoji_list(packages: Path) -> list[Emoji]:
+    """Unicode's emoji, those of one skin tone each, and no flags of countries."""
+    data, words = (fetch(source(package), packages) for package in ("unicode-data", "unicode-cldr-core"))
     keywords = _keywords(words)
     group = subgroup = ""
+    found = []
     for line in next(data.rglob("emoji-test.txt")).read_text(encoding="utf-8").splitlines():
         if line.startswith("# group:"):
-            group = line.partition(":")[2].strip().lower()
+            group = line.partition(":")[2].strip().lower().replace(" & ", " and ")
         elif line.startswith("# subgroup:"):
             subgroup = line.partition(":")[2].strip().replace("-", " ")
         match = re.fullmatch(r"([0-9A-F ]+?)\s*; fully-qualified\s*# \S+ E\S+ (.+)", line)
         if not match or "skin tone" in line or subgroup in LEFT_OUT:
             continue
         text = "".join(chr(int(code, 16)) for code in match[1].split())
-        canvas = Image.new("RGBA", (256, 160))
-        ImageDraw.Draw(canvas).text((16, 16), text, font=font, embedded_color=True)
-        picture = cut(canvas)
-        if picture is None or picture.width > 1.3 * picture.height:  # a sequence that the font draws as several
-            continue
         name = match[2].strip()
         more = [word for word in keywords.get(text.replace("\ufe0f", ""), []) if word != name][:4]
-        captions = (name, ", ".join([name, *more]), f"{name}, {subgroup}")
-        slug = re.sub(r"\W+", "-", name).strip("-")
-        category = group.replace(" & ", " and ")
-        yield Thing(f"emoji-{slug}", "emoji", category, captions, split_of(name), [picture])
+        found.append(Emoji(text, name, group, subgroup, tuple(more)))
+    return found
+
+
+NOTO_BOX = (20, 16, 148, 144)
+"""The square of ``draw_noto`` that an emoji is drawn in."""
+
+
+def noto(packages: Path) -> ImageFont.FreeTypeFont:
+    """The font, in the one size that it has."""
+    fonts = fetch(source("fonts-noto-color-emoji"), packages)
+    return ImageFont.truetype(str(next(fonts.rglob("NotoColorEmoji.ttf"))), 109)
+
+
+def draw_noto(font: ImageFont.FreeTypeFont, text: str) -> Image.Image:
+    """RGBA, 256 x 160; what the font has no emoji for is drawn as several side by side, or not at all."""
+    canvas = Image.new("RGBA", (256, 160))
+    ImageDraw.Draw(canvas).text((16, 16), text, font=font, embedded_color=True)
+    return canvas
+
+
+def emoji(packages: Path) -> Iterator[Thing]:
+    """Noto's emoji with Unicode's names, groups and keywords."""
+    font = noto(packages)
+    for each in emoji_list(packages):
+        picture = cut(draw_noto(font, each.text))
+        if picture is None or picture.width > 1.3 * picture.height:  # a sequence that the font draws as several
+            continue
+        captions = (each.name, ", ".join([each.name, *each.keywords]), f"{each.name}, {each.subgroup}")
+        slug = re.sub(r"\W+", "-", each.name).strip("-")
+        yield Thing(f"emoji-{slug}", "emoji", each.group, captions, split_of(each.name), [picture])
 
 
 def _keywords(root: Path) -> dict[str, list[str]]:

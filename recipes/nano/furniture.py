@@ -25,7 +25,7 @@ from rich.progress import track
 from sources import FURNITURE
 
 from atoken.core.files import atomic_write
-from atoken.media.mesh import read_asset
+from atoken.media.mesh import Asset, read_asset
 from atoken.media.views.cameras import hammersley_sphere
 from atoken.media.views.views import DISTANCE, render_views
 from atoken.media.views.voxels import occupied_voxels
@@ -61,12 +61,17 @@ def split_of(identity: str) -> str:
     return "train"
 
 
-def build(archive: zipfile.ZipFile, entry: dict[str, Any], target: Path) -> None:
-    """Write one object's file."""
+def read_object(archive: zipfile.ZipFile, entry: dict[str, Any]) -> Asset:
+    """One object of a catalogue. Raises ``ValueError`` where its files cannot be read."""
     folder = entry["model"].rsplit("/", 1)[0] + "/"
     with tempfile.TemporaryDirectory() as temporary:
         archive.extractall(temporary, [n for n in archive.namelist() if n.startswith(folder) and not n.endswith("/")])
-        asset = read_asset(Path(temporary) / entry["model"])
+        return read_asset(Path(temporary) / entry["model"])
+
+
+def build(archive: zipfile.ZipFile, entry: dict[str, Any], target: Path) -> None:
+    """Write one object's file."""
+    asset = read_object(archive, entry)
     views = render_views(asset)
     held_out = render_views(asset, hammersley_sphere(HELD_OUT_VIEWS, offset=0.5, distance=DISTANCE))
     arrays: dict[str, Any] = {

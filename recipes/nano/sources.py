@@ -112,6 +112,12 @@ CAPTIONS = (
     Source("unicode-data", "debian", "", "Unicode-DFS-2016", "text", ("*/emoji-test.txt",)),
     Source("unicode-cldr-core", "debian", "", "Unicode-DFS-2016", "text", ("*/annotations*/en.xml",)),
 )
+# Further drawings of the same emoji, and what renders them (recipes/generation/draw_data.py).
+DRAWINGS = (
+    Source("@lobehub/fluent-emoji-3d", "npm", "1.1.0", "MIT", "emoji", ("*.webp",)),
+    Source("@twemoji/svg", "npm", "15.0.0", "CC-BY-4.0 (Twemoji's graphics), MIT as a package", "emoji", ("*.svg",)),
+    Source("resvg-cli", "pypi", "0.44.0", "MPL-2.0", "program", ("*/scripts/resvg",)),
+)
 
 
 def kind_of(source: Source, file: str) -> str:

@@ -1,5 +1,7 @@
 """What people meet first: how long it takes, what was left out, in which order, and the model that tokens name."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from atoken import PRESETS, Tokens, read_image, write_image
 from atoken.cli import forecast, pictures
 from atoken.cli.forecast import Extent, Speed, estimate, expected_frames, measure_speed
 from atoken.cli.report import seconds_text
+from atoken.codec.assets import owned_files
 from atoken.media.video.source import open_video
 from refusals import check_names
 
@@ -19,6 +22,15 @@ def animate(path, frames=4, side=16):
     made = [Image.new("RGB", (side, side), (60 * i % 256, 0, 0)) for i in range(frames)]
     made[0].save(path, save_all=True, append_images=made[1:], duration=100)
     return path
+
+
+def write_cube(folder):
+    """A textured plate as OBJ."""
+    (folder / "c.obj").write_text(
+        "mtllib c.mtl\nv 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nvt 0 0\nusemtl m\nf 1/1 2/1 3/1 4/1\n"
+    )
+    (folder / "c.mtl").write_text("newmtl m\nmap_Kd -s 1 1 1 q.png\nmap_Bump n.png\n")
+    Image.new("RGB", (8, 8), (9, 99, 199)).save(folder / "q.png")
 
 
 @pytest.mark.slow
@@ -32,7 +44,7 @@ def test_pictures_go_before_clips_and_each_file_and_tile_has_a_line(atoken, tiny
     lines = result.progress
     assert [line.split()[0] for line in lines] == ["[1/4]", "[2/4]", "[3/4]", "[3/4]", "[3/4]", "[4/4]"]
     for line, named in zip(
-        lines, ["d.png", "b.atok", "c.atok", "a.gif: 16 of 20", "a.gif: 20 of 20", "a.atok"], strict=True
+        lines, ["b.atok", "c.atok", "d.png", "a.gif: 16 of 20", "a.gif: 20 of 20", "a.atok"], strict=True
     ):
         check_names(line, named)
     decoded = atoken("decode", tmp_path / "out/a.atok", "--model", tiny, "--video-format", "gif", "--out", tmp_path)
@@ -68,6 +80,28 @@ def test_long_work_is_announced_and_short_work_is_not_measured(atoken, tiny, pic
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_long_decoding_is_announced_too(atoken, tiny, picture, tmp_path, monkeypatch):
+    picture(tmp_path / "in/a.png", 320, 480)
+    animate(tmp_path / "in/b.gif", 20)
+    assert atoken("encode", tmp_path / "in", "--model", tiny, "--out", tmp_path / "tokens").exit_code == 0
+    (tmp_path / "tokens/c.atok").write_bytes(b"damaged")
+    monkeypatch.setattr(forecast, "FEW_TOKENS", 600)
+    monkeypatch.setattr(forecast, "measure_speed", lambda *_, **__: Speed(0.1, 0.0))
+    first = atoken("decode", tmp_path / "tokens", "--model", tiny, "--out", tmp_path / "back").stderr.splitlines()[0]
+    check_names(first, "3 to do", "605 tokens", "60 s")
+
+
+def test_context_is_computed_again():
+    config = replace(PRESETS["nano"], decoder_tile=4)
+    facts = {"modality": "image", "grid": "[1, 40, 40, 1]"}
+    assert forecast.token_extent(facts, 1600, config) == Extent(1600, 1600, 0)
+    tiled = forecast.token_extent(facts | {"spatial_tile": "160"}, 1600, config)
+    assert (tiled.segment, tiled.again) == (12 * 12, 16 * 12 * 12 - 1600)
+    assert Speed(1.0, 0.0).seconds(tiled) == 16 * 12 * 12
+    assert forecast.token_extent({"modality": "3d"}, 99, config) == Extent(99, 99)
+
+
 def test_time_grows_with_tokens_and_with_what_attends_to_what():
     speed = Speed(1e-3, 1e-6)
     assert speed.seconds(Extent(2000, 1000)) == pytest.approx(2000 * 1e-3 + 2000 * 1000 * 1e-6)
@@ -142,6 +176,41 @@ def test_times_are_told_as_people_read_them():
     assert [seconds_text(value) for value in seconds] == [
         *("0.063 s", "5 s", "20 s", "99 s", "5 min", "31 min", "2 h", "80 h", "12 days")
     ]
+
+
+def test_info_lists_a_folder(atoken, picture, tmp_path):
+    picture(tmp_path / "in/a.png")
+    write_cube(tmp_path / "in")
+    (tmp_path / "in/d.txt").write_text("x")
+    result = atoken("info", tmp_path / "in")
+    assert result.exit_code == 0, result.stderr
+    assert [line for line in result.stdout.splitlines() if line and line[0] != " "] == [
+        str(tmp_path / "in/a.png"), str(tmp_path / "in/c.obj"),
+    ]  # fmt: skip
+    words = [line.split() for line in result.stdout.splitlines()]
+    assert ["triangles", "2"] in words
+    assert any(line[:1] == ["tokens"] and int(line[-1]) > 0 for line in words[-4:])
+    check_names(result.progress[0], "left out", "1 .txt")
+
+
+def test_the_textures_of_a_mesh_are_no_inputs_of_their_own(tmp_path):
+    write_cube(tmp_path)
+    (tmp_path / "b.gltf").write_text(
+        '{"images": [{"uri": "g%20h.png"}, {"uri": "data:,"}, 7], "buffers": [{"uri": "b.bin"}]}'
+    )
+    (tmp_path / "p.ply").write_text("ply\nformat ascii 1.0\ncomment TextureFile t.png\nend_header\n")
+    (tmp_path / "bad.gltf").write_text("{")
+    for name in ("g h.png", "b.bin", "t.png", "n.png", "own.png"):
+        (tmp_path / name).write_bytes(b"x")
+    owned = {
+        name: [file.name for file in owned_files(tmp_path / name)] for name in ("c.obj", "b.gltf", "p.ply", "bad.gltf")
+    }
+    assert owned == {
+        "c.obj": ["c.mtl", "q.png", "n.png"],
+        "b.gltf": ["g h.png", "b.bin"],
+        "p.ply": ["t.png"],
+        "bad.gltf": [],
+    }
 
 
 def test_info_says_tokens_and_their_bytes(atoken, picture, tmp_path):

@@ -2,6 +2,9 @@
 
 import copy
 import io
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -187,3 +190,30 @@ def test_meta_weights_have_no_marks():
         model = AToken(PRESETS["tiny"])
     model.remember_hash("0" * 64)
     assert model._current_hash() is None
+
+
+@pytest.mark.slow
+def test_threads_may_ask_while_another_forgets(model):
+    """What another thread forgets between two looks is counted anew, and is no error."""
+    wanted = model.weights_hash
+    found, stop = set(), threading.Event()
+
+    def ask():
+        while not stop.is_set():
+            found.add(model.last_hash)
+            found.add(model.weights_hash)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            asking = [pool.submit(ask) for _ in range(2)]
+            for _ in range(300):
+                model.forget_hash()
+                model.remember_hash(wanted)
+            stop.set()
+            for future in asking:
+                future.result()
+    finally:
+        sys.setswitchinterval(interval)
+    assert found == {wanted}

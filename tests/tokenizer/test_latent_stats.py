@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -90,3 +91,16 @@ def test_what_does_not_vary_cannot_be_measured(model):
         ChannelStats.of([], data="nothing", weights=model.weights_hash)
     with refused("positive"):
         ChannelStats.of([torch.zeros(9, 48)], data="zeros", weights=model.weights_hash)
+
+
+@pytest.mark.slow
+def test_those_of_nano_fit_the_bundled_photographs():
+    """Pictures that it never saw: normalised with the statistics, their latents have about mean 0 and deviation 1."""
+    model = atoken.load("nano", device="cpu")
+    stats = model.latent_stats
+    assert stats is not None
+    photographs = sorted((Path(atoken.__file__).parent / "assets/photos").glob("*.jpg"))
+    latents = torch.cat([tokens.latents for tokens in model.encode(photographs)])
+    normal = (latents - torch.tensor(stats.mean)) / torch.tensor(stats.std)
+    assert normal.mean(0).abs().mean() < 0.5
+    assert 0.5 < normal.std(0).mean() < 1.5

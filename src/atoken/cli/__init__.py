@@ -270,11 +270,12 @@ def info(
         typer.Argument(
             metavar="FILES...",
             show_default=False,
-            help="Token files, pictures, videos, model folders, released checkpoints, or names of shipped models.",
+            help="Token files, pictures, videos, 3D files, folders of them, model folders, released checkpoints, or "
+            "names of shipped models.",
         ),
     ],
 ) -> None:
-    """Say what a token file, a picture, a video, a model folder or a checkpoint is."""
+    """Say what a token file, a picture, a video, a 3D file, a model folder or a checkpoint is."""
     from .info import describe_all
 
     describe_all(files)

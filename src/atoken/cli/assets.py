@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..codec.assets import owned_files
 from ..gaussians.raster.rasterize import render
 from ..gaussians.types import Gaussians
 from ..gaussians.viewer import BACKGROUND, FPS, contact_sheet, on_grey, side_by_side, turntable_frames, write_viewer
@@ -22,7 +19,6 @@ from ..media.views.voxels import RESOLUTION
 from ..metrics.psnr import psnr
 from ..pipeline.atoken import AToken
 from .options import MOVIE_SUFFIXES
-from .paths import Source
 
 SHEET = ".views.png"
 """What takes the place of the suffix for the pictures beside a splat file."""
@@ -64,13 +60,3 @@ def write_comparison(target: Path, views: Views | PackedAsset, gaussians: Gaussi
         shown = np.linspace(0, len(pictures) - 1, min(COMPARED, len(pictures))).round().astype(int)
         write_image(target, side_by_side(own[shown], pictures[shown]))
     return psnr(renders.to_uint8(), views.colour)
-
-
-def without_owned(sources: Sequence[Source], inputs: Sequence[str]) -> list[Source]:
-    """The sources but pictures and depths of posed views, and pictures of a SOG, whose list is a source, too.
-
-    Those that ``inputs`` name themselves stay.
-    """
-    owned = {os.path.realpath(file) for source in sources for file in owned_files(source.path)}
-    owned -= {os.path.realpath(text) for text in inputs}
-    return [source for source in sources if os.path.realpath(source.path) not in owned]

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..backbones.lite0 import has_lite0
 from ..core.device import find_device
@@ -38,7 +35,7 @@ from ..tokens.patch import KINDS
 from ..weights.load import load
 from . import options, paths
 from .evaluate_texts import RATES, evaluate_texts
-from .report import STDERR, say, show_table
+from .report import counting, say, show_table
 
 DIFFUSERS = "diffusers:"
 VOXELS = "voxels"
@@ -77,7 +74,7 @@ class Settings:
 def evaluate(models: Sequence[str], settings: Settings) -> None:
     """Measure, and write results.json and report.html. Raises ``typer.Exit(2)`` where items could not be read."""
     if settings.protocol in understand.PROTOCOLS:
-        evaluate_texts(models, settings, _bar)
+        evaluate_texts(models, settings)
         return
     protocol = find_protocol(settings.protocol)
     if settings.rates != RATES and (not settings.against or protocol.modality == "3d"):
@@ -103,7 +100,7 @@ def evaluate(models: Sequence[str], settings: Settings) -> None:
         raise ValueError(f"{settings.out / RESULTS} is of another run: give another --out, or --overwrite")
     if settings.overwrite:
         make_room(settings.out, plan.fingerprint())
-    with _bar(len(items)) as advance:
+    with counting(len(items), "items") as advance:
         counts = run(plan, settings.out, advance)
     results = summarise(plan, counts, references)
     write_results(results, settings.out / RESULTS)
@@ -219,12 +216,3 @@ def _split_sentence(seconds: dict[str, float]) -> str:
         each = ", ".join(f"{name} {value:.1f} s" for name, value in sorted(inside.items(), key=lambda p: -p[1]) if name)
         parts.append(f"{group} {share:.0f} %" + (f" ({each})" if each else ""))
     return f"Time {total:.1f} s: {'; '.join(parts)}."
-
-
-@contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, none where that is no terminal."""
-    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("items")
-    with Progress(*columns, console=STDERR, transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda done: bar.update(task, completed=done)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from ..evaluation.understand import PROTOCOLS, check_items, measure
 from ..language.aligned import tower_of
 from ..weights.load import load
 from . import options, paths
-from .report import say, show_table
+from .report import counting, say, show_table
 
 if TYPE_CHECKING:
     from .evaluate import Settings
@@ -32,11 +31,7 @@ EMBEDDINGS = "embeddings"
 """Folder below --out that keeps what was embedded, for a run that goes on."""
 
 
-def evaluate_texts(
-    models: Sequence[str],
-    settings: Settings,
-    bar: Callable[[int], AbstractContextManager[Callable[[int], None]]],
-) -> None:
+def evaluate_texts(models: Sequence[str], settings: Settings) -> None:
     """Measure each model, print a table and write the results. Raises ``typer.Exit(2)`` where items were left out."""
     given: dict[str, object] = {
         "--metrics": settings.metrics,
@@ -74,7 +69,7 @@ def evaluate_texts(
         kept = settings.out / EMBEDDINGS / model.weights_hash[:12]
         if settings.overwrite and finished:
             shutil.rmtree(kept, ignore_errors=True)
-        with bar(len(items)) as advance:
+        with counting(len(items), "items") as advance:
             runs.append(measure(settings.protocol, model, tower, items, every, settings.batch, kept, advance))
     for run in runs:
         run["data"]["set"] = settings.data.resolve().name

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ class Extent:
 
     tokens: int
     segment: int
+    again: int = 0
+    """Tokens that are computed once more, as context of their neighbours."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Speed:
 
     def seconds(self, extent: Extent) -> float:
         """How long a file takes."""
-        return extent.tokens * (self.token + self.pair * extent.segment)
+        return (extent.tokens + extent.again) * (self.token + self.pair * extent.segment)
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,22 @@ def _extent(steps: int, height: int, width: int, config: ModelConfig) -> Extent:
     rows, columns = -(-height // PATCH[1]), -(-width // PATCH[2])
     largest = max(a * b for a, b in (window.shape for window in windows_of((1, rows, columns, 1), config.spatial_tile)))
     return Extent(steps * rows * columns, min(steps, config.encoder_tile) * largest)
+
+
+def token_extent(facts: Mapping[str, str], tokens: int, config: ModelConfig) -> Extent:
+    """Of a token file's header, for the decoder, which sees each spatial tile with one patch of context around it.
+
+    May raise anything for a header that is none.
+    """
+    if facts.get("modality") == "3d":
+        return Extent(tokens, tokens)
+    grid, tile = json.loads(facts["grid"]), json.loads(facts.get("spatial_tile", "null"))
+    steps, rows, columns, _ = grid
+    if math.prod(grid) != tokens:  # a damaged header: its reader says so
+        return Extent(tokens, tokens)
+    sides = [window.shape for window in windows_of(grid, tile)]
+    seen = [min(a + 2, rows) * min(b + 2, columns) for a, b in sides]
+    return Extent(tokens, min(steps, config.decoder_tile) * max(seen), max(steps * sum(seen) - tokens, 0))
 
 
 def video_extent(video: Video, config: ModelConfig) -> Extent | None:

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from ..core.device import is_short_of_memory
 from ..core.text import clean
 from ..generation.config import check_size
 from ..generation.flow.generator import LARGEST_SEED
-from ..generation.flow.sampler import Step
 from ..generation.load import load_generator
 from ..generation.sheet import sheet
 from ..media.image.files import WRITABLE_SUFFIXES, write_image
 from . import options
-from .report import STDERR
+from .report import counting
 
 
 @dataclass(frozen=True)
@@ -91,7 +86,7 @@ def generate(request: Request) -> None:
     seed = request.seed if request.seed is not None else int.from_bytes(os.urandom(4), "big")
     seeds = list(range(seed, seed + request.n))
     try:
-        with _progress() as on_step:
+        with counting() as advance:
             pictures = generator(
                 None if request.prompt is None else [request.prompt] * request.n,
                 class_labels=None if request.label is None else [request.label] * request.n,
@@ -99,7 +94,7 @@ def generate(request: Request) -> None:
                 guidance=request.guidance,
                 seeds=seeds,
                 size=request.height_and_width,
-                on_step=on_step,
+                on_step=advance,
             )
     except Exception as error:
         if is_short_of_memory(error):
@@ -111,12 +106,3 @@ def generate(request: Request) -> None:
         write_image(request.out, sheet(pictures))
     drawn = f"seed {seed}" if request.n == 1 else f"seeds {seeds[0]} to {seeds[-1]}, single ones in {names[0].name} ..."
     typer.echo(clean(f"{request.out}: {request.n} drawn, {drawn}"))
-
-
-@contextmanager
-def _progress() -> Iterator[Step]:
-    """A bar on stderr over the steps; nothing where it is not a terminal."""
-    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=STDERR, transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
@@ -12,20 +13,26 @@ import typer
 from safetensors import safe_open
 from torch import Tensor
 
+from ..codec.assets import is_splat_file, owned_files, read_any
 from ..core.text import clean, shortened
 from ..media.image.files import read_image
 from ..media.image.opener import open_picture
-from ..media.kinds import modality_of
+from ..media.kinds import MESH_SUFFIXES, modality_of
+from ..media.mesh import read_asset
 from ..media.video.source import open_video
+from ..media.views.packed import PackedAsset, to_patches
+from ..media.views.voxels import RESOLUTION
 from ..pipeline.atoken import AToken
 from ..tokenizer.config import PRESETS, ModelConfig
 from ..tokens.patch import PATCH
 from ..tokens.shards import SUFFIX, TokenShard
 from ..tokens.tokens import Tokens
-from ..weights.files import WEIGHTS, read_model
+from ..weights.files import CONFIG, WEIGHTS, read_model
 from ..weights.load import CHECKPOINTS, SHIPPED, build, list_models
 from ..weights.released import read_released
-from .report import Report, bytes_text, show_table
+from . import paths
+from .pictures import Encode
+from .report import Report, bytes_text, say, show_table
 
 Facts = dict[str, object]
 LONGEST_VALUE = 1000
@@ -35,7 +42,7 @@ LONGEST_VALUE = 1000
 def describe_all(files: Sequence[str]) -> None:
     """Print the facts about each file, then the failures. Raises ``typer.Exit`` where there are any."""
     report = Report()
-    for index, name in enumerate(files):
+    for index, name in enumerate(_listed(files, report)):
         facts: Facts = {}
         with report.isolated(Path(name)):
             facts = {shortened(key): value for key, value in _describe(name).items()}
@@ -45,6 +52,29 @@ def describe_all(files: Sequence[str]) -> None:
             for key, value in facts.items():
                 typer.echo(f"  {key:{width}}{shortened(value, LONGEST_VALUE)}")
     report.conclude()
+
+
+def _listed(files: Sequence[str], report: Report) -> list[str]:
+    """The files, with those inside in place of a folder that is no model; what is left out there is said."""
+    names: list[str] = []
+    left_out: Counter[str] = Counter()
+    for name in files:
+        path = Path(name)
+        if not path.is_dir() or (path / CONFIG).exists() or (path / WEIGHTS).exists():
+            names.append(name)
+            continue
+        sources, problems = paths.expand(
+            [name],
+            lambda file: Encode.wants(file) or file.suffix in (".atok", SUFFIX),
+            "file that is read",
+            left_out,
+            owned_files,
+        )
+        names += [str(source.path) for source in sources] or [name]  # which is then said to be no model
+        report.failures += problems if sources else []
+    if left_out:
+        say(f"left out: {', '.join(f'{count} {ending}' for ending, count in sorted(left_out.items()))}")
+    return names
 
 
 def list_presets() -> None:
@@ -74,7 +104,7 @@ def _describe(name: str) -> Facts:
     if path.suffix in CHECKPOINTS and path.exists():
         config, state = read_released(path)
         return {"what": "released checkpoint", **_model_facts(config, state, path), "bytes": _bytes(path)}
-    return _video_facts(path) if modality_of(path) == "video" else _picture_facts(path)
+    return {"video": _video_facts, "3d": _asset_facts}.get(modality_of(path), _picture_facts)(path)
 
 
 def _token_facts(path: Path) -> Facts:
@@ -127,6 +157,26 @@ def _video_facts(path: Path) -> Facts:
         **_as_tokens(None if facts.frames is None else -(-facts.frames // PATCH[0]) * rows * columns),
         "bytes": _bytes(path),
     }
+
+
+def _asset_facts(path: Path) -> Facts:
+    """What it holds, and what its views become as voxels of the shipped models."""
+    views = read_any(path)
+    facts: Facts = {"what": "3D file"}
+    if path.suffix.lower() in MESH_SUFFIXES and not is_splat_file(path):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # said when it was drawn
+            asset = read_asset(path)
+        facts |= {"holds": "points" if asset.is_cloud else "a mesh", "vertices": len(asset.vertices)}
+        facts |= {} if asset.is_cloud else {"triangles": len(asset.faces)}
+        facts |= {"longest side": f"{asset.transform[0][0]:.4g}"}
+    elif isinstance(views, PackedAsset):
+        facts |= {"holds": "voxels with their patches"}
+    else:
+        facts |= {"holds": "Gaussians" if is_splat_file(path) else f"{len(views.cameras)} posed views"}
+    head = read_model(SHIPPED / "nano")[0].gaussians
+    resolution = head.resolution if head else RESOLUTION
+    return {**facts, f"tokens of {resolution}^3 voxels": len(to_patches(views, resolution)[0]), "bytes": _bytes(path)}
 
 
 def _as_tokens(count: int | None) -> Facts:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..codec import TOKEN_BUDGET
-from ..codec.assets import is_unpacked_sog, read_any
+from ..codec.assets import is_unpacked_sog, owned_files, read_any
 from ..codec.videos import frame_count
 from ..gaussians.formats.files import SPLAT_SUFFIXES as SPLATS_WRITTEN
 from ..gaussians.types import Gaussians
@@ -27,13 +27,13 @@ from ..media.views.views import DEFAULT, ViewOptions, Views
 from ..metrics.psnr import psnr
 from ..pipeline import video_files as videos
 from ..pipeline.atoken import AToken
-from ..tokens.file import read_modality
+from ..tokens.file import peek, read_modality
 from ..tokens.patch import KINDS, PATCH
 from ..tokens.stream import TokenFile, open_tokens
 from ..tokens.tokens import Tokens
 from ..weights.load import list_models, load
 from . import forecast, options, paths
-from .assets import PAGE_SUFFIX, count_voxels, without_owned, write_comparison, write_gaussians
+from .assets import PAGE_SUFFIX, count_voxels, write_comparison, write_gaussians
 from .batches import Task, process
 from .options import MOVIE_SUFFIXES
 from .record import Record
@@ -387,6 +387,15 @@ class Decode(Command):
         """Those that the name of a file's result may have."""
         return {"video": MOVIE_SUFFIXES, "3d": SOLID_SUFFIXES}.get(read_modality(path) or "", PICTURE_SUFFIXES)
 
+    def extent(self, path: Path) -> forecast.Extent | None:
+        """Tokens of a file, by its header, and how many the decoder sees together."""
+        facts, tokens = peek(path)
+        return forecast.token_extent(facts, tokens, self.model_of(facts["model"], path).config)
+
+    def speed(self) -> forecast.Speed:
+        """Of the decoder."""
+        return forecast.measure_speed(next(iter(self.models.values())), encode=False, decode=True)
+
     def alone(self, path: Path) -> bool:
         """Whether the tokens are those of a video."""
         return read_modality(path) == "video"
@@ -507,8 +516,7 @@ def run(command: type[Command], inputs: Sequence[str], settings: Settings) -> No
     """Find the inputs, do the work, and report. Raises ``typer.Exit`` of 2 where an input failed, 1 where we did."""
     report = Report()
     left_out: Counter[str] = Counter()
-    sources, report.failures = paths.expand(inputs, command.wants, command.what, left_out)
-    sources = without_owned(sources, inputs)
+    sources, report.failures = paths.expand(inputs, command.wants, command.what, left_out, owned_files)
     if not sources:
         raise ValueError("; ".join(report.failures))
     _check_options(settings, {modality_of(source.path) for source in sources})

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,27 @@ DEBUG = "ATOKEN_DEBUG"
 def say(text: str) -> None:
     """One line on stderr, above the progress bar if there is one; nothing in it is markup."""
     STDERR.print(Text(clean(text)), soft_wrap=True)
+
+
+def progress_bar() -> Progress:
+    """A bar on stderr with counts and the time that is left; nothing where that is no terminal."""
+    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
+    quiet = not sys.stderr.isatty()
+    return Progress(
+        *columns, console=STDERR, transient=True, redirect_stdout=False, redirect_stderr=False, disable=quiet
+    )
+
+
+@contextmanager
+def counting(total: int | None = None, what: str = "") -> Iterator[Callable[..., None]]:
+    """A bar while the block calls what is yielded with the number that is done and, once it is known, of how many."""
+    with progress_bar() as bar:
+        task = bar.add_task(what, total=total)
+
+        def advance(done: int, total: int | None = None) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield advance
 
 
 def sentence(error: Exception, path: object = None) -> str:
@@ -154,15 +175,7 @@ class Report:
     def progress(self, total: int) -> Iterator[None]:
         """Show a bar on stderr while the block counts ``total`` inputs; a line for each where it is not a terminal."""
         self._before, self._total = len(self.failures), total
-        columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
-        with Progress(
-            *columns,
-            console=STDERR,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            disable=not sys.stderr.isatty(),
-        ) as bar:
+        with progress_bar() as bar:
             bar.add_task("", total=total)
             self._bar, self._since = bar, time.monotonic()
             try:

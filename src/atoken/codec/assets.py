@@ -18,6 +18,7 @@ from ..gaussians.types import Gaussians
 from ..media.image.files import DEFAULT_MAX_PIXELS
 from ..media.kinds import SPLAT_SUFFIXES
 from ..media.mesh.light import NONE
+from ..media.mesh.owned import files_of_mesh
 from ..media.views.packed import PACKED_SUFFIX, PackedAsset, read_packed, to_patches
 from ..media.views.posed import VIEWS_FILE, read_views
 from ..media.views.posed import files_of as files_of_views
@@ -125,11 +126,12 @@ def is_unpacked_sog(path: Path) -> bool:
 
 
 def owned_files(path: Path) -> list[Path]:
-    """The files that a ``transforms.json``, or the ``meta.json`` of a SOG, names, and that are no assets of their own.
+    """The files that posed views, the ``meta.json`` of a SOG or a mesh name: pictures, depths, materials and textures,
+    which are no inputs of their own.
 
     Nothing where it cannot be read: its reader says why.
     """
-    return {VIEWS_FILE: files_of_views, META: files_of_sog}.get(path.name, lambda _: [])(path)
+    return {VIEWS_FILE: files_of_views, META: files_of_sog}.get(path.name, files_of_mesh)(path)
 
 
 def _posed(folder: Path, options: ViewOptions, max_pixels: int) -> Views:

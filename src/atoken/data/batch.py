@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..core.batching import within_budget
 from ..media.patchify import patches_to_image
 from ..media.views.cameras import Cameras
 from ..nn.packed import Packed
@@ -120,19 +121,14 @@ def fill(
     The sample that no longer fits opens the next list, so the order is kept and nothing is lost. Raises ``ValueError``
     for a sample that is larger than the budget by itself.
     """
-    held: list[Sample] = []
-    used = 0
-    reached: dict[str, Any] = {}
-    for sample, cursor in samples:
-        count = len(sample.coords)
+
+    def tokens(read: tuple[Sample, dict[str, Any]]) -> int:
+        count = len(read[0].coords)
         if count > budget:
             raise ValueError(
                 f"a sample has {count} tokens, and the task's budget is {budget}: raise it or the lower one"
             )
-        if used + count > budget or len(held) == most:
-            yield held, reached
-            held, used = [], 0
-        held.append(sample)
-        used, reached = used + count, cursor
-    if held:
-        yield held, reached
+        return count
+
+    for batch in within_budget(samples, tokens, budget, most):
+        yield [sample for sample, _ in batch], batch[-1][1]

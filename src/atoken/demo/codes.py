@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from ..evaluation.codecs import PictureCodec
+from ..media.pixels import to_uint8
 from ..metrics.psnr import psnr
 from ..pipeline.atoken import AToken
 from ..tokens.tokens import Tokens
@@ -84,6 +86,6 @@ def maps(tokens: Tokens) -> np.ndarray:
     for number, group in enumerate(np.split(numbers, ends[:-1], 1)):
         shown = group[:, :3]
         colours = np.pad(shown, ((0, 0), (0, 3 - shown.shape[1])), constant_values=0.0)
-        drawn = np.round(127.5 * (colours + 1)).clip(0, 255).astype(np.uint8)
+        drawn = to_uint8(torch.from_numpy(colours)).numpy()
         canvas[divmod(number, side)] = drawn.reshape(rows, columns, 3)
     return canvas.swapaxes(1, 2).reshape(side * rows, side * columns, 3).repeat(DOT, 0).repeat(DOT, 1)

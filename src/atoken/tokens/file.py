@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ..core.errors import ReadError
+from ..core.errors import ReadError, reading
 from ..core.files import atomic_write
 from ..core.regular import open_regular, read_regular
 from ..core.text import shortened
@@ -79,11 +79,25 @@ def read_tokens(path: Path) -> Tokens:
 def read_modality(path: Path) -> str | None:
     """The modality that the header of a token file names, without reading the rest; None where there is no header."""
     try:
-        with open_regular(path) as file:
-            header, _ = read_header(file)
-        return str(header["__metadata__"]["modality"])
+        return str(_peeked(path)["__metadata__"]["modality"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def peek(path: Path) -> tuple[dict[str, str], int]:
+    """The header of a token file as it stands, and how many tokens it announces; nothing is checked.
+
+    Raises ``ReadError`` for what has none, and ``OSError``.
+    """
+    with reading(path):
+        header = _peeked(path)
+        facts = dict(header["__metadata__"])
+        return facts, int(header[values_name(facts["kind"])]["shape"][0])
+
+
+def _peeked(path: Path) -> Any:
+    with open_regular(path) as file:
+        return read_header(file)[0]
 
 
 def to_bytes(

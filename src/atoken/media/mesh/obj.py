@@ -70,6 +70,12 @@ def read_obj(source: Source) -> list[Piece]:
     return texture_alone(source, untextured(source, piece, bare[place].any(1)))
 
 
+def libraries_of(source: Source) -> list[str]:
+    """The material libraries that the file names."""
+    lines = re.findall(rb"^[ \t]*mtllib[ \t]+(.+)$", text_of(source.data), re.IGNORECASE | re.MULTILINE)
+    return [name for line in lines for name in _names(source, name_of(line.strip()))]
+
+
 def _statements(data: bytes) -> _Statements:
     said = _Statements()
     material = 0

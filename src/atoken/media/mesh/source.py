@@ -23,13 +23,13 @@ MOST_TEXELS = 2**29
 class Source:
     """One 3D file: its bytes, the files beside it, its textures, and the notes that become warnings.
 
-    Raises ``OSError`` where it cannot be opened.
+    ``data`` are its bytes where they are read already. Raises ``OSError`` where it cannot be opened.
     """
 
-    def __init__(self, path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
+    def __init__(self, path: Path, max_pixels: int = DEFAULT_MAX_PIXELS, data: bytes | None = None) -> None:
         self.path = path
         self.max_pixels = max_pixels
-        self.data = read_regular(path)
+        self.data = read_regular(path) if data is None else data
         self.notes: list[str] = []
         self._folder = Path(os.path.realpath(path.parent))
         self._listed: dict[Path, dict[str, str]] = {}

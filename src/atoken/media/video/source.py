@@ -34,16 +34,23 @@ class Damage:
 
 
 class Video(FrameSource):
-    """A video file that yields ``Frame`` in order, from the beginning each time; only a few frames are in memory.
+    """A video file or animation (GIF, WebP, AVIF, PNG) that yields ``Frame`` in order, from the beginning each time.
+
+    Only a few frames are in memory. ``start`` and ``end`` are seconds, end excluded; ``fps`` resamples to a constant
+    rate, each tick showing the frame on screen then; ``size`` is the shorter side, or (height, width). ``background``
+    lies behind transparent animations.
 
     Times count from the first frame of the file, also with ``start``. Frames are sRGB-like RGB as the file's matrix
     and range say (untagged: BT.709 from 720 rows on, else BT.601), uint8, turned upright by the file's rotation.
-    More than 8 bits are rounded to 8, interlaced frames stay woven, pixels that are not square stay as stored:
-    ``facts.notes`` says so. Sound is not read.
+    More than 8 bits are rounded to 8, interlaced frames stay woven, pixels that are not square stay as stored: such
+    peculiarities are warnings, and in ``facts.notes``. Sound is not read.
 
     A damaged file is read up to the damage; then ``ReadError`` says how many frames are lost, or, with
     ``allow_partial``, a warning, and ``damage`` has the numbers. A count or duration in a header is an estimate: a
     file that has other numbers of frames is sound.
+
+    Raises ``FileNotFoundError``; ``ValueError`` for a file that is empty, no video, without a video stream or without
+    frames, and where PyAV is missing (animations need Pillow only).
     """
 
     def __init__(
@@ -71,6 +78,8 @@ class Video(FrameSource):
             raise ValueError(
                 f"size {size} makes frames of {width}x{height}, more than the limit of {max_pixels} pixels"
             )
+        for note in self.facts.notes:
+            warnings.warn(f"{path} is {note}" if not note.startswith("its") else f"{path}: {note}", stacklevel=2)
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -114,39 +123,8 @@ class Video(FrameSource):
             warnings.warn(f"{self.path} is {self.damage}", stacklevel=2)
 
 
-def open_video(
-    path: str | os.PathLike[str],
-    *,
-    start: float | None = None,
-    end: float | None = None,
-    fps: float | None = None,
-    size: int | tuple[int, int] | None = None,
-    allow_partial: bool = False,
-    background: tuple[int, int, int] = (255, 255, 255),
-    max_pixels: int = DEFAULT_MAX_PIXELS,
-) -> Video:
-    """A video file or animation (GIF, WebP, AVIF, PNG) as a lazy sequence of frames; see ``Video``.
-
-    ``start`` and ``end`` are seconds, end excluded; ``fps`` resamples to a constant rate, each tick showing the frame
-    on screen then; ``size`` is the shorter side, or (height, width). ``background`` lies behind transparent
-    animations. Peculiarities of the file are warnings.
-
-    Raises ``FileNotFoundError``; ``ValueError`` for a file that is empty, no video, without a video stream or without
-    frames, and where PyAV is missing (animations need Pillow only).
-    """
-    video = Video(
-        path,
-        start=start,
-        end=end,
-        fps=fps,
-        size=size,
-        allow_partial=allow_partial,
-        background=background,
-        max_pixels=max_pixels,
-    )
-    for note in video.facts.notes:
-        warnings.warn(f"{path} is {note}" if not note.startswith("its") else f"{path}: {note}", stacklevel=2)
-    return video
+open_video = Video
+"""The public name."""
 
 
 def _check(start: float | None, end: float | None, fps: float | None, size: int | tuple[int, int] | None) -> None:
