@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from atoken.train.checkpoint_metadata import read_metadata
 
 from atoken.codec.assets import read_any
 from atoken.core.errors import ReadError
@@ -25,7 +26,6 @@ from atoken.metrics.frechet import FeatureStatistics
 from atoken.tokens.file import read_modality
 from atoken.tokens.stream import TokenFile
 from atoken.tokens.tokens import Tokens
-from atoken.train.checkpoint_metadata import read_metadata
 from atoken.train.config import read_config
 from atoken.weights.files import read_safetensors, read_state_dict
 from refusals import refused

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..engine.flops import device_peak
+from ..engine.timing import seconds_per_step
 from ..train.config import read_config
-from ..train.flops import device_peak
 from ..train.plan import check_data, plan
-from ..train.timing import seconds_per_step
+from ..train.trainer import TokenizerSpec
 from .report import show_table
 
 HEAD = (
@@ -37,7 +38,7 @@ def show_plan(
         missing += [f"{path}, {task}: {sentence}" for task, sentence, well in found if not well]
         seconds = None
         if found and all(well for _, _, well in found) and cost.flops / config.ranks / peak < LONGEST_STEP:
-            seconds = seconds_per_step(config, device)
+            seconds = seconds_per_step(TokenizerSpec(config), device)
         steps = config.steps or (int(60 * config.minutes / seconds) if seconds else 0)
         hours = cost.hours(steps, utilisation)
         total += hours

@@ -14,8 +14,9 @@ from pathlib import Path
 import typer
 
 from ..core.device import find_device
+from ..engine.malloc import disable_trim
+from ..engine.ranks import EndedByOthers
 from ..train.config import read_config
-from ..train.distributed import EndedByOthers
 from ..train.trainer import train
 from . import paths
 from .plan import show_plan
@@ -69,6 +70,7 @@ def train_model(
         if os.environ.get("LOCAL_RANK", "0") != "0":  # its neighbour says the same
             raise typer.Exit(2) from None
         raise
+    disable_trim()
     try:
         with _log_shown():
             model = train(recipe, out, device)

@@ -13,14 +13,13 @@ from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata
 
 from ..core.errors import ReadError, reading
 from ..core.files import sync_tree
 from ..core.text import shortened
-from ..tokenizer.config import ModelConfig
 from .checkpoint_files import (
     PROGRESS,
     REMEDY,
@@ -31,9 +30,10 @@ from .checkpoint_files import (
     step_of,
 )
 from .checkpoint_metadata import Reader, read_metadata
-from .distributed import Ranks
-from .learner import Learner
-from .optimizer import Average
+from .ema import EMA
+from .ranks import Ranks
+
+Optimizers = dict[str, torch.optim.Optimizer]
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,25 @@ class Progress:
     """For each rank: where the feed of each task stands."""
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A checkpoint whose files are whole."""
+
+    folder: Path
+    progress: Progress
+    model: Any
+    """What ``describe`` said of its module, as JSON has it."""
+    metadata: Metadata
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Inside, a ``ValueError`` about ``model`` names its file."""
+        try:
+            yield
+        except ValueError as error:
+            raise type(error)(f"{self.folder / PROGRESS}: {error}") from error
+
+
 class Checkpoints:
     """The folder ``checkpoints`` of a run: ``step-N`` holds weights, averages, optimizers and progress after step N.
 
@@ -57,16 +76,19 @@ class Checkpoints:
     stay. One that is damaged is left as it is, with a warning, and the one before it is taken.
     """
 
-    def __init__(self, folder: Path, keep: int, ranks: Ranks, model: ModelConfig) -> None:
-        self.folder, self.keep, self.ranks, self.model = folder, keep, ranks, model
+    def __init__(self, folder: Path, keep: int, ranks: Ranks) -> None:
+        self.folder, self.keep, self.ranks = folder, keep, ranks
 
     def save(
-        self, progress: Progress, learner: Learner, average: Average, optimizers: dict[str, torch.optim.Optimizer]
+        self, progress: Progress, model: dict[str, Any], module: nn.Module, ema: EMA, optimizers: Optimizers
     ) -> None:
-        """Write ``step-N``; every rank must call it. Raises ``OSError`` where it cannot be written, on every rank."""
+        """Write ``step-N`` of a module that ``model`` describes; every rank must call it.
+
+        Raises ``OSError`` where it cannot be written, on every rank.
+        """
         partial, final = self.folder / f"partial-{progress.step}", self.folder / f"step-{progress.step:07d}"
-        tensors = _tensors(learner, average)
-        for (kind, name), states in _states(learner, optimizers).items():
+        tensors = _tensors(module, ema)
+        for (kind, name), states in _states(module, optimizers).items():
             tensors |= {f"optimizer/{kind}/{key}/{name}": value for key, value in states.items()}
         try:
             with self.ranks.together(), _writing(final):
@@ -81,7 +103,7 @@ class Checkpoints:
             gathered = self.ranks.gather((progress.cursors[self.ranks.rank], own))
             with self.ranks.together(), _writing(final):
                 if self.ranks.first:
-                    self._complete(progress, partial, final, gathered)
+                    self._complete(progress, model, partial, final, gathered)
         except BaseException:
             if self.ranks.first:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -93,14 +115,19 @@ class Checkpoints:
         return slice(self.ranks.rank, None, self.ranks.world)
 
     def _complete(
-        self, progress: Progress, partial: Path, final: Path, gathered: list[tuple[dict[str, Any], dict[str, str]]]
+        self,
+        progress: Progress,
+        model: dict[str, Any],
+        partial: Path,
+        final: Path,
+        gathered: list[tuple[dict[str, Any], dict[str, str]]],
     ) -> None:
         """Give a written checkpoint its name, and remove the oldest."""
         facts = {
             "step": progress.step,
             "skipped": progress.skipped,
             "cursors": [cursors for cursors, _ in gathered],
-            "model": self.model.to_dict(),
+            "model": model,
             "files": {name: digest for _, part in gathered for name, digest in part.items()},
         }
         (partial / PROGRESS).write_text(sealed(facts), encoding="utf-8")
@@ -112,56 +139,44 @@ class Checkpoints:
         for old in known[: -self.keep]:
             shutil.rmtree(old)
 
-    def load(self, learner: Learner, average: Average, optimizers: dict[str, torch.optim.Optimizer]) -> Progress | None:
-        """Put the last checkpoint that is whole into place; None where there is none at all.
+    def newest(self) -> Stored | None:
+        """The last checkpoint that is whole, checked by all ranks; None where there is none at all.
 
-        Raises ``ValueError`` for another model's, and where all are damaged.
+        Raises ``ValueError`` where all are damaged.
         """
         damages: list[str] = []
         for folder in reversed(self._found()):
-            damage, progress = self._restored(folder, learner, average, optimizers)
-            if progress is not None:
+            with self._damages() as found:
+                facts = read_progress(folder)
+                check_files(folder, dict(sorted(facts.pop("files").items())[self._share]))
+                metadata = read_metadata(folder)
+            if not found:
                 if damages and self.ranks.first:
                     log.warning(f"{damages[0]}; the run goes on from {folder.name}")
-                return progress
-            damages.append(damage)
+                model = facts.pop("model")
+                return Stored(folder, Progress(**facts), model, metadata)
+            damages.append(found[0])
         if damages:
             raise ValueError(
                 f"{damages[0]}; there is no whole checkpoint before it, and without any the run starts anew"
             )
         return None
 
-    def _restored(
-        self, folder: Path, learner: Learner, average: Average, optimizers: dict[str, torch.optim.Optimizer]
-    ) -> tuple[str, Progress | None]:
-        """What is wrong with a checkpoint, on any rank, or its progress after all of it was put into place."""
-        facts: dict[str, Any] = {}
-        metadata: Metadata | None = None
-        with self._damages() as damages:
-            facts = read_progress(folder)
-            files = facts.pop("files")
-            check_files(folder, dict(sorted(files.items())[self._share]))
-            metadata = read_metadata(folder)
-            with reading(folder / PROGRESS, REMEDY):
-                other = ModelConfig.from_dict(facts.pop("model"))  # keys that did not exist then have their defaults
-        if damages:
-            return damages[0], None
-        assert metadata is not None
-        self._check_model(folder, other)
-        tensors = _tensors(learner, average)
-        states = _stored_states(folder, metadata, learner, optimizers)
+    def load(self, stored: Stored, module: nn.Module, ema: EMA, optimizers: Optimizers) -> None:
+        """Put a checkpoint into place. Raises ``ValueError`` for one of another recipe, and on all ranks where one of
+        them cannot read it, which takes a checkpoint of before there were checksums."""
+        folder, metadata = stored.folder, stored.metadata
+        tensors = _tensors(module, ema)
+        states = _stored_states(folder, metadata, module, optimizers)
         for (kind, name), state in states.items():
             tensors |= {f"optimizer/{kind}/{key}/{name}": value for key, value in state.items()}
         if missing := [name for name in tensors if name not in metadata.state_dict_metadata]:
             raise ValueError(f"{folder} has no {missing[0]}, which this recipe trains: give another --out")
-        with self._damages() as damages, reading(folder, REMEDY), _quiet(), _first_reason():
+        with self.ranks.together(), reading(folder, REMEDY), _quiet(), _first_reason():
             dcp.load(tensors, storage_reader=Reader(folder, metadata), no_dist=self.ranks.world == 1)
-        if damages:
-            return damages[0], None
-        parameters = dict(learner.named_parameters())
+        parameters = dict(module.named_parameters())
         for (kind, name), state in states.items():
             optimizers[kind].state[parameters[name]] = state
-        return "", Progress(**facts)
 
     @contextmanager
     def _damages(self) -> Iterator[list[str]]:
@@ -174,13 +189,6 @@ class Checkpoints:
             own = str(error)
         found += [damage for damage in self.ranks.gather(own) if damage is not None]
 
-    def _check_model(self, folder: Path, other: ModelConfig) -> None:
-        if differing := [key for key, value in vars(self.model).items() if getattr(other, key) != value]:
-            raise ValueError(
-                f"{folder} is of a run with another model, whose {differing[0]} is "
-                f"{getattr(other, differing[0])!r}, not {getattr(self.model, differing[0])!r}: give another --out"
-            )
-
     def _found(self) -> list[Path]:
         """All checkpoints, oldest first."""
         folders = [folder for folder in self.folder.glob("step-*") if step_of(folder) is not None and folder.is_dir()]
@@ -188,10 +196,10 @@ class Checkpoints:
 
 
 def _stored_states(
-    folder: Path, metadata: Metadata, learner: Learner, optimizers: dict[str, torch.optim.Optimizer]
+    folder: Path, metadata: Metadata, module: nn.Module, optimizers: Optimizers
 ) -> dict[tuple[str, str], dict[str, Tensor]]:
     """Room for the optimizers' states that a checkpoint holds. Raises ``ValueError`` for those of another recipe."""
-    parameters = dict(learner.named_parameters())
+    parameters = dict(module.named_parameters())
     states: dict[tuple[str, str], dict[str, Tensor]] = {}
     for path, entry in metadata.state_dict_metadata.items():
         if not path.startswith("optimizer/"):
@@ -239,15 +247,15 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _tensors(learner: Learner, average: Average) -> dict[str, Any]:
+def _tensors(module: nn.Module, ema: EMA) -> dict[str, Any]:
     """Weights and averages by name, the tensors themselves."""
-    weights = {f"weights/{name}": tensor.detach() for name, tensor in learner.state_dict().items()}
-    return weights | {f"average/{name}": tensor for name, tensor in average.values.items()}
+    weights = {f"weights/{name}": tensor.detach() for name, tensor in module.state_dict().items()}
+    return weights | {f"average/{name}": tensor for name, tensor in ema.values.items()}
 
 
-def _states(learner: Learner, optimizers: dict[str, torch.optim.Optimizer]) -> dict[tuple[str, str], dict[str, Tensor]]:
+def _states(module: nn.Module, optimizers: Optimizers) -> dict[tuple[str, str], dict[str, Tensor]]:
     """State of every parameter that was ever stepped, by optimizer and name."""
-    names: dict[Tensor, str] = {parameter: name for name, parameter in learner.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
     return {
         (kind, names[parameter]): dict(state)
         for kind, optimizer in optimizers.items()

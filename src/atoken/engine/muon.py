@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .foreach import foreach
+
 QUINTICS = (
     (8.3007, -24.0375, 17.4661),
     (4.0034, -2.9228, 0.5419),
@@ -56,11 +58,10 @@ class Muon(torch.optim.Optimizer):
             for (rows, columns), parameters in shapes.items():
                 directions = orthogonalize(self._momentum(parameters, group["momentum"]))
                 if group["weight_decay"]:
-                    torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+                    foreach("mul_", parameters, 1 - group["lr"] * group["weight_decay"])
                 scale = max(1.0, rows / columns) ** 0.5
-                torch._foreach_add_(
-                    parameters, list(directions.to(parameters[0].dtype).unbind()), alpha=-group["lr"] * scale
-                )
+                updates = list(directions.to(parameters[0].dtype).unbind())
+                foreach("add_", parameters, updates, alpha=-group["lr"] * scale)
 
     def _momentum(self, parameters: list[Tensor], momentum: float) -> Tensor:
         """Nesterov momentum of B parameters of one shape: bf16 [B, m, n]."""
@@ -69,5 +70,5 @@ class Muon(torch.optim.Optimizer):
                 self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        torch._foreach_lerp_(buffers, gradients, 1 - momentum)
-        return torch.stack(torch._foreach_lerp(gradients, buffers, momentum)).bfloat16()
+        foreach("lerp_", buffers, gradients, 1 - momentum)
+        return torch.stack(foreach("lerp", gradients, buffers, momentum)).bfloat16()

@@ -8,16 +8,16 @@ import torch
 from torch._dynamo.testing import CompileCounter
 
 from atoken import PRESETS, AToken, Packed
+from atoken.engine.config import ParallelConfig
+from atoken.engine.optimizer import blocks_of
+from atoken.engine.ranks import Ranks, parallelize
 from atoken.losses.total import Weights, weighted
 from atoken.nn.packed import dense_coords
-from atoken.train.config import ParallelConfig
-from atoken.train.distributed import Ranks, spread
-from atoken.train.learner import Learner
+from atoken.train.module import TrainModule
 from atoken.train.tasks import Reconstruction
 from atoken.train.trainer import train
-
-from .conftest import SMALL, terms
-from .test_tasks import BATCHES
+from train.conftest import SMALL, terms
+from train.test_tasks import BATCHES
 
 FP32 = 1e-4
 """Relative difference that fp32 allows two orders of computing one step: 2^-24 grows by the square root of some 1e4
@@ -49,8 +49,8 @@ def test_compiled_and_recomputed_blocks_have_the_gradients_of_plain_ones(monkeyp
     found = []
     for parallel in (ParallelConfig(autocast=False), ParallelConfig(autocast=False, compile=True, checkpointing=True)):
         torch.manual_seed(0)
-        learner = Learner(AToken(SMALL).train(), {"task": Reconstruction(Weights())})
-        terms = spread(learner, parallel, Ranks())("task", BATCHES["image"])
+        learner = TrainModule(AToken(SMALL).train(), {"task": Reconstruction(Weights())})
+        terms = parallelize(learner, blocks_of(learner), parallel, Ranks())("task", BATCHES["image"])
         weighted(terms, Weights())["l1"].backward()
         found.append({name: p.grad for name, p in learner.named_parameters() if p.grad is not None})
     plain, compiled = found
@@ -65,7 +65,7 @@ def test_blocks_are_not_compiled_anew_for_every_mixture_of_lengths(monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
     torch._dynamo.reset()
     model = AToken(PRESETS["tiny"])
-    spread(Learner(model, {}), ParallelConfig(compile=True), Ranks())
+    parallelize(model, blocks_of(model), ParallelConfig(compile=True), Ranks())
     graphs = []
     for mixture in range(1, 11):  # as many runs of equal lengths as the number says
         grids = [dense_coords((1, 1, columns + 1, 1)) for columns in range(mixture)]

@@ -13,12 +13,12 @@ import numpy as np
 from ..core.files import atomic_write
 from ..media.image.files import write_image
 from .config import LogConfig
-from .distributed import Ranks
+from .ranks import Ranks
 
 log = logging.getLogger(__name__)
 
 
-class Logbook:
+class Logger:
     """Records by step; only the first rank writes. Nothing is written before the first record."""
 
     def __init__(self, out: Path, config: LogConfig, ranks: Ranks) -> None:
@@ -69,7 +69,7 @@ class Logbook:
         for sink in self._sinks or []:
             sink.close()
 
-    def __enter__(self) -> Logbook:
+    def __enter__(self) -> Logger:
         return self
 
     def __exit__(self, *_: object) -> None:

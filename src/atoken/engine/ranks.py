@@ -6,7 +6,7 @@ import functools
 import gc
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
@@ -20,7 +20,6 @@ from torch.utils.checkpoint import checkpoint
 
 from ..nn.block import Block
 from .config import ParallelConfig
-from .learner import Learner
 
 Value = TypeVar("Value")
 
@@ -98,44 +97,62 @@ def joined(device: str) -> Iterator[Ranks]:
     if world == 1:
         yield Ranks(device=device)
         return
+    own_card: AbstractContextManager[object] = nullcontext()
     if device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    try:
-        yield Ranks(dist.get_rank(), world, device)
-    except BaseException as error:
-        traceback.clear_frames(error.__traceback__)
-        raise
-    finally:
-        gc.collect()
-        dist.destroy_process_group()
+        own_card = torch.cuda.device(device)
+    with own_card:
+        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        try:
+            yield Ranks(dist.get_rank(), world, device)
+        except BaseException as error:
+            traceback.clear_frames(error.__traceback__)
+            raise
+        finally:
+            gc.collect()
+            dist.destroy_process_group()
 
 
-def spread(learner: Learner, config: ParallelConfig, ranks: Ranks) -> nn.Module:
-    """What to call instead of ``learner``: recomputation, compilation and sharding of its blocks, as configured."""
-    blocks = [module for module in learner.modules() if isinstance(module, Block)]
+@contextmanager
+def own_random_state(device: str) -> Iterator[None]:
+    """Inside, torch's global generators may be seeded; after it they stand where they stood before."""
+    cards = [torch.device(device)] if device.startswith("cuda") else []
+    with torch.random.fork_rng(cards):
+        yield
+
+
+def parallelize(
+    module: nn.Module,
+    blocks: Sequence[nn.Module],
+    config: ParallelConfig,
+    ranks: Ranks,
+    forward_methods: Sequence[str] = (),
+) -> nn.Module:
+    """What to call instead of ``module``: its ``blocks`` compiled, recomputed and sharded, as configured."""
     for block in blocks:
         # Methods are replaced, as wrappers would change names. Recomputation goes around what is compiled: torch
         # compiles nothing around a recomputation. Attention stays out: it would be compiled anew for other lengths.
         if config.compile:
-            block.attn.attend = torch.compiler.disable(block.attn.attend)
-            block.forward = torch.compile(block.forward, dynamic=True)  # type: ignore[method-assign]
-        if config.checkpointing:  # blocks draw no random numbers, whose state a graph of CUDA could not keep
-            again = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
-            block.forward = functools.partial(again, block.forward)  # type: ignore[method-assign]
+            if isinstance(block, Block):
+                block.attn.attend = torch.compiler.disable(block.attn.attend)
+            block.forward = torch.compile(block.forward, dynamic=True)
+        if config.checkpointing:  # Block draws no random numbers, whose state a graph of CUDA could not keep
+            random = not isinstance(block, Block)
+            again = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=random)
+            block.forward = functools.partial(again, block.forward)
     if ranks.world == 1:
-        return learner
+        return module
     if config.strategy == "ddp":
         # Tasks leave different parts of the model unused.
-        return DistributedDataParallel(learner, find_unused_parameters=True)
+        return DistributedDataParallel(module, find_unused_parameters=True)
     precision = torch.bfloat16 if config.autocast else None
     policy = MixedPrecisionPolicy(param_dtype=precision, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for block in blocks:
         fully_shard(block, mp_policy=policy)
-    fully_shard(learner, mp_policy=policy)
-    register_fsdp_forward_method(learner, "reconstruct")
-    return learner
+    fully_shard(module, mp_policy=policy)
+    for name in forward_methods:
+        register_fsdp_forward_method(module, name)
+    return module
 
 
 def accumulating(module: nn.Module, last: bool) -> AbstractContextManager[object]:
@@ -146,3 +163,9 @@ def accumulating(module: nn.Module, last: bool) -> AbstractContextManager[object
     if isinstance(module, DistributedDataParallel) and not last:
         return module.no_sync()
     return nullcontext()
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy of a tensor with all its shards, on the CPU; every rank must call it."""
+    full = getattr(tensor, "full_tensor", None)
+    return (full() if full else tensor).detach().to("cpu", copy=True)

@@ -1,4 +1,4 @@
-"""The model together with what its objectives learn: the one module that is wrapped, optimised and saved."""
+"""The model together with what its tasks learn: the one module that is wrapped, optimised and saved."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from ..tokens.patch import FRAME_FEATURES, PATCH_FEATURES
 from .tasks import Task, bottleneck
 
 
-class Learner(nn.Module):
+class TrainModule(nn.Module):
     """``forward`` turns a batch of a named task into its terms, unweighted scalars by name.
 
-    Parameters that an objective adds (the sigmoid loss's scale and bias) are registered under ``extras``.
+    Parameters that a task adds (the sigmoid loss's scale and bias) are registered under ``extras``, those of a
+    recipe's own bottleneck under ``bottleneck``.
     """
 
-    def __init__(self, model: AToken, tasks: Mapping[str, Task]) -> None:
+    def __init__(self, model: AToken, tasks: Mapping[str, Task], own: object = None) -> None:
         super().__init__()
         self.model = model
         self.tasks = dict(tasks)
         extras = {name: task.extra for name, task in self.tasks.items() if task.extra is not None}
-        self.extras = nn.ModuleDict(extras)
+        self.extras = nn.ModuleDict({name.replace(".", "-"): extra for name, extra in extras.items()})
+        self.bottleneck = own if isinstance(own, nn.Module) else None
 
     def forward(self, task: str, batch: Batch) -> dict[str, Tensor]:
         """Terms of one batch."""

@@ -6,18 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from atoken import AToken
-from atoken.data.batch import Sample, pack
-from atoken.nn.packed import dense_coords
-from atoken.train import checkpoints, flops
-from atoken.train.distributed import EndedByOthers, Ranks
-from atoken.train.flops import H100_PEAK, device_peak
-from atoken.train.learner import Learner
-from atoken.train.meter import Meter
-from atoken.train.optimizer import Average
+from atoken.engine import checkpoints, flops
+from atoken.engine.ema import EMA
+from atoken.engine.flops import H100_PEAK, device_peak
+from atoken.engine.metrics import Metrics
+from atoken.engine.ranks import EndedByOthers, Ranks
 from refusals import check_names
-
-from .conftest import SMALL
 
 
 class Threads(Ranks):
@@ -38,30 +32,18 @@ class Threads(Ranks):
 
 @pytest.mark.slow
 def test_a_term_that_some_ranks_do_not_have_is_a_mean_over_those_that_do():
-    picture = pack([Sample("image", torch.zeros(4, 768), dense_coords((1, 2, 2, 1)), (1, 2, 2, 1))])
     seen = ([{"l1": 1.0}, {"l1": 3.0, "lpips": 5.0}], [{"l1": 2.0}])
 
     def run(rank):
-        meter = Meter(SMALL, Threads(rank, world=2), autocast=False)
+        metrics = Metrics(Threads(rank, world=2), autocast=False)
         for terms in seen[rank]:
-            meter.add("images", {name: torch.tensor(value) for name, value in terms.items()}, 1.0, picture)
-        return meter.read()
+            metrics.add("images", {name: torch.tensor(value) for name, value in terms.items()}, 1.0, 4, 0.0)
+        return metrics.read()
 
     with ThreadPoolExecutor(2) as pool:
         one, other = pool.map(run, range(2))
     assert (one["images/l1"], one["images/lpips"]) == pytest.approx((2.0, 5.0))
     assert set(one) == set(other)
-
-
-@pytest.mark.slow
-def test_what_is_decoded_once_is_no_arithmetic_of_a_step():
-    asset = pack([Sample("3d", torch.zeros(4, 768), dense_coords((1, 2, 2, 1)), (1, 2, 2, 1))])
-    meter = Meter(SMALL, Ranks(), autocast=False)
-    meter.add("3d-gaussians", {"render_l1": torch.tensor(1.0)}, 1.0, asset)
-    assert (meter.flops, meter.tokens) == (0, 4)
-    meter.add("3d-reconstruction", {"l1": torch.tensor(1.0)}, 1.0, asset)
-    assert meter.flops > 0
-    assert set(meter.read()) >= {"3d-gaussians/render_l1", "3d-reconstruction/l1"}
 
 
 def test_mfu_goes_by_the_data_sheet_of_a_known_card(monkeypatch):
@@ -103,10 +85,10 @@ def test_a_full_disk_of_the_first_rank_ends_the_others(monkeypatch, tmp_path):
     monkeypatch.setattr(checkpoints, "sealed", full)
 
     def run(rank):
-        learner = Learner(AToken(SMALL), {})
-        saver = checkpoints.Checkpoints(tmp_path / "checkpoints", 2, Threads(rank, world=2), SMALL)
+        module = torch.nn.Linear(2, 1)
+        saver = checkpoints.Checkpoints(tmp_path / "checkpoints", 2, Threads(rank, world=2))
         try:
-            saver.save(checkpoints.Progress(1, 0, [{}, {}]), learner, Average(learner, 0.9), {})
+            saver.save(checkpoints.Progress(1, 0, [{}, {}]), {}, module, EMA(module, 0.9), {})
         except (OSError, EndedByOthers) as error:
             return error
         return None

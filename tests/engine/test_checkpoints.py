@@ -14,18 +14,17 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.metadata import BytesStorageMetadata
 
-from atoken import AToken
+from atoken import PRESETS
 from atoken.core.errors import ReadError
-from atoken.train import checkpoint_files, checkpoints
-from atoken.train.checkpoint_files import read_progress, sealed
-from atoken.train.checkpoint_metadata import Reader, read_metadata
-from atoken.train.distributed import Ranks
-from atoken.train.learner import Learner
-from atoken.train.optimizer import Average, build_optimizers
-from atoken.train.trainer import train
+from atoken.engine import checkpoint_files, checkpoints
+from atoken.engine.checkpoint_files import read_progress, sealed
+from atoken.engine.checkpoint_metadata import Reader, read_metadata
+from atoken.engine.ema import EMA
+from atoken.engine.optimizer import build_optimizers
+from atoken.engine.ranks import Ranks
+from atoken.train.trainer import TokenizerSpec, parameter_groups, train
 from refusals import check_names, refused
-
-from .conftest import SMALL, records, terms
+from train.conftest import SMALL, records, terms
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +45,15 @@ def run(config, tmp_path, made):
 
 def restored(config, out, **model):
     """What a run of ``config`` goes on from, without training."""
-    learner = Learner(AToken(replace(SMALL, **model)), {})
-    optimizers = build_optimizers(learner, config.optimizer)
-    found = checkpoints.Checkpoints(out / "checkpoints", 2, Ranks(), learner.model.config)
-    return found.load(learner, Average(learner, 0.9), optimizers)
+    found = checkpoints.Checkpoints(out / "checkpoints", 2, Ranks())
+    stored = found.newest()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "small", replace(SMALL, **model))
+        with stored.naming():
+            module = TokenizerSpec(config).build(Ranks(), stored.model)
+        optimizers = build_optimizers(parameter_groups(module, config.optimizer), config.optimizer)
+        found.load(stored, module, EMA(module, 0.9), optimizers)
+    return stored.progress
 
 
 def edit(folder, change, *, seal=True):
@@ -225,7 +229,7 @@ def test_checkpoints_are_ordered_as_numbers(run):
     last = out / "checkpoints/step-0000002"
     for number in (9_999_999, 10_000_000):
         (out / f"checkpoints/step-{number}").mkdir()
-    found = checkpoints.Checkpoints(out / "checkpoints", 2, None, None)._found()
+    found = checkpoints.Checkpoints(out / "checkpoints", 2, None)._found()
     assert [folder.name for folder in found][-3:] == [last.name, "step-9999999", "step-10000000"]
 
 
@@ -266,7 +270,7 @@ def test_the_log_holds_no_step_twice(run):
     """A run that was killed after its checkpoint had recorded steps that come again."""
     config, out = run
     with (out / "log.jsonl").open("a") as log:
-        log.write('{"step": 3, "norm": 1.0}\n{"step": 4, "no')
+        log.write('{"step": 3, "grad_norm": 1.0}\n{"step": 4, "no')
     train(config, out)
     steps = [record["step"] for record in records(out)]
     assert steps == list(range(1, config.steps + 1))

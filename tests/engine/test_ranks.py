@@ -16,12 +16,11 @@ import torch.multiprocessing as mp
 
 from atoken.data.batch import Batch, pack
 from atoken.data.crops import Crops
+from atoken.engine.ranks import joined
 from atoken.train import trainer
-from atoken.train.distributed import joined
 from atoken.train.trainer import train
-
-from .conftest import SMALL, terms
-from .test_tasks import Words
+from train.conftest import SMALL, terms
+from train.test_tasks import Words
 
 PATIENCE = 240
 """Seconds, after which a process that waits for another one is taken for stuck."""
@@ -45,7 +44,7 @@ class Shared:
 def patch_run(patch: pytest.MonkeyPatch) -> None:
     """Batches shared by the ranks, and a text tower that needs no package."""
     patch.setattr(trainer, "build_feed", lambda task, seed, rank, world, cursor=None: Shared(task, rank, world))
-    patch.setattr("atoken.train.tasks.text", lambda name, device: Words())
+    patch.setattr("atoken.train.networks.text", lambda name, device: Words())
     patch.setattr("atoken.train.config.MINILM_WIDTH", Words.width)
 
 

@@ -15,7 +15,7 @@ from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import BytesStorageMetadata
 
 from atoken.core.errors import ReadError
-from atoken.train.checkpoint_metadata import Reader, read_metadata
+from atoken.engine.checkpoint_metadata import Reader, read_metadata
 from refusals import refused
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")

@@ -7,12 +7,18 @@ import torch
 from torch import nn
 
 from atoken import AToken
-from atoken.train import muon
-from atoken.train.config import OptimizerConfig
-from atoken.train.muon import Muon, orthogonalize
-from atoken.train.optimizer import Average, build_optimizers, rate, set_rates
+from atoken.engine import muon
+from atoken.engine.config import OptimizerConfig
+from atoken.engine.ema import EMA
+from atoken.engine.muon import Muon, orthogonalize
+from atoken.engine.optimizer import build_optimizers, lr_schedule, set_lr
+from atoken.train.config import TokenizerOptimizerConfig
+from atoken.train.trainer import parameter_groups
+from train.conftest import SMALL
 
-from .conftest import SMALL
+
+def build(model, config):
+    return build_optimizers(parameter_groups(model, config), config)
 
 
 def names(optimizers, model):
@@ -26,7 +32,7 @@ def names(optimizers, model):
 
 def test_each_weight_has_one_group_and_groups_have_names():
     model = AToken(SMALL)
-    groups = names(build_optimizers(model, OptimizerConfig(muon_lr=0.02)), model)
+    groups = names(build(model, TokenizerOptimizerConfig(muon_lr=0.02)), model)
     assert sum(len(group) for group in groups.values()) == len(list(model.parameters()))
     assert groups["muon", "encoder"] | groups["muon", "rest"] == {
         f"{side}.blocks.{i}.{part}.weight"
@@ -37,7 +43,7 @@ def test_each_weight_has_one_group_and_groups_have_names():
     assert all(name.startswith("encoder.") for name in groups["adamw", "encoder"] | groups["adamw", "encoder/plain"])
     assert {"proj.weight", "decoder.out_layer.weight", "decoder.input_layer.weight"} <= groups["adamw", "rest"]
     assert "encoder.pos_embedder.position_embedding.weight" in groups["adamw", "encoder/plain"]
-    assert set(names(build_optimizers(model, OptimizerConfig()), model)) == {
+    assert set(names(build(model, TokenizerOptimizerConfig()), model)) == {
         ("adamw", name) for name in ("encoder", "encoder/plain", "rest", "rest/plain")
     }
 
@@ -45,9 +51,9 @@ def test_each_weight_has_one_group_and_groups_have_names():
 def test_the_encoder_learns_at_a_tenth_and_only_matrices_decay():
     model = AToken(SMALL)
     model.encoder.head.requires_grad_(False)
-    config = OptimizerConfig(lr=3e-4)
-    optimizers = build_optimizers(model, config)
-    set_rates(optimizers, config, 0.5)
+    config = TokenizerOptimizerConfig(lr=3e-4)
+    optimizers = build(model, config)
+    set_lr(optimizers, config, 0.5)
     groups = {group["name"]: group for group in optimizers["adamw"].param_groups}
     assert [groups[name]["lr"] for name in ("encoder", "encoder/plain", "rest")] == pytest.approx(
         [1.5e-5, 1.5e-5, 1.5e-4]
@@ -60,7 +66,7 @@ def test_the_encoder_learns_at_a_tenth_and_only_matrices_decay():
 
 def test_the_paper_s_schedule_by_value():
     config = OptimizerConfig()
-    rates = {step: 3e-4 * rate(step, 200_000, config) for step in (0, 999, 1999, 2000, 101_000, 199_999)}
+    rates = {step: 3e-4 * lr_schedule(step, 200_000, config) for step in (0, 999, 1999, 2000, 101_000, 199_999)}
     assert rates[0] == pytest.approx(1.5e-7)
     assert rates[999] == pytest.approx(1.5e-4)
     assert rates[1999] == rates[2000] == pytest.approx(3e-4)
@@ -70,16 +76,16 @@ def test_the_paper_s_schedule_by_value():
 
 def test_the_linear_schedule_by_value():
     config = OptimizerConfig(warmup=4, schedule="linear", decay=5, final=0.0)
-    values = [rate(step, 20, config) for step in range(20)]
+    values = [lr_schedule(step, 20, config) for step in range(20)]
     assert values[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert values[14:] == pytest.approx([1.0, 1.0, 0.8, 0.6, 0.4, 0.2])
-    assert rate(19, 20, OptimizerConfig(warmup=0, schedule="linear", decay=0)) == 1.0
+    assert lr_schedule(19, 20, OptimizerConfig(warmup=0, schedule="linear", decay=0)) == 1.0
 
 
 def test_the_average_is_short_at_first_and_long_later():
     module = nn.Linear(2, 1, bias=False)
     nn.init.zeros_(module.weight)
-    average = Average(module, 0.999)
+    average = EMA(module, 0.999)
     nn.init.ones_(module.weight)
     average.update(0)
     torch.testing.assert_close(average.values["weight"], torch.full((1, 2), 0.9))
