@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from atoken import Tokens
-from atoken.cli.record import RECORD
+from atoken.cli.record import RECORD, Record
 from atoken.tokens.stream import open_tokens
-from refusals import check_names
+from refusals import check_names, refused
 
 
 @pytest.fixture
@@ -241,3 +241,17 @@ def test_files_of_finished_results_are_closed(atoken, tiny, other, tmp_path, mon
     for model in (tiny, other):
         atoken("encode", source, "--model", model, "--out", tmp_path / "out")
     assert [tokens._file.closed for tokens in opened] == [True, True]
+
+
+def test_a_line_that_a_full_disk_cut_off_costs_no_other(tmp_path):
+    record = Record()
+    with record.writing(tmp_path / "a.png", {"--dtype": "float32"}):
+        pass
+    path = tmp_path / RECORD
+    path.write_bytes(path.read_bytes()[:-9])
+    with record.writing(tmp_path / "b.png", {"--dtype": "float32"}):
+        pass
+    again = Record()
+    assert again.check(tmp_path / "a.png", {}), "without a record it is finished"
+    with refused("b.png", "--dtype"):
+        again.check(tmp_path / "b.png", {"--dtype": "bfloat16"})

@@ -1,16 +1,18 @@
 """Pipes, devices and sockets are opened by no reader, under whatever name and behind whatever link."""
 
+import json
 import os
 import signal
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
 from atoken.train.checkpoint_metadata import read_metadata
 
-from atoken.codec.assets import read_any
+from atoken.codec.assets import owned_files, read_any
 from atoken.core.errors import ReadError
-from atoken.core.regular import open_regular, read_regular
+from atoken.core.regular import below, open_regular, read_regular
 from atoken.data.tar_samples import samples
 from atoken.evaluation.datasets.items import read_json
 from atoken.gaussians.formats.files import read_splats
@@ -101,9 +103,43 @@ def test_a_socket_is_refused_and_a_folder_or_missing_file_has_its_own_error(tmp_
         open_regular(tmp_path / "gone")
 
 
+NAMES = ["", "a\0b", "\ud800.png", 3, None, "../a", "a/../../b", "/etc/passwd"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_lead_out_or_cannot_be_are_refused_and_others_not(tmp_path, name):
+    with refused("table.json", error=ReadError):
+        below(tmp_path, name, "table.json")
+    assert below(tmp_path, "a/..b\udcff.png", "table.json") == tmp_path / "a" / "..b\udcff.png"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_list_of_files_reads_outside_or_ends_in_an_odd_error(tmp_path, name):
+    frame = {"file_path": name, "transform_matrix": np.eye(4).tolist()}
+    (tmp_path / "transforms.json").write_text(json.dumps({"camera_angle_x": 0.8, "frames": [frame]}))
+    parts = {part: {"files": [name, name]} for part in ("means", "scales", "quats", "sh0")}
+    parts["means"] |= {"mins": [0, 0, 0], "maxs": [1, 1, 1]}
+    (tmp_path / "meta.json").write_text(json.dumps({"version": 2, "count": 1, **parts}))
+    for table, read in (("transforms.json", read_any), ("meta.json", read_splats)):
+        with refused(table, error=ReadError):
+            read(tmp_path / table)
+        assert owned_files(tmp_path / table) == []
+
+
 def test_a_regular_file_behind_a_link_is_read(tmp_path):
     (tmp_path / "real").write_bytes(b"content")
     (tmp_path / "link").symlink_to("real")
     assert read_regular(tmp_path / "link") == b"content"
     with open_regular(tmp_path / "link") as file:
         assert Path(file.name).name == "link"
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi"])
+def test_a_list_of_clips_opens_none_of_them(tmp_path, alarm, name):
+    """FFmpeg would wait for what is written into the pipe."""
+    os.mkfifo(tmp_path / "pipe.ts")
+    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\npipe.ts\n#EXT-X-ENDLIST\n"
+    for text in ("ffconcat version 1.0\nfile pipe.ts\n", playlist):
+        (tmp_path / name).write_text(text)
+        with refused(tmp_path / name, error=ReadError):
+            open_video(tmp_path / name)

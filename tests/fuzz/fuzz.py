@@ -31,6 +31,8 @@ import torch
 from kinds import KINDS
 from mutate import Files
 
+from atoken.core.errors import ReadError
+
 MEMORY = 6 * 2**30
 """Address space of a reading process in bytes."""
 SECONDS = 30.0
@@ -56,7 +58,7 @@ def outcome(kind: str, sound: Files, files: Files, folder: Path) -> str:
     path = folder / next(iter(files))
     try:
         KINDS[kind].read(path)
-    except (ValueError, OSError) as error:
+    except (ReadError, OSError) as error:
         sentence = str(error).strip()
         if "\n" in sentence or len(sentence) > LONGEST or not sentence:
             return f"no sentence: {_place(error)}: {sentence[:300]!r}"

@@ -15,12 +15,14 @@ import pytest
 from kinds import KINDS, Kind
 
 import fuzz
+from atoken.core.errors import ReadError
 
 ENDS = {
     b"result": None,
-    b"named": ValueError("a.bin is damaged"),
-    b"unnamed": ValueError("it is damaged"),
-    b"long": ValueError("a.bin " + "x" * 1000),
+    b"named": ReadError("a.bin is damaged"),
+    b"plain": ValueError("a.bin is damaged"),
+    b"unnamed": ReadError("it is damaged"),
+    b"long": ReadError("a.bin " + "x" * 1000),
     b"strange": TypeError("a.bin"),
     b"memory": MemoryError("a.bin"),
 }
@@ -52,12 +54,13 @@ def fake(monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="forks, and limits the address space")
 def test_every_end_is_told_and_what_dies_or_hangs_stops_nothing(fake):
     tally = fuzz.run("fake", fuzz.sound_files("fake"), range(len(fake)), 0, 60.0, 1)
-    assert tally.ends == {"results": 2, "refused": 1, "other": 6}
+    assert tally.ends == {"results": 2, "refused": 1, "other": 7}
     ends = {fake[number]: end for number, end in tally.failures}
-    assert ends.keys() == {b"unnamed", b"long", b"strange", b"memory", b"dies", b"hangs"}
+    assert ends.keys() == {b"plain", b"unnamed", b"long", b"strange", b"memory", b"dies", b"hangs"}
     assert "names no file" in ends[b"unnamed"]
     assert "no sentence" in ends[b"long"]
     assert "TypeError" in ends[b"strange"]
+    assert "ValueError" in ends[b"plain"]
     assert "-9" in ends[b"dies"]
     assert "took over" in ends[b"hangs"]
 
@@ -68,8 +71,8 @@ def test_failures_are_printed_kept_and_the_end_of_the_run(fake, tmp_path, capsys
     arguments = ["--kinds", "fake", "--keep", str(tmp_path / "kept"), "--jobs", "2"]
     assert fuzz.main(arguments) == 1
     printed = capsys.readouterr().out
-    assert "--seed 0 --case fake:4" in printed
-    assert (tmp_path / "kept/fake-4/a.bin").read_bytes() == b"strange"
+    assert "--seed 0 --case fake:5" in printed
+    assert (tmp_path / "kept/fake-5/a.bin").read_bytes() == b"strange"
     fake[:] = [b"result", b"named"]
     assert fuzz.main([*arguments, "--count", "2"]) == 0
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from atoken import Gaussians
-from atoken.codec.assets import owned_files
+from atoken.codec.assets import owned_files, read_any
 from atoken.core.errors import ReadError
 from atoken.gaussians.formats.ply import is_splat
 from atoken.gaussians.formats.table import FLAT_LOG_SCALE, NEEDED, OPAQUE_LOGIT
@@ -207,6 +207,18 @@ def test_sog_files_that_are_none(tmp_path, changed, named):
     path = packed(tmp_path / "bad.sog", sog(tmp_path, **changed))
     with refused("bad.sog", *named, error=ReadError):
         Gaussians.load(path)
+
+
+def test_the_small_files_of_the_inputs():
+    red = Gaussians.load(INPUTS / "x.splat")
+    assert len(red) == 128
+    np.testing.assert_allclose(red.rgb, np.tile([1.0, 0, 0], (128, 1)), atol=1e-5)
+    np.testing.assert_allclose(red.scales, 0.03, rtol=1e-5)
+    unseen = Gaussians.load(INPUTS / "x.spz")
+    assert len(unseen) == 10
+    assert float(unseen.opacities.max()) < 1e-5
+    with refused("x.spz", "10", "visible"):
+        read_any(INPUTS / "x.spz")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from flow_parts import rand
 
 from atoken import PRESETS, AToken
-from atoken.generation.config import DiTConfig, GeneratorConfig, SampleConfig
+from atoken.generation.config import DiTConfig, FlowConfig, SampleConfig
 from atoken.generation.flow.generator import FlowGenerator
 from atoken.generation.flow.net import DiT
 from atoken.generation.latents import LatentStats
@@ -45,7 +45,7 @@ def generator(model: AToken, *, whiten: bool = False, seed: int = 0, **changes: 
     scales = 1 + torch.arange(48.0) / 10
     stats = LatentStats.of(rand(200, 48, seed=4) * scales + 2, whiten=whiten)
     names = {"text_tower": "letters", "text_weights": Tower.weights_hash} if inputs.get("text_width") else {}
-    config = GeneratorConfig(
+    config = FlowConfig(
         "small", net.config, model.config.name, model.weights_hash, size=(32, 48), whitened=whiten, **names, **changes
     )
     return FlowGenerator(config, net, stats, model)

@@ -13,9 +13,9 @@ from torch.testing import assert_close
 
 import atoken
 from atoken import Tokens
+from atoken.generation import generator as module
 from atoken.generation.condition import Condition
-from atoken.generation.flow import generator as module
-from atoken.generation.flow.generator import seeds_of
+from atoken.generation.generator import seeds_of
 from atoken.generation.pipeline import GenerationPipeline
 from atoken.nn.packed import dense_coords
 from refusals import refused

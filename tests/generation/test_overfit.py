@@ -10,7 +10,7 @@ import torch
 import atoken
 from atoken import Packed
 from atoken.generation.condition import Condition
-from atoken.generation.config import DiTConfig, GeneratorConfig, ObjectiveConfig
+from atoken.generation.config import DiTConfig, FlowConfig, ObjectiveConfig
 from atoken.generation.flow.generator import FlowGenerator
 from atoken.generation.flow.net import DiT
 from atoken.generation.flow.objective import FlowBatch, FlowObjective
@@ -46,7 +46,7 @@ def test_one_batch_is_learnt_by_heart(prediction, whiten, shift):
         torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-    facts = GeneratorConfig(
+    facts = FlowConfig(
         "four", config, "nano", model.weights_hash, size=(SIDE, SIDE), objective=objective, whitened=whiten
     )
     gen = FlowGenerator(facts, learner.net.eval(), stats, model)

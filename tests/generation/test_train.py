@@ -18,7 +18,7 @@ import atoken
 from atoken import ShardWriter, TokenSample
 from atoken.generation.config import SIZES, ObjectiveConfig, SampleConfig, dit_config
 from atoken.generation.flow import flops
-from atoken.generation.flow import generator as drawing
+from atoken.generation import generator as drawing
 from atoken.generation.flow import train as module
 from atoken.generation.flow.net import DiT
 from atoken.generation.flow.recipe import FlowRecipe, PreviewConfig, TokensConfig, read_flow_recipe

@@ -262,7 +262,7 @@ def test_whole_parts_that_are_missing(golden, tmp_path, left_out, words):
 
 
 def test_blocks_that_leave_a_gap_are_refused_before_anything_is_built(golden, tmp_path, monkeypatch):
-    monkeypatch.setattr("atoken.weights.load.AToken", lambda config: pytest.fail("a model was built"))
+    monkeypatch.setattr("atoken.pipeline.atoken.AToken", lambda config: pytest.fail("a model was built"))
     state = golden.state() | {"encoder.blocks.999999999.x": torch.zeros(1)}
     with refused("atoken-soc.pt", "encoder.blocks.2", "encoder.blocks.999999999"):
         atoken.load(write(state, tmp_path / "atoken-soc.pt"))

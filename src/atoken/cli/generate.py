@@ -11,7 +11,7 @@ import typer
 from ..core.device import is_short_of_memory
 from ..core.text import clean
 from ..generation.config import check_size
-from ..generation.flow.generator import LARGEST_SEED
+from ..generation.generator import LARGEST_SEED
 from ..generation.load import load_generator
 from ..generation.sheet import sheet
 from ..media.image.files import WRITABLE_SUFFIXES, write_image

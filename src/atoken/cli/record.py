@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -56,9 +57,14 @@ class Record:
 
     def _add(self, target: Path, options: Options | None) -> None:
         self._of(target.parent)[target.name] = options
-        line = json.dumps({"result": target.name, "options": options}) + "\n"
-        with open(target.parent / RECORD, "ab", buffering=0) as file:
-            file.write(line.encode())
+        line = (json.dumps({"result": target.name, "options": options}) + "\n").encode()
+        path = target.parent / RECORD
+        with open(path, "a+b", buffering=0) as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else b"\n" + line  # behind one that a full disk cut off
+            if file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def _read(path: Path) -> dict[str, Options | None]:

@@ -20,7 +20,6 @@ from ..language.lazy import LazyModel
 from ..language.zero_shot import TEMPLATES, label_embeddings, probabilities
 from ..media.image.files import IMAGE_SUFFIXES
 from ..media.kinds import ASSET_SUFFIXES, VIDEO_SUFFIXES
-from ..pipeline.bulk import in_batches
 from . import options, paths
 from .report import Report, say
 from .search_page import search_page
@@ -134,6 +133,8 @@ def _is_wanted(path: Path) -> bool:
 
 def _embed(model: LazyModel, files: list[Path], report: Report) -> tuple[list[Path], Tensor]:
     """Vectors of those files that can be read, in few files at a time; the others are failures of the report."""
+    from ..pipeline.bulk import in_batches  # with all media, which a search over a complete index does without
+
     read: list[Path] = []
     vectors: list[Tensor] = []
     for item in in_batches(files, model.embed, budget=CHUNK):

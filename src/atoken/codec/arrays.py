@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from ..media.pixels import check_layout
+from ..media.pixels import as_tensor, check_layout
+from ..tokens.checks import check_fps
 
 NAMES = {
     "pictures": {1: "[B, 3, H, W]", 3: "[B, H, W, 3]"},
@@ -45,14 +45,14 @@ def sources_of(
         raise ValueError(f"the array is empty: its shape is {shape}")
     if fps is None and array.ndim <= 3:
         return [array], False
-    if fps is not None and not (isinstance(fps, int | float) and 0 < fps < float("inf")):
-        raise ValueError(f"fps is {fps!r}: give a positive number of frames a second")
+    if fps is not None:
+        check_fps(fps)
     meaning = {(4, False): "pictures", (4, True): "clip", (5, True): "clips"}.get((array.ndim, fps is not None))
     if meaning is None:
         remedy = "clips need fps=" if array.ndim == 5 else "a clip has 4 axes, clips have 5, pictures no fps"
         raise ValueError(f"an array of shape {shape} is no batch: {remedy}")
     axis = _channel_axis(shape, meaning, layout)
-    tensor = array if isinstance(array, Tensor) else torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    tensor = as_tensor(array)
     if meaning == "pictures":
         return list(tensor), True
     clips = [tensor] if meaning == "clip" else list(tensor)

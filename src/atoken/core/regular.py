@@ -9,6 +9,7 @@ import os
 import stat
 from io import BufferedReader
 from pathlib import Path
+from typing import TypeGuard
 
 from .errors import ReadError
 from .text import shortened
@@ -32,13 +33,23 @@ def check_regular(path: str | os.PathLike[str]) -> None:
     _check(os.stat(path).st_mode, path)
 
 
+def is_name(name: object) -> TypeGuard[str]:
+    """Whether the system can have a file of that name: no NUL, no half of a surrogate pair as JSON can write it."""
+    try:
+        return isinstance(name, str) and name != "" and b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+
+
 def below(folder: Path, name: object, table: object) -> Path:
     """The file below ``folder`` that ``table`` calls ``name``. Raises ``ReadError`` for a name that leads out of it.
 
     Links are followed: who keeps a data set elsewhere puts one in its place.
     """
-    path = Path(str(name))
-    if path.is_absolute() or ".." in path.parts or "\0" in str(name) or not str(name):
+    if not is_name(name):
+        raise ReadError(f"{table} names {shortened(repr(name))}, which is no name of a file")
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts:
         raise ReadError(f"{table} names {shortened(repr(name))}, outside of its folder: refused")
     return folder / path
 

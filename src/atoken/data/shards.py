@@ -98,7 +98,7 @@ def stream(
                 yield sample, asdict(Cursor(epoch, place, number + 1))
             used = 0
         if not given:
-            raise ValueError(f"no sample of {shards[order[0]]} can be read; the last: {refused}")
+            raise ReadError(f"no sample of {shards[order[0]]} can be read; the last: {refused}")
         epoch, place = epoch + 1, 0
 
 

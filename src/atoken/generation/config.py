@@ -5,47 +5,53 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from ..core.mapping import from_mapping
 from ..core.text import shortened
 from ..tokenizer.config import LARGEST_SIZE
 from ..tokens.patch import PATCH
 
+Kind = TypeVar("Kind", bound="GeneratorConfig")
+
 PREDICTIONS = ("v", "x")
 TIMES = ("logit-normal", "uniform")
 
 
-def _require(holds: bool, sentence: str) -> None:
+def require(holds: bool, sentence: str) -> None:
+    """Raise ``ValueError`` with that sentence unless it holds."""
     if not holds:
         raise ValueError(sentence)
 
 
-@dataclass(frozen=True)
-class DiTConfig:
-    """A diffusion transformer: its size, and what it may be told. Raises ``ValueError`` where numbers do not fit."""
+class NetConfig:
+    """What the nets of all generators have in common. A subclass is a frozen dataclass with these fields and more."""
 
-    depth: int
     width: int
     heads: int
     mlp_width: int
-    latent_channels: int
-    classes: int = 0
+    classes: int
     """Class labels; 0: it is told none."""
-    text_width: int = 0
+    text_width: int
     """Numbers of a text token's state; 0: it reads no text."""
-    image_width: int = 0
+    image_width: int
     """Numbers of an image token; 0: it sees no image."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            least = 0 if name in ("classes", "text_width", "image_width") else 1
-            most = 1000 if name == "depth" else LARGEST_SIZE
-            _require(least <= value <= most, f"generator: {name} must lie in {least} ... {most}, not {value}")
-        _require(
+            if isinstance(value, int):
+                least = 0 if name in ("classes", "text_width", "image_width") else 1
+                most = 1000 if name.endswith("depth") else LARGEST_SIZE
+                require(least <= value <= most, f"generator: {name} must lie in {least} ... {most}, not {value}")
+        require(
             self.width % self.heads == 0 and self.head_dim % 8 == 0,
             f"generator: width {self.width} must be {self.heads} heads of a multiple of 8 (four rotary axes of pairs)",
         )
+
+    @property
+    def blocks(self) -> int:
+        """Transformer blocks over a sample's tokens."""
+        raise NotImplementedError
 
     @property
     def head_dim(self) -> int:
@@ -56,6 +62,25 @@ class DiTConfig:
     def has_condition(self) -> bool:
         """Whether it is told anything, without which guidance has no meaning."""
         return bool(self.classes or self.text_width or self.image_width)
+
+
+@dataclass(frozen=True)
+class DiTConfig(NetConfig):
+    """A diffusion transformer: its size, and what it may be told. Raises ``ValueError`` where numbers do not fit."""
+
+    depth: int
+    width: int
+    heads: int
+    mlp_width: int
+    latent_channels: int
+    classes: int = 0
+    text_width: int = 0
+    image_width: int = 0
+
+    @property
+    def blocks(self) -> int:
+        """Transformer blocks."""
+        return self.depth
 
 
 SIZES = {
@@ -71,7 +96,7 @@ of the width."""
 
 def dit_config(size: str, latent_channels: int, **inputs: int) -> DiTConfig:
     """The transformer of that size. Raises ``ValueError`` for a size that is none of ``SIZES``."""
-    _require(size in SIZES, f"size is {shortened(size)!r}: give one of {', '.join(SIZES)}")
+    require(size in SIZES, f"size is {shortened(size)!r}: give one of {', '.join(SIZES)}")
     return DiTConfig(*SIZES[size], latent_channels, **inputs)
 
 
@@ -103,14 +128,14 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         where = "generator: objective"
-        _require(self.prediction in PREDICTIONS, f"{where} needs prediction v or x, not {shortened(self.prediction)!r}")
-        _require(self.times in TIMES, f"{where} needs times {' or '.join(TIMES)}, not {shortened(self.times)!r}")
-        _require(self.shift is None or self.shift > 0, f"{where} needs a positive shift, not {self.shift}")
-        _require(self.time_std > 0, f"{where} needs a positive time_std, not {self.time_std}")
-        _require(0 < self.clamp < 1, f"{where} needs a clamp between 0 and 1, not {self.clamp}")
-        _require(min(self.cosine, self.align) >= 0, f"{where} needs weights that are not negative")
-        _require(self.align_block >= 1, f"{where} needs align_block of 1 or more, not {self.align_block}")
-        _require(0 <= self.drop < 1, f"{where} needs drop between 0 and 1, not {self.drop}")
+        require(self.prediction in PREDICTIONS, f"{where} needs prediction v or x, not {shortened(self.prediction)!r}")
+        require(self.times in TIMES, f"{where} needs times {' or '.join(TIMES)}, not {shortened(self.times)!r}")
+        require(self.shift is None or self.shift > 0, f"{where} needs a positive shift, not {self.shift}")
+        require(self.time_std > 0, f"{where} needs a positive time_std, not {self.time_std}")
+        require(0 < self.clamp < 1, f"{where} needs a clamp between 0 and 1, not {self.clamp}")
+        require(min(self.cosine, self.align) >= 0, f"{where} needs weights that are not negative")
+        require(self.align_block >= 1, f"{where} needs align_block of 1 or more, not {self.align_block}")
+        require(0 <= self.drop < 1, f"{where} needs drop between 0 and 1, not {self.drop}")
 
 
 @dataclass(frozen=True)
@@ -129,28 +154,33 @@ class SampleConfig:
     """By how much times move towards noise; None: as in training."""
 
     def __post_init__(self) -> None:
-        _require(self.steps >= 1, f"steps is {self.steps}: give 1 or more")
-        _require(self.guidance >= 0, f"guidance is {self.guidance}: give 0 or more; 1 is without guidance")
+        require(self.steps >= 1, f"steps is {self.steps}: give 1 or more")
+        require(self.guidance >= 0, f"guidance is {self.guidance}: give 0 or more; 1 is without guidance")
         low, high = self.interval
-        _require(0 <= low <= high <= 1, f"interval is {low} ... {high}: give two ascending times between 0 and 1")
-        _require(self.method in ("euler", "heun"), f"method is {shortened(self.method)!r}: give euler or heun")
-        _require(self.shift is None or self.shift > 0, f"shift is {self.shift}: give a positive number")
+        require(0 <= low <= high <= 1, f"interval is {low} ... {high}: give two ascending times between 0 and 1")
+        require(self.method in ("euler", "heun"), f"method is {shortened(self.method)!r}: give euler or heun")
+        require(self.shift is None or self.shift > 0, f"shift is {self.shift}: give a positive number")
 
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """All of a generator but its numbers. Raises ``ValueError`` where facts do not fit."""
+    """All of a generator but its numbers; each kind has a subclass. Raises ``ValueError`` where facts do not fit."""
+
+    kind: ClassVar[str]
+    """What "generator" says in the files of this kind."""
 
     name: str
-    net: DiTConfig
+    net: NetConfig
     tokenizer: str
     """Name of the tokenizer whose tokens it draws."""
     tokenizer_weights: str
     """SHA-256 of that tokenizer's weights."""
-    generator: str = "flow"
+    generator: str
     """Kind of the generator."""
-    objective: ObjectiveConfig = ObjectiveConfig()
-    sampling: SampleConfig = SampleConfig()
+    objective: Any
+    """What it learnt."""
+    sampling: Any
+    """How it draws, where a call does not say otherwise."""
     text_tower: str | None = None
     """Whose token states it reads, as ``atoken.text`` names the tower."""
     text_weights: str | None = None
@@ -159,18 +189,16 @@ class GeneratorConfig:
     """Names of its classes."""
     size: tuple[int, int] = (256, 256)
     """Height and width in pixels of the pictures that it draws unless it is told otherwise."""
-    whitened: bool = False
-    """Whether latents are rotated before they are scaled."""
 
     def __post_init__(self) -> None:
         where = f"generator config {shortened(self.name)!r}: "
-        _require(self.generator == "flow", f"{where}generator must be flow, not {shortened(self.generator)!r}")
-        _require(bool(self.text_tower) == bool(self.net.text_width), f"{where}text_tower and text_width go together")
-        _require(
+        require(self.generator == self.kind, f"{where}generator must be {self.kind}, not {shortened(self.generator)!r}")
+        require(bool(self.text_tower) == bool(self.net.text_width), f"{where}text_tower and text_width go together")
+        require(
             len(self.labels) in (0, self.net.classes),
             f"{where}{len(self.labels)} labels for {self.net.classes} classes",
         )
-        _require(min(self.size) >= 1, f"{where}size must be positive, not {self.size}")
+        require(min(self.size) >= 1, f"{where}size must be positive, not {self.size}")
         check_size(*self.size)
 
     def to_dict(self) -> dict[str, Any]:
@@ -178,9 +206,23 @@ class GeneratorConfig:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> GeneratorConfig:
+    def from_dict(cls: type[Kind], values: Mapping[str, Any]) -> Kind:
         """The inverse of ``to_dict``. Raises ``ValueError`` for an unknown or missing key or a wrong type."""
         return from_mapping(cls, values, where="generator config")
+
+
+@dataclass(frozen=True)
+class FlowConfig(GeneratorConfig):
+    """All of a flow but its numbers."""
+
+    kind: ClassVar[str] = "flow"
+
+    net: DiTConfig
+    generator: str = "flow"
+    objective: ObjectiveConfig = ObjectiveConfig()
+    sampling: SampleConfig = SampleConfig()
+    whitened: bool = False
+    """Whether latents are rotated before they are scaled."""
 
 
 def check_size(height: int, width: int) -> None:

@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..core.device import find_device
 from ..core.errors import ReadError, reading
+from ..core.regular import read_regular
 from ..core.text import shortened
 from ..pipeline.atoken import AToken
 from ..weights.files import CONFIG, DTYPES, WEIGHTS, read_weights
 from ..weights.load import check_fit, list_models, load
 from .config import GeneratorConfig
 from .flow.generator import FlowGenerator
-from .flow.net import DiT
-from .latents import LatentStats
+from .generator import NET, Generator
 
-NET, STATS = "net.", "stats."
+KINDS: dict[str, type[Generator]] = {kind.config_class.kind: kind for kind in (FlowGenerator,)}
 
 
 def load_generator(
@@ -29,7 +28,7 @@ def load_generator(
     tokenizer: AToken | str | Path | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
-) -> FlowGenerator:
+) -> Generator:
     """A generator in evaluation mode from the folder that ``save_pretrained`` wrote.
 
     ``tokenizer`` is the one whose tokens it draws, or what ``atoken.load`` takes; without it the shipped model of the
@@ -47,36 +46,33 @@ def load_generator(
     config = read_generator_config(folder)
     state = read_weights(folder / WEIGHTS)
     blocks = len({name.split(".")[2] for name in state if name.startswith(f"{NET}blocks.")})
-    if config.net.depth > blocks:  # thousands of blocks would take long to lay out
-        raise ValueError(f"{folder} does not fit its architecture: depth is {config.net.depth}, it has {blocks} blocks")
+    if config.net.blocks > blocks:  # thousands of blocks would take long to lay out
+        raise ValueError(
+            f"{folder} does not fit its architecture: depth is {config.net.blocks}, it has {blocks} blocks"
+        )
+    kind = KINDS[config.generator]
     with torch.device("meta"):
-        net = DiT(config.net)
-        channels = torch.empty(config.net.latent_channels)
-        axes = torch.empty(len(channels), len(channels))
-    wanted = {NET + name: tensor for name, tensor in net.state_dict().items()}
-    wanted |= {f"{STATS}mean": channels, f"{STATS}std": channels}
-    wanted |= {f"{STATS}basis": axes} if config.whitened else {}
-    check_fit(wanted, state, str(folder))
-    weights = {name: tensor.to(device, dtype or torch.float32) for name, tensor in _below(NET, state).items()}
-    net.load_state_dict(weights, assign=True)
-    stats = LatentStats(**{name: tensor.float() for name, tensor in _below(STATS, state).items()})
+        net = kind.net_class(config.net)
+    extras = kind.extra_tensors(config)
+    check_fit({NET + name: tensor for name, tensor in net.state_dict().items()} | extras, state, str(folder))
+    own = {name.removeprefix(NET): tensor for name, tensor in state.items() if name.startswith(NET)}
+    net.load_state_dict({name: tensor.to(device, dtype or torch.float32) for name, tensor in own.items()}, assign=True)
     found = _tokenizer(config, tokenizer, device)
-    return FlowGenerator(config, net.eval(), stats, found).eval()
-
-
-def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    return kind.assemble(config, net.eval(), {name: state[name] for name in extras}, found).eval()
 
 
 def read_generator_config(folder: Path) -> GeneratorConfig:
     """Config of a generator's folder. Raises ``ReadError`` with one sentence."""
     path = folder / CONFIG
     with reading(path):
-        values: Any = json.loads(path.read_text("utf-8"))
-    if isinstance(values, dict) and "generator" not in values:
+        values: Any = json.loads(read_regular(path))
+    if not isinstance(values, dict) or "generator" not in values:
         raise ReadError(f"{path} is not the config of a generator: is {folder} a tokenizer?")
     try:
-        return GeneratorConfig.from_dict(values)
+        kind = values["generator"]
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise ValueError(f"generator is {shortened(repr(kind))}: give {' or '.join(KINDS)}")
+        return KINDS[kind].config_class.from_dict(values)
     except ValueError as error:
         raise ReadError(f"{path}: {error}") from None
 

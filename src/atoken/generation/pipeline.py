@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .flow.generator import FlowGenerator
+from .generator import Generator
 from .load import load_generator
 
 OUTPUTS = ("pil", "np")
@@ -28,7 +28,7 @@ class PipelineOutput:
 class GenerationPipeline:
     """``pipe(class_labels=[207], guidance_scale=2.0).images``: called as diffusers' pipelines are."""
 
-    def __init__(self, model: FlowGenerator) -> None:
+    def __init__(self, model: Generator) -> None:
         self.model = model
 
     @classmethod

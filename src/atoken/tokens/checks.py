@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -50,6 +51,12 @@ OPTIONAL = {
     "compute_dtype": OptionalFact(1, True, lambda value: value in DTYPES, f"one of {', '.join(DTYPES)}"),
 }
 """All such facts, by the name of the field and of the key in the file."""
+
+
+def check_fps(fps: float) -> None:
+    """Raise ``ValueError`` for a number of frames a second that cannot be."""
+    if not (isinstance(fps, Real) and 0 < fps < float("inf")):
+        raise ValueError(f"fps is {shortened(fps)}: give a positive number of frames a second")
 
 
 def check_header(facts: TokenHeader) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..nn.fsq import FSQ, check_indices
 from ..nn.packed import dense_coords
-from .checks import FLOATS
+from .checks import FLOATS, check_fps
 from .patch import PATCH, spatial_tile_of
 
 Offset = int | Sequence[int]
@@ -70,9 +70,9 @@ def facts_of(
     """The header of tokens of ``kind``, and their ``coords``; see ``Tokens.from_indices``. Raises ``ValueError``."""
     config = model.config
     facts = {"kind": kind, "model": config.name, "weights": model.weights_hash, "fsq": config.fsq_levels}
+    sides = tuple(map(int, grid)) if isinstance(grid, Sequence) else ()
     if coords is not None:
-        return facts | _voxels(config, grid, fps, torch.as_tensor(coords))
-    sides = tuple(map(int, grid or ()))
+        return facts | _voxels(config, None if grid is None else sides, fps, torch.as_tensor(coords))
     if not 2 <= len(sides) <= 4 or min(sides) < 1 or sides[3:] not in ((), (1,)):
         raise ValueError(
             f"grid is {grid!r}: (rows, columns) for a picture, (steps, rows, columns) for a clip, coords= for voxels"
@@ -86,13 +86,12 @@ def facts_of(
         if steps > 1:
             raise ValueError(f"grid {grid!r} has {steps} steps in time: give fps= of the clip")
         return facts | {"modality": "image", "coords": dense_coords(whole)}
-    if not 0 < fps < float("inf"):
-        raise ValueError(f"fps is {fps!r}: give a positive number of frames a second")
+    check_fps(fps)
     times = torch.arange(steps * PATCH[0], dtype=torch.float64) / fps
     return facts | {"modality": "video", "times": times, "coords": dense_coords(whole)}
 
 
-def _voxels(config: Any, grid: Sequence[int] | None, fps: float | None, coords: Tensor) -> dict[str, Any]:
+def _voxels(config: Any, grid: tuple[int, ...] | None, fps: float | None, coords: Tensor) -> dict[str, Any]:
     """The facts of voxels; the size of the views is not known and stands as that of one patch."""
     if fps is not None:
         raise ValueError("coords are those of voxels, and fps of a clip: give one of them")
@@ -102,12 +101,11 @@ def _voxels(config: Any, grid: Sequence[int] | None, fps: float | None, coords: 
         if config.gaussians is None:
             raise ValueError(f"{config.name!r} has no Gaussian head that says the grid: give grid=(x, y, z)")
         grid = (config.gaussians.resolution,) * 3
-    sides = tuple(map(int, grid))
     places = coords if coords.shape[1] == 4 else torch.cat([coords.new_zeros(len(coords), 1), coords], 1)
     size = PATCH[1:]
     return {
         "modality": "3d",
-        "grid": sides if len(sides) == 4 else (1, *sides),
+        "grid": grid if len(grid) == 4 else (1, *grid),
         "size": size,
         "box": (0, 0, *size),
         "coords": places.to("cpu", torch.int32),
@@ -120,8 +118,8 @@ def first_ids(fsq: Sequence[Sequence[int]], offset: Offset) -> Tensor:
     Raises ``ValueError`` for another number of offsets than of codebooks, and for negative ones.
     """
     sizes = FSQ(fsq).codebook_sizes
-    if isinstance(offset, int):
-        starts = [offset + sum(sizes[:index]) for index in range(len(sizes))]
+    if isinstance(offset, int | np.integer):
+        starts = [int(offset) + sum(sizes[:index]) for index in range(len(sizes))]
     else:
         starts = [int(start) for start in offset]
     if len(starts) != len(sizes) or min(starts) < 0:

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from ..core.errors import ReadError
 from ..core.files import atomic_write
+from ..core.regular import open_regular
 from ..core.text import shortened
 from .file import BLANK, CHECKSUM, LARGEST_HEADER, MISMATCH, read_header
 from .samples import TokenSample, check_key
@@ -129,7 +130,7 @@ class TokenShard:
         self.path = Path(path)
         self._map: mmap.mmap | None = None
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 metadata, entries, self._start = _read_index(file)
             self._places = _places(entries, self.path.stat().st_size - self._start)
             self.lengths: list[int] = _lengths(metadata, len(entries))
@@ -162,7 +163,7 @@ class TokenShard:
 
     def _read(self, number: int) -> tuple[TokenSample, bytes]:
         if self._map is None:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         key, (start, end) = self.keys[number], self._places[number]
         data = self._map[self._start + start : self._start + end]

@@ -6,17 +6,21 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..core.device import find_device
+from ..core.errors import ReadError
 from ..core.text import shortened
-from ..pipeline.atoken import AToken
 from ..tokenizer.config import PRESETS, ModelConfig
 from ..tokenizer.identity import tokenizer_hash
 from .files import CONFIG, DTYPES, WEIGHTS, constants_of, read_latent_stats, read_model
 from .released import read_released, with_gaussians
+
+if TYPE_CHECKING:
+    from ..pipeline.atoken import AToken
 
 SHIPPED = Path(__file__).parent
 CHECKPOINTS = (".pt", ".pth", ".safetensors")
@@ -66,12 +70,14 @@ def build(
 ) -> AToken:
     """A model with the weights of ``state``, which must hold just its tensors in just their shapes.
 
-    Raises ``ValueError`` that names ``where`` and what does not fit.
+    Raises ``ReadError`` that names ``where`` and what does not fit.
     """
     for side, depth in (("encoder", config.encoder_depth), ("decoder", config.decoder_depth)):
         found = len({name.split(".")[2] for name in state if name.startswith(f"{side}.blocks.")})
         if depth > found:  # thousands of blocks would take long to lay out
-            raise ValueError(f"{where} does not fit its architecture: {side}_depth is {depth}, it has {found} blocks")
+            raise ReadError(f"{where} does not fit its architecture: {side}_depth is {depth}, it has {found} blocks")
+    from ..pipeline.atoken import AToken  # with all media, which a search over a complete index does without
+
     with torch.device("meta"):
         model = AToken(config)
     state = constants_of(config) | state
@@ -96,10 +102,10 @@ def check_fit(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], where: 
     ]
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise ValueError(f"{where} does not fit its architecture: {'; '.join(problems[:5])}{more}")
+        raise ReadError(f"{where} does not fit its architecture: {'; '.join(problems[:5])}{more}")
     bad = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
-        raise ValueError(f"{where} holds NaN or infinite weights in {shortened(', '.join(bad))}")
+        raise ReadError(f"{where} holds NaN or infinite weights in {shortened(', '.join(bad))}")
 
 
 def _find(source: str | os.PathLike[str]) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..core.errors import ReadError
 from ..tokenizer.config import GaussianConfig, ModelConfig
 from ..tokenizer.identity import HEAD, without_head
 from ..tokens.patch import FRAME_FEATURES, PATCH_FEATURES
@@ -26,14 +27,14 @@ SIGLIP2 = {1152: "google/siglip2-so400m-patch16-naflex", 768: "google/siglip2-ba
 
 
 def read_released(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """Config and state dict of a released ``.pt`` or ``.safetensors`` file. Raises ``ValueError``."""
+    """Config and state dict of a released ``.pt`` or ``.safetensors`` file. Raises ``ReadError``."""
     state = read_state_dict(path)
     check_weights(state, path)
     return infer_config(state, path), state
 
 
 def with_gaussians(config: ModelConfig, state: dict[str, Tensor], path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """The model with the released Gaussian decoder of ``path``. Raises ``FileNotFoundError`` or ``ValueError``."""
+    """The model with the released Gaussian decoder of ``path``. Raises ``FileNotFoundError`` or ``ReadError``."""
     if not path.is_file():
         raise FileNotFoundError(f"no Gaussian decoder at {path}: no such file")
     head = read_state_dict(path)
@@ -43,18 +44,18 @@ def with_gaussians(config: ModelConfig, state: dict[str, Tensor], path: Path) ->
 
 
 def infer_gaussians(state: dict[str, Tensor], path: Path) -> GaussianConfig:
-    """The architecture of a released Gaussian decoder, whose heads have 64 channels. Raises ``ValueError``."""
+    """The architecture of a released Gaussian decoder, whose heads have 64 channels. Raises ``ReadError``."""
     where = f"{path} is not a Gaussian decoder"
     width, features = _matrix(state, "input_layer.weight", where)
     mlp_width, _ = _matrix(state, "blocks.0.mlp.mlp.0.weight", where)
     per_voxel, _ = _matrix(state, "offset_perturbation", where)
     if features != FRAME_FEATURES or width % HEAD_DIM:
-        raise ValueError(f"{path}: {features} numbers a voxel and width {width} do not make a Gaussian decoder")
+        raise ReadError(f"{path}: {features} numbers a voxel and width {width} do not make a Gaussian decoder")
     return GaussianConfig(width, width // HEAD_DIM, _depth(state, ("",), path), mlp_width, per_voxel)
 
 
 def infer_config(state: dict[str, Tensor], path: Path) -> ModelConfig:
-    """The architecture that the shapes of ``state`` imply. Raises ``ValueError`` where they imply none.
+    """The architecture that the shapes of ``state`` imply. Raises ``ReadError`` where they imply none.
 
     Released models have both final norms, and as many blocks in the encoder as in the decoder.
     """
@@ -65,7 +66,7 @@ def infer_config(state: dict[str, Tensor], path: Path) -> ModelConfig:
     _, latents = _matrix(state, "decoder.input_layer.weight", where)
     table, _ = _matrix(state, "encoder.pos_embedder.position_embedding.weight", where)
     if features != PATCH_FEATURES or heads * head_dim != width:
-        raise ValueError(f"{path}: patches of {features} numbers and {heads} heads of {head_dim} do not make an AToken")
+        raise ReadError(f"{path}: patches of {features} numbers and {heads} heads of {head_dim} do not make an AToken")
     depth = _depth(state, ("encoder.", "decoder."), path)
     return ModelConfig(
         name=path.stem,
@@ -82,11 +83,11 @@ def infer_config(state: dict[str, Tensor], path: Path) -> ModelConfig:
 
 
 def _matrix(state: dict[str, Tensor], name: str, where: str) -> tuple[int, int]:
-    """Rows and columns of a tensor. Raises ``ValueError`` where it is missing or no matrix."""
+    """Rows and columns of a tensor. Raises ``ReadError`` where it is missing or no matrix."""
     if name not in state:
-        raise ValueError(f"{where}: {name} is missing")
+        raise ReadError(f"{where}: {name} is missing")
     if state[name].ndim != 2:
-        raise ValueError(f"{where}: {name} has shape {list(state[name].shape)} and should be a matrix")
+        raise ReadError(f"{where}: {name} has shape {list(state[name].shape)} and should be a matrix")
     rows, columns = state[name].shape
     return rows, columns
 
@@ -106,7 +107,7 @@ def _kinds(path: Path, latents: int) -> tuple[str, ...]:
 
 
 def _depth(state: dict[str, Tensor], sides: Sequence[str], path: Path) -> int:
-    """Blocks of each side. Raises ``ValueError`` unless all have the same ones, numbered from 0 without a gap."""
+    """Blocks of each side. Raises ``ReadError`` unless all have the same ones, numbered from 0 without a gap."""
     pattern = re.compile(rf"({'|'.join(map(re.escape, sides))})blocks\.(\d{{1,9}})\.")
     found = {(match[1], int(match[2])) for match in map(pattern.match, state) if match}
     depth = len({number for _, number in found})
@@ -115,5 +116,5 @@ def _depth(state: dict[str, Tensor], sides: Sequence[str], path: Path) -> int:
     problems += [f"{side}blocks.{number} is out of turn" for side, number in sorted(found) if number >= depth]
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise ValueError(f"{path} does not have its blocks in full: {'; '.join(problems[:5])}{more}")
+        raise ReadError(f"{path} does not have its blocks in full: {'; '.join(problems[:5])}{more}")
     return depth

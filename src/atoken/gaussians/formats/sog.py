@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ...core.errors import ReadError, reading
-from ...core.regular import open_regular
+from ...core.regular import is_name, open_regular
 from ...core.text import shortened
 from ...media.image.opener import open_picture
 from ..types import Gaussians
@@ -69,18 +69,18 @@ def read(path: Path) -> Gaussians:
             return _gaussians(lambda name, most: _member(archive, name, most, path), path)
 
 
-def names_of(meta: Path) -> list[str]:
+def names_of(meta: Path) -> list[object]:
     """What an unzipped ``meta.json`` of SOG names as its pictures; nothing where it is another's."""
     try:
         table = json.loads(_beside(meta, META, LONGEST_META))
-        return [str(name) for part in (*PARTS, "shN") for name in table.get(part, {}).get("files", ())]
+        return [name for part in (*PARTS, "shN") for name in table.get(part, {}).get("files", ())]
     except (OSError, ValueError, RecursionError, AttributeError, TypeError):
         return []
 
 
 def files_of(meta: Path) -> list[Path]:
     """Those of ``names_of`` that lie in its folder, as ``read`` takes them."""
-    files = [meta.parent / name for name in names_of(meta) if "\0" not in name]
+    files = [meta.parent / name for name in names_of(meta) if is_name(name)]
     return [file for file in files if _is_beside(meta, file)]
 
 
@@ -203,7 +203,9 @@ def _member(archive: zipfile.ZipFile, name: Any, most: int, path: Path) -> bytes
 
 def _beside(meta: Path, name: Any, most: int) -> bytes:
     """Bytes of a file in the folder of ``meta``, also after links are followed."""
-    target = os.path.realpath(meta.parent / str(name))
+    if not is_name(name):
+        raise ReadError(f"{meta} refers to {shortened(repr(name))}, which is no name of a file")
+    target = os.path.realpath(meta.parent / name)
     if name != META and not _is_beside(meta, target):
         raise ReadError(f"{meta} refers to {shortened(repr(name))}, outside its folder: refused")
     if name != META and not os.path.isfile(target):

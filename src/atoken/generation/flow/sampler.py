@@ -9,13 +9,12 @@ from torch import Tensor
 
 from ..condition import Condition
 from ..config import SampleConfig
+from ..generator import Step
 from .net import DiT
 from .objective import shifted, velocity_of
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """Velocity [N, C] at x [N, C] and times [B] of the samples."""
-Step = Callable[[int, int], None]
-"""Told after each step how many of how many are done."""
 
 
 def noise_of(seeds: Sequence[int], lengths: Sequence[int], channels: int) -> Tensor:

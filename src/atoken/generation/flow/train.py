@@ -21,18 +21,19 @@ from ...language.towers import TextTower, text
 from ...nn.adaln import AdaLNBlock
 from ...tokens.shards import TokenShards
 from ...weights.load import load
-from ..config import GeneratorConfig, dit_config
+from ..config import FlowConfig, dit_config
+from ..generator import write_generator
 from ..latents import LatentStats
 from ..sheet import sheet
 from .feed import CaptionReader, FlowFeed, Origin, measure
 from .flops import training_flops
-from .generator import FlowGenerator, write_generator
+from .generator import STATS, FlowGenerator
 from .net import DiT
 from .objective import FlowBatch, FlowObjective
 from .recipe import FlowRecipe, TokensConfig
 
 
-def train(recipe: FlowRecipe, out: Path, device: str = "cpu", stop_after: int | None = None) -> GeneratorConfig | None:
+def train(recipe: FlowRecipe, out: Path, device: str = "cpu", stop_after: int | None = None) -> FlowConfig | None:
     """Train to the end of ``recipe``, continuing from the last checkpoint under ``out`` where there is one.
 
     Writes what ``engine.loop.run`` does, and at the end the averaged generator in bf16 under ``out/model``.
@@ -96,11 +97,11 @@ class FlowSpec(TrainSpec):
         return None if self.tower is None else CaptionReader(self.tower)
 
     @cached_property
-    def generator_config(self) -> GeneratorConfig:
+    def generator_config(self) -> FlowConfig:
         """The config of the generator that is trained."""
         config, tower = self.config, self.tower
         inputs = {"classes": config.classes, "text_width": 0 if tower is None else tower.state_width}
-        return GeneratorConfig(
+        return FlowConfig(
             name=config.name,
             net=dit_config(config.size, self.origin.channels, **inputs),
             tokenizer=self.origin.model,
@@ -118,7 +119,7 @@ class FlowSpec(TrainSpec):
         """A net with random weights. Raises ``ValueError`` where the recipe's is not that of ``stored``."""
         if stored is not None:
             with reading("what it says of its model", "delete its folder"):
-                found = GeneratorConfig.from_dict(stored)
+                found = FlowConfig.from_dict(stored)
             ours = self.generator_config
             for name in ("net", "objective", "tokenizer_weights", "text_weights", "whitened"):
                 if getattr(found, name) != getattr(ours, name):
@@ -196,11 +197,12 @@ class FlowSpec(TrainSpec):
     def _tokenizer(self) -> Any:
         return load(self.config.previews.tokenizer or self.origin.model)
 
-    def export(self, module: FlowModule, state: dict[str, Tensor], folder: Path) -> GeneratorConfig:
+    def export(self, module: FlowModule, state: dict[str, Tensor], folder: Path) -> FlowConfig:
         """Write the generator in bf16; returns its config."""
         prefix = "objective.net."
         net = DiT(self.generator_config.net)
         net.load_state_dict({n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)})
         stats = LatentStats(state["mean"], state["std"], state.get("basis"))
-        write_generator(folder, self.generator_config, net.bfloat16(), stats)
+        extras = {STATS + name: tensor for name, tensor in stats.to_state().items()}
+        write_generator(folder, self.generator_config, net.bfloat16(), extras)
         return self.generator_config

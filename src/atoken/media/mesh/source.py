@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ...core.errors import ReadError
-from ...core.regular import read_regular
+from ...core.regular import is_name, read_regular
 from ...core.text import shortened
 from ..image.opener import DEFAULT_MAX_PIXELS, check_size, decoding, opened
 from ..image.pillow import rgba_of
@@ -56,7 +56,7 @@ class Source:
         """
         for spelt in dict.fromkeys((name, unquote(name))):
             clean = spelt.strip().replace("\\", "/")
-            if "\0" in clean or not clean:
+            if not is_name(clean):
                 continue
             target = self._folder / clean
             for found in (target, self._any_case(clean), self._any_case(clean.rpartition("/")[2])):

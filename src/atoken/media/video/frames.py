@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from ...tokens.checks import check_fps
+
 
 class Frame(NamedTuple):
     """One picture of a video."""
@@ -52,8 +54,8 @@ class Clip(FrameSource):
     ) -> None:
         if (fps is None) == (times is None):
             raise ValueError("a clip needs the times of its frames: pass fps= or times=")
-        if fps is not None and not 0 < fps < float("inf"):
-            raise ValueError(f"fps is {fps}: give a positive number of frames a second")
+        if fps is not None:
+            check_fps(fps)
         if isinstance(frames, np.ndarray) and (frames.ndim != 4 or frames.shape[-1] != 3 or frames.size == 0):
             raise ValueError(f"a clip of shape {list(frames.shape)} is not uint8 [T, H, W, 3]")
         if times is not None and not (all(b > a for a, b in pairwise(times)) and all(map(isfinite, times))):

@@ -33,7 +33,13 @@ if TYPE_CHECKING:
 SEEK_FROM = 10.0
 """Seconds from which on ``start`` is sought instead of decoded up to."""
 
-_NOT_VIDEO = ("tty", "ass", "srt", "webvtt", "hls", "concat")
+_CONTAINERS = ",".join(
+    (
+        *("mov", "matroska", "webm", "avi", "mpeg", "mpegts", "mpegvideo", "m4v", "mxf", "h264", "hevc", "vvc", "obu"),
+        *("vc1", "ivf", "yuv4mpegpipe", "asf", "flv", "live_flv", "ogg", "rm", "nut", "dv", "gxf", "wtv", "mpegtsraw"),
+    )
+)
+"""FFmpeg's names of the formats that are opened: files of pictures, none of which names other files as lists do."""
 _NO_TIMESTAMPS, MAY_LEAP = 0x80, 0x200  # AVFMT_NOTIMESTAMPS, AVFMT_TS_DISCONT
 _JOINED_WITHIN = 3
 """Packets behind a gap of the counters, within which a key frame begins where streams are joined."""
@@ -248,15 +254,14 @@ def opened(path: Path) -> Iterator[InputContainer]:
         if not file.read(1):
             raise ReadError(f"{path} is empty (0 bytes): save or download it again")
     try:
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
+        container = av.open(f"file:{path}", options=options, metadata_errors="replace")
     except (av.FFmpegError, ValueError) as error:
         reason = shortened(getattr(error, "strerror", None) or error)
         raise ReadError(
             f"{path} is not a video, or is truncated before its index ({reason}): save or download it again"
         ) from error
     with container:
-        if container.format.name in _NOT_VIDEO:
-            raise ReadError(f"{path} is not a video: it looks like text ({container.format.name})")
         yield container
 
 

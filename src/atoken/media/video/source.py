@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ...core.errors import ReadError
 from ...core.regular import open_regular
+from ...tokens.checks import check_fps
 from ..image.files import DEFAULT_MAX_PIXELS
 from . import animation, pyav
 from .facts import Damaged, VideoFacts
@@ -132,7 +133,7 @@ def _check(start: float | None, end: float | None, fps: float | None, size: int 
         raise ValueError(f"start is {start}: give seconds from the first frame on")
     if end is not None and not (start or 0) < end:
         raise ValueError(f"end is {end}: give seconds after start ({start or 0})")
-    if fps is not None and not 0 < fps < float("inf"):
-        raise ValueError(f"fps is {fps}: give a positive number of frames a second")
+    if fps is not None:
+        check_fps(fps)
     if size is not None and min(size if isinstance(size, tuple) else (size,)) < 1:
         raise ValueError(f"size is {size}: give the shorter side in pixels, or (height, width)")

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from ...core.errors import ReadError, reading
-from ...core.regular import read_regular
+from ...core.regular import is_name, read_regular
 from ...core.text import shortened
 from ..image.files import DEFAULT_MAX_PIXELS, read_rgba
 from ..image.pillow import blend
@@ -226,7 +226,7 @@ def _lens(frame: Frame, size: tuple[int, int], path: Path) -> Lens:
 
 def _file(path: Path, name: Any, key: str) -> Path:
     """The file ``name`` in the folder of ``path``, also once links are followed. Raises ``ReadError``."""
-    if not isinstance(name, str) or not name or "\0" in name:
+    if not is_name(name):
         raise ReadError(f"{path}: a frame's {key} is {shortened(repr(name))}: give the name of a file")
     file = path.parent / name
     if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(path.parent)):
