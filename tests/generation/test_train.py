@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from atoken.engine.config import LogConfig, OptimizerConfig, ParallelConfig
-from atoken.engine.ranks import Ranks
 from generators import WORDS, Tower, tokenizer
 from torch.testing import assert_close
 
 import atoken
 from atoken import ShardWriter, TokenSample
+from atoken.engine.config import LogConfig, OptimizerConfig, ParallelConfig
+from atoken.engine.ranks import Ranks
+from atoken.generation import generator as drawing
 from atoken.generation.config import SIZES, ObjectiveConfig, SampleConfig, dit_config
 from atoken.generation.flow import flops
-from atoken.generation import generator as drawing
 from atoken.generation.flow import train as module
 from atoken.generation.flow.net import DiT
 from atoken.generation.flow.recipe import FlowRecipe, PreviewConfig, TokensConfig, read_flow_recipe
