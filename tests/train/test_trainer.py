@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 import shutil
 import signal
 import sys
@@ -129,7 +128,7 @@ def test_a_signal_saves_and_ends_the_run(config, tmp_path, monkeypatch, number):
     def interrupted(self, *args):
         steps.append(args)
         if len(steps) == 3:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         add(self, *args)
 
     monkeypatch.setattr(Metrics, "add", interrupted)

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from ..backbones.clip import clip
 from ..backbones.lite0 import lite0
 from ..backbones.lpips import PerceptualDistance, lpips
 from ..backbones.vgg import vgg16
+from ..core.regular import read_regular
 from ..language.towers import TextTower, text
 from ..language.zero_shot import label_embeddings
 from ..losses.distillation import AXES
@@ -82,7 +82,7 @@ class Networks:
             raise ValueError(
                 "train config: image-text beside all-minilm needs text.classes, a file of ImageNet's labels"
             )
-        labels = Path(self.text.classes).read_text().splitlines()
+        labels = read_regular(self.text.classes).decode().splitlines()
         return ClassTeacher(lite0(device=self.device), label_embeddings(self.tower, labels))
 
     @cached_property
