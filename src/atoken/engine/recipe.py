@@ -20,17 +20,23 @@ MOST_BYTES = 1 << 20
 """Of a recipe: PyYAML takes some ten seconds for as much."""
 
 
-def read_recipe(cls: type[Config], path: Path, *, allow_commands: bool = False) -> Config:
-    """Read a YAML file as the frozen dataclass ``cls`` (needs the extra ``train``).
+def read_values(path: Path) -> Any:
+    """The plain values of a YAML file. Raises ``FileNotFoundError``, or ``ReadError`` that names the file."""
+    if path.stat().st_size > MOST_BYTES:
+        raise ReadError(f"{path} has {path.stat().st_size / 1e6:.1f} MB, which no recipe needs: give a YAML file")
+    with reading(path, "mend or replace it"):
+        return _parsed(path)
+
+
+def read_recipe(cls: type[Config], path: Path, values: Any = None, *, allow_commands: bool = False) -> Config:
+    """Read a YAML file, or what ``read_values`` has read of it, as the frozen dataclass ``cls`` (needs the extra
+    ``train``).
 
     Raises ``FileNotFoundError``, or ``ValueError`` in one sentence that names the file, and the key where it is about
     one; also where the recipe would run a program or import a module, unless ``allow_commands``: a recipe from
     elsewhere runs nothing. Parts of ``cls`` that run something say so in a method ``runs_code``.
     """
-    if path.stat().st_size > MOST_BYTES:
-        raise ReadError(f"{path} has {path.stat().st_size / 1e6:.1f} MB, which no recipe needs: give a YAML file")
-    with reading(path, "mend or replace it"):
-        values = _parsed(path)
+    values = read_values(path) if values is None else values
     try:
         config = from_mapping(cls, values, where=str(path))
     except (ValueError, TypeError, RecursionError) as error:
