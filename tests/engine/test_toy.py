@@ -1,6 +1,7 @@
 """The engine trains what is no tokenizer: to a small loss, with a stop in between to the same weights."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -69,3 +70,11 @@ def test_its_recipe_is_yaml_whose_keys_are_checked(tmp_path):
     path.write_text(RECIPE + "height: 3\n")
     with refused(path, "height", "width", error=ReadError):
         read_recipe(ToyConfig, path)
+
+
+def test_the_page_shows_this_toy(request):
+    page = (request.config.rootpath / "docs/training.md").read_text()
+    (shown,) = (text for text in re.findall(r"```py\n(.*?)```", page, re.DOTALL) if "class Toy(" in text)
+    code = iter((request.config.rootpath / "tests/engine/toy.py").read_text().splitlines())
+    missing = [line for line in shown.splitlines() if line and line not in code]  # in this order
+    assert not missing
