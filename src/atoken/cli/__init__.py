@@ -449,7 +449,11 @@ def train(
         bool, typer.Option("--cost-only", help="With --dry-run: neither look at the data nor time a step here.")
     ] = False,
     allow_commands: Annotated[
-        bool, typer.Option("--allow-commands", help="Let shards run programs (pipe:COMMAND, gs://, s3://).")
+        bool,
+        typer.Option(
+            "--allow-commands",
+            help="Let the recipe run programs for its shards (pipe:COMMAND, gs://, s3://) and import module:Class.",
+        ),
     ] = False,
 ) -> None:
     """Train a model, continuing from the last checkpoint in the folder. Many ranks: torchrun -m atoken.cli train ..."""
