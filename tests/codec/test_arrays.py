@@ -131,6 +131,9 @@ def test_a_batch_inside_of_a_list_and_fps_of_a_file_are_refused(model, pictures)
         model.encode([pictures], value_range=(0, 1))
     with refused("fps"):
         model.encode("photo.jpg", fps=8)
+    for dtype in (bool, object, np.uint16):
+        with refused(np.dtype(dtype)):
+            model.encode(np.zeros((2, 8, 16, 16, 3), dtype), fps=8)
     with refused("value_range"):
         model.encode(pictures)
     with refused("NaN"):

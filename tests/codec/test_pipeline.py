@@ -6,12 +6,12 @@ import threading
 
 import pytest
 
-from atoken.core.prefetch import ahead
+from atoken.core.prefetch import prefetch
 
 
 def test_in_order():
-    assert list(ahead(range(100))) == list(range(100))
-    assert list(ahead(ahead(range(10)))) == list(range(10))
+    assert list(prefetch(range(100))) == list(range(100))
+    assert list(prefetch(prefetch(range(10)))) == list(range(10))
 
 
 def test_at_most_so_many_in_advance():
@@ -24,7 +24,7 @@ def test_at_most_so_many_in_advance():
                 fourth.set()
             yield index
 
-    items = ahead(source(), depth=2)
+    items = prefetch(source(), depth=2)
     next(items)
     assert fourth.wait(60)  # one taken, two waiting, one in the hand
     assert next(items) == 1
@@ -38,7 +38,7 @@ def test_an_error_comes_when_its_turn_comes():
         yield 1
         raise ValueError("two is missing")
 
-    items = ahead(source())
+    items = prefetch(source())
     assert next(items) == 1
     with pytest.raises(ValueError, match="two"):
         next(items)
@@ -53,7 +53,7 @@ def test_closing_stops_the_thread_and_the_source():
         finally:
             closed.set()
 
-    items = ahead(source())
+    items = prefetch(source())
     next(items)
     items.close()
     assert closed.wait(5)
@@ -74,7 +74,7 @@ def test_stages_run_at_the_same_time():
             assert begun[min(index + 1, 3)].wait(60), "the stage before stands still"
             yield index
 
-    assert list(computing(ahead(reading()))) == [0, 1, 2, 3]
+    assert list(computing(prefetch(reading()))) == [0, 1, 2, 3]
 
 
 def test_without_threads_stages_take_turns():

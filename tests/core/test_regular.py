@@ -13,6 +13,7 @@ from atoken.codec.assets import owned_files, read_any
 from atoken.core.errors import ReadError
 from atoken.core.regular import below, open_regular, read_regular
 from atoken.data.tar_samples import samples
+from atoken.engine.checkpoint_metadata import read_metadata
 from atoken.evaluation.datasets.items import read_json
 from atoken.gaussians.formats.files import read_splats
 from atoken.media.arrays import read_npy
@@ -27,7 +28,6 @@ from atoken.metrics.frechet import FeatureStatistics
 from atoken.tokens.file import read_modality
 from atoken.tokens.stream import TokenFile
 from atoken.tokens.tokens import Tokens
-from atoken.train.checkpoint_metadata import read_metadata
 from atoken.train.config import read_config
 from atoken.weights.files import read_safetensors, read_state_dict
 from refusals import refused

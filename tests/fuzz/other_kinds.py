@@ -104,7 +104,9 @@ def read_shard(path: Path) -> object:
     from atoken.data.config import FeedConfig, ShardsConfig
     from atoken.data.shards import ShardFeed
 
-    return next(ShardFeed(FeedConfig("image", 64, shards=ShardsConfig(shards=(str(path),), workers=0)), 0).batches(0))
+    return next(
+        ShardFeed(FeedConfig("image", tokens=64, shards=ShardsConfig(shards=(str(path),), workers=0)), 0).batches(0)
+    )
 
 
 def recipe_seeds(folder: Path) -> list[Files]:

@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 
 from atoken.cli import app
 from atoken.data.config import CropsConfig
+from atoken.engine.config import ParallelConfig
 from atoken.losses.total import Weights
 from atoken.tokenizer.config import PRESETS
-from atoken.train.config import LogConfig, OptimizerConfig, ParallelConfig, TaskConfig, TrainConfig
+from atoken.train.config import TaskConfig, TokenizerLogConfig, TokenizerOptimizerConfig, TrainConfig
 
 SMALL = replace(PRESETS["tiny"], name="small", kinds=("continuous",), latent_norm=False, output_norm=False)
 
@@ -41,12 +42,12 @@ def config(folder, monkeypatch):
         steps=6,
         tasks=(TaskConfig("image-reconstruction", tokens=64, ratio=1.0, crops=crops),),
         start="linear",
-        optimizer=OptimizerConfig(
+        optimizer=TokenizerOptimizerConfig(
             lr=5e-4, muon_lr=0.02, encoder_scale=1.0, warmup=2, schedule="linear", decay=2, final=0.0, ema=0.999
         ),
         loss=Weights(reconstruction=1.0, log_mse=0.1),
         parallel=ParallelConfig(autocast=False),
-        log=LogConfig(every=2, checkpoint_every=100, tensorboard=False),
+        log=TokenizerLogConfig(every=2, checkpoint_every=100, tensorboard=False),
     )
 
 
@@ -64,6 +65,6 @@ def records(out):
 def terms(out):
     """Step and weighted terms of each line, without speed."""
     return {
-        record["step"]: {name: value for name, value in record.items() if "/" in name or name == "norm"}
+        record["step"]: {name: value for name, value in record.items() if "/" in name or name == "grad_norm"}
         for record in records(out)
     }

@@ -7,7 +7,9 @@ import pytest
 
 from atoken.core.errors import ReadError
 from atoken.data.config import ShardsConfig
-from atoken.train.config import LogConfig, OptimizerConfig, PerceptualConfig, TextConfig, read_config
+from atoken.engine.config import LogConfig, OptimizerConfig
+from atoken.train.config import read_config
+from atoken.train.networks import PerceptualConfig, TextConfig
 from refusals import refused
 
 BROKEN = Path(__file__).parents[1] / "data/inputs/broken"

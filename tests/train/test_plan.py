@@ -8,12 +8,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from atoken import PRESETS, AToken, Packed
 from atoken.data.config import AssetsConfig
+from atoken.engine import timing
+from atoken.engine.flops import H100_PEAK
 from atoken.nn.packed import dense_coords
-from atoken.train import timing
 from atoken.train.config import TaskConfig, read_config
-from atoken.train.flops import H100_PEAK, training_flops
+from atoken.train.flops import training_flops
 from atoken.train.plan import STATE_BYTES, plan
-from atoken.train.trainer import train
+from atoken.train.trainer import TokenizerSpec, train
 from refusals import check_names, refused
 
 from .conftest import records
@@ -101,7 +102,7 @@ parallel: {autocast: false}
 def test_the_dry_run_times_a_step_here_and_says_the_hours(atoken, folder, tmp_path, monkeypatch, length, steps):
     path = tmp_path / "recipe.yaml"
     path.write_text(RECIPE.replace("LENGTH", length).replace("DATA", str(folder)))
-    monkeypatch.setattr("atoken.cli.plan.seconds_per_step", lambda config, device: 0.5)
+    monkeypatch.setattr("atoken.cli.plan.seconds_per_step", lambda spec, device: 0.5)
     result = atoken("train", path, "--dry-run", "--device", "cpu")
     assert result.exit_code == 0, result.output
     assert {"recipe", steps, "0.5"} <= set(result.stdout.split())
@@ -110,17 +111,17 @@ def test_the_dry_run_times_a_step_here_and_says_the_hours(atoken, folder, tmp_pa
 
 def test_a_step_is_timed_with_all_that_it_does(config, monkeypatch):
     asked = []
-    monkeypatch.setattr(timing, "passes", lambda learner, task, *rest: asked.append(task))
+    monkeypatch.setattr(timing, "backward", lambda module, task, *rest: asked.append(task))
     ticks = iter(range(100))
     monkeypatch.setattr(timing, "_now", lambda kind: float(next(ticks)))
     double = replace(config.tasks[0], accumulate=3)
-    assert timing.seconds_per_step(replace(config, tasks=(double,)), "cpu") == 3 + 1
+    assert timing.seconds_per_step(TokenizerSpec(replace(config, tasks=(double,))), "cpu") == 3 + 1
     assert asked == ["image-reconstruction"] * 2
 
 
 @pytest.mark.slow
 def test_minutes_become_steps_once(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(timing, "seconds_per_step", lambda config, device: 15.0)
+    monkeypatch.setattr(timing, "seconds_per_step", lambda spec, device: 15.0)
     timed = replace(config, steps=0, minutes=1.0, optimizer=replace(config.optimizer, warmup=1, decay=1))
     assert train(timed, tmp_path / "run", stop_after=2) is None
     monkeypatch.setattr(timing, "seconds_per_step", None)  # a continued run keeps its schedule
@@ -134,6 +135,6 @@ def test_minutes_become_steps_once(config, tmp_path, monkeypatch):
 
 
 def test_minutes_too_short_for_warm_up_and_decay_are_refused(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(timing, "seconds_per_step", lambda config, device: 30.0)
+    monkeypatch.setattr(timing, "seconds_per_step", lambda spec, device: 30.0)
     with refused("warmup", "4", "2"):
         train(replace(config, steps=0, minutes=1.0), tmp_path / "run")

@@ -14,8 +14,9 @@ from atoken.data.config import CropsConfig
 from atoken.losses.perceptual import lite_terms
 from atoken.losses.total import Weights, weighted
 from atoken.nn.packed import dense_coords
-from atoken.train.config import TaskConfig, TextConfig, TrainConfig
-from atoken.train.learner import Learner
+from atoken.train.config import TaskConfig, TrainConfig
+from atoken.train.module import TrainModule
+from atoken.train.networks import TextConfig
 from atoken.train.tasks import Distillation, Reconstruction, TextPairs, build_tasks
 from refusals import refused
 
@@ -63,7 +64,7 @@ class Sure:
 
 def learn(task, batch, steps=STEPS, **changes):
     torch.manual_seed(0)
-    learner = Learner(AToken(replace(SMALL, **changes)).train(), {"task": task})
+    learner = TrainModule(AToken(replace(SMALL, **changes)).train(), {"task": task})
     optimizer = torch.optim.AdamW(learner.parameters(), 3e-3)
     totals = []
     for _ in range(steps):

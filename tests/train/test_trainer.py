@@ -2,7 +2,7 @@
 
 import importlib
 import json
-import os
+import shutil
 import signal
 import sys
 from contextlib import nullcontext
@@ -14,10 +14,15 @@ import pytest
 import torch
 
 from atoken import PRESETS, AToken, Packed, load, write_image
+from atoken.engine import checkpoints, loop
+from atoken.engine.ema import EMA
+from atoken.engine.metrics import Metrics
+from atoken.engine.optimizer import build_optimizers
+from atoken.engine.ranks import Ranks
 from atoken.losses.sigmoid import START_BIAS, START_LOG_SCALE
 from atoken.nn.packed import dense_coords
 from atoken.train import trainer
-from atoken.train.distributed import Ranks
+from atoken.train.module import TrainModule
 from atoken.train.start import start_model, with_latents
 from atoken.train.trainer import train
 from refusals import refused
@@ -36,7 +41,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(config, tmp_path):
         assert torch.equal(tensor, parts.state_dict()[name]), name
     one, other = terms(tmp_path / "whole"), terms(tmp_path / "parts")
     assert {step: one[step] for step in (2, 4, 6)}[6] == other[6]
-    assert one[4]["norm"] == other[4]["norm"]
+    assert one[4]["grad_norm"] == other[4]["grad_norm"]
     assert load(tmp_path / "whole/model").config == SMALL
 
 
@@ -58,7 +63,7 @@ def test_one_batch_is_learnt_by_heart(config, folder, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "build_feed", lambda *args: Same(build(*args)))
         train(run, tmp_path / "run")
-    losses = [record["image-reconstruction/l1"] for record in records(tmp_path / "run") if "norm" in record]
+    losses = [record["image-reconstruction/l1"] for record in records(tmp_path / "run") if "grad_norm" in record]
     assert losses[-1] < 0.05 * losses[0]
 
 
@@ -67,7 +72,7 @@ def test_what_a_record_holds(config, tmp_path):
     train(replace(config, steps=4), tmp_path / "run")
     record = records(tmp_path / "run")[0]
     assert set(record) == {
-        *("step", "rate", "norm", "skipped", "tokens_per_s", "mfu"),
+        *("step", "lr", "grad_norm", "skipped", "tokens_per_s", "mfu"),
         *(f"image-reconstruction/{term}" for term in ("l1", "log_mse", "kl")),
     }
     assert record["mfu"] > 0
@@ -96,7 +101,7 @@ def test_steps_without_a_finite_gradient_change_nothing_and_end_the_run(config, 
     run = replace(
         config, steps=6, optimizer=replace(config.optimizer, most_skipped=2), log=replace(config.log, every=1)
     )
-    forward, calls = trainer.Learner.forward, []
+    forward, calls = TrainModule.forward, []
 
     def broken(self, task, batch):
         calls.append(task)
@@ -104,7 +109,7 @@ def test_steps_without_a_finite_gradient_change_nothing_and_end_the_run(config, 
         bad = len(calls) in bad_calls
         return {name: value * (float("nan") if bad else 1.0) for name, value in found.items()}
 
-    monkeypatch.setattr(trainer.Learner, "forward", broken)
+    monkeypatch.setattr(TrainModule, "forward", broken)
     bad_calls = {2, 3}
     model = train(run, tmp_path / "two")
     assert records(tmp_path / "two")[-1]["skipped"] == 2
@@ -118,20 +123,20 @@ def test_steps_without_a_finite_gradient_change_nothing_and_end_the_run(config, 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_ends_the_run(config, tmp_path, monkeypatch, number):
-    add, steps = trainer.Meter.add, []
+    add, steps = Metrics.add, []
 
     def interrupted(self, *args):
         steps.append(args)
         if len(steps) == 3:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         add(self, *args)
 
-    monkeypatch.setattr(trainer.Meter, "add", interrupted)
+    monkeypatch.setattr(Metrics, "add", interrupted)
     before = signal.getsignal(number)
     assert train(config, tmp_path / "run") is None
     assert signal.getsignal(number) is before
     assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step-0000003"]
-    monkeypatch.setattr(trainer.Meter, "add", add)
+    monkeypatch.setattr(Metrics, "add", add)
     model = train(config, tmp_path / "run")
     assert torch.equal(model.proj.weight, train(config, tmp_path / "whole").proj.weight)
 
@@ -157,7 +162,7 @@ def test_only_the_last_checkpoints_stay(config, tmp_path):
 
 
 def test_graphs_are_for_one_rank(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "joined", lambda device: nullcontext(Ranks(0, 2)))
+    monkeypatch.setattr(loop, "joined", lambda device: nullcontext(Ranks(0, 2)))
     with refused("graphs", "2"):
         train(replace(config, parallel=replace(config.parallel, graphs=True)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -176,7 +181,7 @@ def test_frozen_weights_stay(config, tmp_path):
 
 def test_a_run_without_a_weight_to_learn_is_refused(config):
     with refused("frozen"):
-        start_model(replace(config, start=None, frozen=("",)), None)
+        trainer.TokenizerSpec(replace(config, start=None, frozen=("",))).start(Ranks())
 
 
 # Stages
@@ -242,7 +247,7 @@ def test_the_learnt_scale_and_bias_are_part_of_the_model(config, folder, tmp_pat
     for number, entry in enumerate(index):
         entry["caption"] = f"picture {number}"
     (folder / "train.json").write_text(json.dumps(index))
-    monkeypatch.setattr("atoken.train.tasks.text", lambda name, device: Words())
+    monkeypatch.setattr("atoken.train.networks.text", lambda name, device: Words())
     monkeypatch.setattr("atoken.train.config.MINILM_WIDTH", Words.width)
     task = replace(config.tasks[0], task="image-captions")
     learnt = train(replace(config, tasks=(task,)), tmp_path / "run").config
@@ -265,3 +270,41 @@ def test_a_folder_called_wandb_is_not_weights_and_biases(config, tmp_path, monke
     with refused("pip install wandb"):
         train(replace(config, log=replace(config.log, wandb="mine")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_exported_model_has_the_averaged_weights(config, tmp_path):
+    """On the CPU it had those of the last step: what was copied out of the module shared its memory."""
+    slow = replace(config, optimizer=replace(config.optimizer, decay=0, lr=0.05, muon_lr=None))
+    model = train(slow, tmp_path / "run")
+    stored = checkpoints.Checkpoints(tmp_path / "run/checkpoints", 2, Ranks()).newest()
+    module = trainer.TokenizerSpec(slow).build(Ranks(), stored.model)
+    average, optimizers = (
+        EMA(module, 0.9),
+        build_optimizers(trainer.parameter_groups(module, slow.optimizer), slow.optimizer),
+    )
+    checkpoints.Checkpoints(tmp_path / "run/checkpoints", 2, Ranks()).load(stored, module, average, optimizers)
+    assert torch.equal(model.proj.weight, average.values["model.proj.weight"])
+    assert not torch.equal(model.proj.weight, module.model.proj.weight)
+
+
+def test_a_continued_run_needs_neither_its_start_nor_init_from(config, tmp_path, monkeypatch):
+    """It loaded ``init_from`` and looked at 32 batches, only to overwrite what came of them."""
+    torch.manual_seed(0)
+    AToken(SMALL).save_pretrained(tmp_path / "first")
+    run = replace(config, start=None, init_from=str(tmp_path / "first"))
+    whole = train(run, tmp_path / "whole")
+    train(run, tmp_path / "parts", stop_after=3)
+    shutil.rmtree(tmp_path / "first")
+    parts = train(run, tmp_path / "parts")
+    assert all(torch.equal(tensor, parts.state_dict()[name]) for name, tensor in whole.state_dict().items())
+
+    train(config, tmp_path / "linear", stop_after=3)
+    monkeypatch.setattr("atoken.train.trainer.start_model", None)
+    assert train(config, tmp_path / "linear") is not None
+
+
+def test_a_run_leaves_the_caller_s_random_numbers_alone(config, tmp_path):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    train(replace(config, steps=4), tmp_path / "run")
+    assert torch.equal(torch.get_rng_state(), before)

@@ -13,7 +13,7 @@ import torch
 
 from atoken.data.batch import Sample, Targets, pack
 from atoken.data.feeds import build_feed
-from atoken.data.workers import ByWorkers, _Numbered, missed, shared
+from atoken.data.workers import ByWorkers, _Numbered, shared, worker_killed_as_oserror
 from atoken.media.views.cameras import Cameras
 from atoken.nn.packed import dense_coords
 from atoken.train.config import TaskConfig
@@ -93,9 +93,9 @@ def test_a_feed_that_a_worker_cannot_build_is_said_as_it_is():
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_a_worker_that_is_killed_is_one_sentence():
-    with refused("killed", "workers", error=OSError), missed():
+    with refused("killed", "workers", error=OSError), worker_killed_as_oserror():
         ByWorkers(Killed, 1).batch(0)
-    with pytest.raises(RuntimeError, match="another"), missed():
+    with pytest.raises(RuntimeError, match="another"), worker_killed_as_oserror():
         raise RuntimeError("another")
 
 

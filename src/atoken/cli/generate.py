@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import typer
 
 from ..core.device import is_short_of_memory
@@ -16,12 +13,10 @@ from ..core.text import clean
 from ..generation.config import check_size
 from ..generation.generator import LARGEST_SEED
 from ..generation.load import load_generator
+from ..generation.sheet import sheet
 from ..media.image.files import WRITABLE_SUFFIXES, write_image
 from . import options
 from .report import counting
-
-GAP = 4
-"""White pixels between the pictures of a sheet."""
 
 
 @dataclass(frozen=True)
@@ -111,15 +106,3 @@ def generate(request: Request) -> None:
         write_image(request.out, sheet(pictures))
     drawn = f"seed {seed}" if request.n == 1 else f"seeds {seeds[0]} to {seeds[-1]}, single ones in {names[0].name} ..."
     typer.echo(clean(f"{request.out}: {request.n} drawn, {drawn}"))
-
-
-def sheet(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures of one size uint8 [H, W, 3] row by row on white, nearly as many rows as columns."""
-    height, width, _ = pictures[0].shape
-    columns = math.ceil(math.sqrt(len(pictures)))
-    rows = math.ceil(len(pictures) / columns)
-    canvas = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, np.uint8)
-    for index, picture in enumerate(pictures):
-        top, left = index // columns * (height + GAP), index % columns * (width + GAP)
-        canvas[top : top + height, left : left + width] = picture
-    return canvas

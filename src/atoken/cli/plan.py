@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..train.config import read_config
-from ..train.flops import device_peak
-from ..train.plan import check_data, plan
-from ..train.timing import seconds_per_step
+from ..engine.flops import device_peak
+from ..engine.timing import seconds_per_step
+from .recipes import check_data, plan, read_any, spec_of
 from .report import show_table
 
 HEAD = (
@@ -28,7 +27,7 @@ def show_plan(
     """
     if not 0 < utilisation <= 1:
         raise ValueError(f"--utilisation is {utilisation}: give a share of the peak between 0 and 1")
-    configs = [read_config(path, allow_commands=allow_commands) for path in recipes]
+    configs = [read_any(path, allow_commands=allow_commands) for path in recipes]
     peak = 0.0 if cost_only else device_peak(device, autocast=True)
     rows, data, total, missing = [], [], 0.0, []
     for path, config in zip(recipes, configs, strict=True):
@@ -37,7 +36,7 @@ def show_plan(
         missing += [f"{path}, {task}: {sentence}" for task, sentence, well in found if not well]
         seconds = None
         if found and all(well for _, _, well in found) and cost.flops / config.ranks / peak < LONGEST_STEP:
-            seconds = seconds_per_step(config, device)
+            seconds = seconds_per_step(spec_of(config), device)
         steps = config.steps or (int(60 * config.minutes / seconds) if seconds else 0)
         hours = cost.hours(steps, utilisation)
         total += hours

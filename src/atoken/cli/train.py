@@ -14,11 +14,12 @@ from pathlib import Path
 import typer
 
 from ..core.device import find_device
-from ..train.config import read_config
-from ..train.distributed import EndedByOthers
-from ..train.trainer import train
+from ..engine.loop import run
+from ..engine.malloc import disable_trim
+from ..engine.ranks import EndedByOthers
 from . import paths
 from .plan import show_plan
+from .recipes import name_of, read_any, spec_of
 from .report import clean, say
 
 
@@ -63,15 +64,16 @@ def train_model(
             return
         if len(recipes) > 1 or out is None:
             raise ValueError("training takes one recipe and --out; several recipes go with --dry-run")
-        recipe = read_config(recipes[0], allow_commands=allow_commands)
+        recipe = read_any(recipes[0], allow_commands=allow_commands)
         paths.check_folder(out)
     except (ValueError, OSError):
         if os.environ.get("LOCAL_RANK", "0") != "0":  # its neighbour says the same
             raise typer.Exit(2) from None
         raise
+    disable_trim()
     try:
         with _log_shown():
-            model = train(recipe, out, device)
+            model = run(spec_of(recipe), out, device)
     except EndedByOthers:
         raise typer.Exit(2) from None
     except (ValueError, OSError) as error:
@@ -79,7 +81,7 @@ def train_model(
         raise
     if model is not None:
         steps = f"{recipe.steps} steps" if recipe.steps else f"{recipe.minutes:g} minutes"
-        typer.echo(clean(f"{steps} of {recipe.model}, model in {out / 'model'}"))
+        typer.echo(clean(f"{steps} of {name_of(recipe)}, model in {out / 'model'}"))
 
 
 def _tell_torchrun(sentence: str) -> None:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from ..media.pixels import check_layout
+from ..media.pixels import as_tensor, check_layout
 from ..tokens.checks import check_fps
 
 NAMES = {
@@ -53,7 +52,7 @@ def sources_of(
         remedy = "clips need fps=" if array.ndim == 5 else "a clip has 4 axes, clips have 5, pictures no fps"
         raise ValueError(f"an array of shape {shape} is no batch: {remedy}")
     axis = _channel_axis(shape, meaning, layout)
-    tensor = array if isinstance(array, Tensor) else torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    tensor = as_tensor(array)
     if meaning == "pictures":
         return list(tensor), True
     clips = [tensor] if meaning == "clip" else list(tensor)

@@ -50,6 +50,8 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         inner = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
         if len(inner) == len(value):
             return tuple(_checked(v, t, f"{where}[{i}]") for i, (v, t) in enumerate(zip(value, inner, strict=True)))
+    elif origin is dict and isinstance(value, Mapping) and all(type(key) is str for key in value):
+        return dict(value)
     elif isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return from_mapping(hint, value, where)
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):

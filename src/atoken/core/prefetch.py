@@ -12,7 +12,7 @@ T = TypeVar("T")
 _END = object()
 
 
-def ahead(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
+def prefetch(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
     """The items of ``items`` in order, computed in another thread up to ``depth`` of them in advance.
 
     An error of ``items`` is raised here when its turn comes. Closing the generator stops the thread and closes

@@ -100,6 +100,24 @@ class Batch:
         return number < widths[self.packed.coords[:, 0].long().to(patches.device), None]
 
 
+@dataclass(frozen=True, eq=False)
+class TensorBatch:
+    """A batch of tensors by name, for models that need no more."""
+
+    tensors: dict[str, Tensor]
+    seed: int = 0
+    """Of what the model draws at random for it."""
+    cursor: dict[str, Any] = field(default_factory=dict)
+
+    def pinned(self) -> TensorBatch:
+        """The same batch in pinned memory."""
+        return replace(self, tensors={name: tensor.pin_memory() for name, tensor in self.tensors.items()})
+
+    def to(self, device: str | torch.device) -> dict[str, Tensor]:
+        """The tensors on ``device``, without waiting for copies from pinned memory."""
+        return {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}
+
+
 def _joined(packed: Packed, rest: bytes) -> Batch:
     return Batch(packed, *pickle.loads(rest))
 

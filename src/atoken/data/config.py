@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
+from ..core.hooks import HookConfig
+from ..core.text import shortened
 from ..tokens.patch import PATCH
 
 
@@ -111,6 +114,10 @@ class ShardsConfig:
         if self.voxels < 1 or self.views < 0 or self.view_size < 1:
             raise ValueError("train config: voxels and view_size of shards must be positive, views not negative")
 
+    def runs_code(self) -> Iterator[str]:
+        """Shards that are read by running a program."""
+        yield from (f"shards {shortened(name)!r} would run a program" for name in self.shards if is_command(name))
+
 
 @dataclass(frozen=True)
 class AssetsConfig:
@@ -131,19 +138,29 @@ class AssetsConfig:
 
 
 @dataclass(frozen=True)
-class FeedConfig:
-    """What one task is fed with, and how often it has its turn."""
+class TurnConfig:
+    """How often a task has its turn."""
 
     task: str
     """Its name, which also seeds what is drawn for it."""
-    tokens: int
-    """Most tokens of one batch on one rank."""
     ratio: float | None = None
     """Share in the round robin, relative to the other tasks (Table 2); None: the task joins every step."""
-    samples: int | None = None
-    """Most samples of one batch; None: as many as fit into ``tokens``."""
     accumulate: int = 1
     """Batches of one step, whose gradients are averaged."""
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1 or (self.ratio is not None and not 0 < self.ratio < math.inf):
+            raise ValueError(f"train config: accumulate and ratio of {self.task} must be positive")
+
+
+@dataclass(frozen=True)
+class FeedConfig(TurnConfig):
+    """What one task is fed with, and how often it has its turn."""
+
+    tokens: int = field(kw_only=True)
+    """Most tokens of one batch on one rank."""
+    samples: int | None = None
+    """Most samples of one batch; None: as many as fit into ``tokens``."""
     workers: int = 0
     """Processes that prepare batches of crops, clips, cutouts and assets; 0: a thread of the trainer. Shards have their
     own."""
@@ -152,6 +169,9 @@ class FeedConfig:
     cutouts: CutoutsConfig | None = None
     shards: ShardsConfig | None = None
     assets: AssetsConfig | None = None
+    feed: HookConfig | None = None
+    """A data source of your own: called with ``tokens`` and a seed (a tuple of whole numbers), it has a method
+    ``batch(number)`` that returns the same ``Batch`` in every run."""
 
     @property
     def about_text(self) -> bool:
@@ -159,14 +179,14 @@ class FeedConfig:
         return False
 
     def __post_init__(self) -> None:
-        counts = (self.tokens, self.accumulate, 1 if self.samples is None else self.samples)
-        if min(counts) < 1 or (self.ratio is not None and not 0 < self.ratio < math.inf):
-            raise ValueError(f"train config: tokens, samples, accumulate and ratio of {self.task} must be positive")
+        super().__post_init__()
+        if min(self.tokens, 1 if self.samples is None else self.samples) < 1:
+            raise ValueError(f"train config: tokens and samples of {self.task} must be positive")
         if self.workers < 0 or (self.workers and self.shards is not None):
             raise ValueError(f"train config: workers of {self.task} must be 0 or more, and those of shards stand there")
-        sources = (self.crops, self.clips, self.cutouts, self.assets, self.shards)
+        sources = (self.crops, self.clips, self.cutouts, self.assets, self.shards, self.feed)
         if sum(source is not None for source in sources) != 1:
-            raise ValueError(f"train config: {self.task} needs one of crops, clips, cutouts, assets and shards")
+            raise ValueError(f"train config: {self.task} needs one of crops, clips, cutouts, assets, shards and feed")
 
 
 SCHEMES = ("http://", "https://")

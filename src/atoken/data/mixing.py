@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .config import FeedConfig
+from .config import TurnConfig
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Draw:
     """What the batch's losses are multiplied by: 1 / (batches that the task has in a step)."""
 
 
-def turns(tasks: Sequence[FeedConfig], start: int = 0) -> Iterator[list[Draw]]:
+def turns(tasks: Sequence[TurnConfig], start: int = 0) -> Iterator[list[Draw]]:
     """The draws of steps ``start``, ``start + 1``, ...: of all tasks without a ratio, and of the one whose turn it is.
 
     The turn goes to the task that is furthest behind its share, the first of equals, so every prefix of the run holds

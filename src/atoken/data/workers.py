@@ -22,7 +22,7 @@ class ByWorkers:
     Each of them builds a feed of its own. Raises what ``build`` raises.
     """
 
-    def __init__(self, build: Callable[[], Feed], workers: int) -> None:
+    def __init__(self, build: Callable[[], Feed[Batch]], workers: int) -> None:
         build()  # says here what is missing
         self.build, self.workers = build, workers
         self._coming: Iterator[Batch | ValueError | OSError] = iter(())
@@ -50,9 +50,9 @@ class ByWorkers:
 class _Numbered(Dataset["Batch | ValueError | OSError"]):
     """A feed that is built where its batches are asked for."""
 
-    def __init__(self, build: Callable[[], Feed]) -> None:
+    def __init__(self, build: Callable[[], Feed[Batch]]) -> None:
         self.build = build
-        self.feed: Feed | None = None
+        self.feed: Feed[Batch] | None = None
 
     def __getitem__(self, number: int) -> Batch | ValueError | OSError:
         try:
@@ -82,7 +82,7 @@ def shared(batch: Batch) -> Batch:
 
 
 @contextmanager
-def missed() -> Iterator[None]:
+def worker_killed_as_oserror() -> Iterator[None]:
     """Inside, a worker that was killed is an ``OSError`` of one sentence."""
     try:
         yield

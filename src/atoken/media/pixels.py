@@ -42,9 +42,7 @@ def to_pixels(
     the range 0 ... 255; float pixels need their ``value_range`` stated. Raises ``ValueError`` for another dtype, a
     wrong shape, an empty picture, NaN or infinite pixels, and pixels outside the stated range.
     """
-    if isinstance(picture, np.ndarray) and picture.dtype.kind not in "uif":
-        raise ValueError(f"pixels must be uint8 or float, not {picture.dtype}")
-    pixels = picture if isinstance(picture, Tensor) else torch.from_numpy(np.require(picture, requirements=["C", "W"]))
+    pixels = as_tensor(picture)
     layout = layout or ("CHW" if isinstance(picture, Tensor) else "HWC")
     check_layout(layout)
     _check_colours(list(pixels.shape), layout)
@@ -53,6 +51,15 @@ def to_pixels(
     if layout == "HWC":
         pixels = pixels.permute(2, 0, 1)
     return normalised(pixels, value_range)
+
+
+def as_tensor(array: np.ndarray | Tensor) -> Tensor:
+    """An array of numbers as a tensor, without a copy where that can be. Raises ``ValueError`` for other dtypes."""
+    if isinstance(array, Tensor):
+        return array
+    if array.dtype.kind not in "uif":
+        raise ValueError(f"pixels must be uint8 or float, not {array.dtype}")
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
 def check_layout(layout: str | None) -> None:

@@ -37,7 +37,7 @@ class Modulation(nn.Module):
 
     def forward(self, cond: Tensor, sample: Tensor) -> tuple[Tensor, ...]:
         """cond [B, cond_width] of the samples, of which token n belongs to ``sample[n]`` int64 [N]: parts x [N, W]."""
-        return self.linear(F.silu(cond))[sample].chunk(self.parts, dim=-1)
+        return self.linear(F.silu(cond)).index_select(0, sample).chunk(self.parts, dim=-1)
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

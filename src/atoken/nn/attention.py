@@ -31,14 +31,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, spans: Spans, *, causal: bool = Fals
         out = varlen_attn(q, k, v, *spans.cumulative, window_size=(-1, 0 if causal else -1))
         assert isinstance(out, Tensor)
         return out
-    outputs, q_at, k_at = [], 0, 0
-    for count, q_len, k_len in spans.runs:
-        q_end, k_end = q_at + count * q_len, k_at + count * k_len
-        query = q[q_at:q_end].unflatten(0, (count, q_len)).transpose(1, 2)  # [count, H, q_len, D]
-        key = k[k_at:k_end].unflatten(0, (count, k_len)).transpose(1, 2)
-        value = v[k_at:k_end].unflatten(0, (count, k_len)).transpose(1, 2)
+    queries = q.split([count * q_len for count, q_len, _ in spans.runs])  # on the way back one cat, not a sum of zeros
+    keys, values = (x.split([count * k_len for count, _, k_len in spans.runs]) for x in (k, v))
+    outputs = []
+    for (count, q_len, k_len), own_q, own_k, own_v in zip(spans.runs, queries, keys, values, strict=True):
+        query = own_q.unflatten(0, (count, q_len)).transpose(1, 2)  # [count, H, q_len, D]
+        key, value = (x.unflatten(0, (count, k_len)).transpose(1, 2) for x in (own_k, own_v))
         outputs.append(_dense(query, key, value, causal).transpose(1, 2).flatten(0, 1))
-        q_at, k_at = q_end, k_end
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from ..codec.assets import read_any
-from ..core.prefetch import ahead
+from ..core.prefetch import prefetch
 from ..media.image.files import read_image
 from ..media.kinds import modality_of
 from ..tokens.patch import FRAME_FEATURES
@@ -83,7 +83,7 @@ def in_batches(
         return item
 
     loaded = (load(key) for key in keys)
-    with closing(ahead(loaded, read_ahead) if read_ahead else loaded) as items:
+    with closing(prefetch(loaded, read_ahead) if read_ahead else loaded) as items:
         waiting: list[Item[K]] = []
         used = 0
         ended: Exception | None = None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.prefetch import ahead
+from ..core.prefetch import prefetch
 from ..media.video.frames import Frame
 from ..media.video.soundtrack import Soundtrack
 from ..media.video.source import Video
@@ -42,7 +42,7 @@ class Reconstruction:
 
 def encode(model: AToken, video: Video, kind: str, target: Path, stored: Callable[[Tokens], Tokens]) -> int:
     """Write the token file of a video, each tile as ``stored`` gives it; returns the number of tokens."""
-    encoded = ahead(model.encode_stream(ahead(video, FRAMES_AHEAD), kind=kind))
+    encoded = prefetch(model.encode_stream(prefetch(video, FRAMES_AHEAD), kind=kind))
     with closing(encoded) as tiles, TokenWriter(target) as writer:  # no thread goes on where writing fails
         for tile in tiles:
             writer.write(stored(tile))
@@ -56,7 +56,7 @@ def decode(
     with TokenFile(source) as tokens:
         assert tokens.times is not None
         fps = steady_rate(tokens.times.numpy())
-        decoded = ahead(model.decode_stream(tokens), 1)
+        decoded = prefetch(model.decode_stream(tokens), 1)
         with closing(decoded) as clips, VideoWriter(target, fps=fps, lossless=lossless) as writer:
             done = 0
             for clip in clips:
@@ -86,12 +86,12 @@ def reconstruct(
             yield frame
 
     def noting_tiles() -> Iterator[Tokens]:
-        for tile in model.encode_stream(ahead(noting_frames(), FRAMES_AHEAD), kind=kind):
+        for tile in model.encode_stream(prefetch(noting_frames(), FRAMES_AHEAD), kind=kind):
             counts.append(len(tile))
             yield tile
 
     scores = []
-    decoded = ahead(model.decode_stream(noting_tiles()), 1)
+    decoded = prefetch(model.decode_stream(noting_tiles()), 1)
     fps = video.fps or video.facts.fps
     with closing(decoded) as clips, VideoWriter(target, fps=fps, lossless=lossless, soundtrack=sound) as writer:
         for clip in clips:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from ..data.feeds import build_feed
+from ..data.feeds import build_feed, without_workers
+from ..engine.flops import H100_PEAK
 from ..pipeline.atoken import AToken
 from ..tokenizer.config import ModelConfig
 from ..tokens.patch import FRAME_FEATURES, PATCH, PATCH_FEATURES
-from .config import HEAD_ALONE, TaskConfig, TrainConfig
-from .flops import H100_PEAK, training_flops
+from .config import TaskConfig, TrainConfig
+from .flops import training_flops
 
 UTILISATION = 0.4
 VOXELS = 10_000
@@ -51,13 +52,14 @@ def plan(config: TrainConfig) -> Plan:
     for task in config.tasks:
         often = task.accumulate * config.ranks * (1.0 if task.ratio is None else task.ratio / shares)
         segment = typical_segment(task)
-        features = PATCH_FEATURES if task.task.startswith("video") else FRAME_FEATURES
-        decode = task.task.endswith("reconstruction")
+        features = PATCH_FEATURES if task.kind.modality == "video" else FRAME_FEATURES
         tokens += often * task.tokens
-        if task.task == HEAD_ALONE:  # what is decoded once and kept; the head itself is small
+        if task.kind.keeps_decoded:  # what is decoded once and kept; the head itself is small
             continue
-        flops += often * training_flops(model, [segment] * 1, features, decode=decode) * task.tokens / segment
-        largest = max(largest, activation_bytes(model, task.tokens, config.parallel.checkpointing, decode))
+        flops += (
+            often * training_flops(model, [segment] * 1, features, decode=task.kind.decodes) * task.tokens / segment
+        )
+        largest = max(largest, activation_bytes(model, task.tokens, config.parallel.checkpointing, task.kind.decodes))
     sharing = config.ranks if config.parallel.strategy == "fsdp" else 1
     return Plan(parameters, tokens, flops, STATE_BYTES * parameters // sharing, largest)
 
@@ -76,12 +78,13 @@ def typical_segment(task: TaskConfig) -> float:
     if task.cutouts is not None:
         return (task.cutouts.size // PATCH[1]) ** 2
     source = task.assets or task.shards
-    assert source is not None
-    if task.task.startswith("3d"):
+    if source is None:  # a feed of the recipe's own: one sample a batch
+        return task.tokens
+    if task.kind.modality == "3d":
         return min(VOXELS * (source.voxels / 64) ** 2, task.tokens)
     assert task.shards is not None
     sides = np.linspace(*task.shards.resolution, 256) / PATCH[1]
-    steps = min(task.shards.frames[1], 16) / PATCH[0] if task.task.startswith("video") else 1
+    steps = min(task.shards.frames[1], 16) / PATCH[0] if task.kind.modality == "video" else 1
     counts = sides**2 * steps
     return float(min((counts**2).sum() / counts.sum(), task.tokens))
 
@@ -99,7 +102,7 @@ def check_data(config: TrainConfig) -> Iterator[tuple[str, str, bool]]:
     """For each task what its first batch holds, or what is missing: (task, sentence, whether it is well)."""
     for task in config.tasks:
         try:
-            batch = build_feed(replace(task, workers=0), config.seed).batch(0)
+            batch = build_feed(without_workers(task), config.seed).batch(0)
             lengths = batch.packed.lengths
             sizes = f"{min(lengths)} to {max(lengths)} tokens each"
             yield task.task, f"{len(lengths)} samples of {sizes}, {sum(lengths)} of {task.tokens} tokens", True

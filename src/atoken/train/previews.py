@@ -7,55 +7,55 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from ..engine.ema import EMA
+from ..engine.logger import Logger
 from ..media.image.files import IMAGE_SUFFIXES, read_image
 from ..media.patchify import image_to_patches, patches_to_image
 from ..media.pixels import to_array, to_pixels
 from ..metrics.psnr import centre_crop, psnr
 from ..nn.packed import Packed
-from .config import LogConfig
-from .learner import Learner
-from .logbook import Logbook
-from .optimizer import Average
+from .config import TokenizerLogConfig
+from .module import TrainModule
 
 TOGETHER = 8
 """Photographs reconstructed at once."""
 
 
-class Pictures:
+class Previews:
     """The photographs of ``eval_path``, shorter side resized to 256, centre crop. Without a path nothing is shown."""
 
-    def __init__(self, config: LogConfig, learner: Learner, average: Average, book: Logbook) -> None:
-        self.config, self.learner, self.average, self.book = config, learner, average, book
+    def __init__(self, config: TokenizerLogConfig) -> None:
+        self.config = config
         self.originals = photographs(Path(config.eval_path)) if config.eval_path else []
 
-    def show(self, step: int) -> None:
+    def show(self, step: int, module: TrainModule, ema: EMA, logger: Logger) -> None:
         """Record PSNR with the weights as they are and averaged, and a picture of the latter; on every rank."""
         if not self.originals:
             return
-        now = self._reconstruct()
-        with self.average.applied():
-            averaged = self._reconstruct()
+        now = self._reconstruct(module)
+        with ema.applied():
+            averaged = self._reconstruct(module)
         scores = {
             name: float(np.mean([psnr(a, b) for a, b in zip(results, self.originals, strict=True)]))
             for name, results in (("psnr", now), ("psnr_ema", averaged))
         }
-        self.book.record(step, scores)
+        logger.record(step, scores)
         if count := min(self.config.pictures, len(self.originals)):
             rows = [np.concatenate(row[:count], 1) for row in (self.originals, averaged)]
-            self.book.picture(step, np.concatenate(rows))
+            logger.picture(step, np.concatenate(rows))
 
-    def _reconstruct(self) -> list[np.ndarray]:
-        self.learner.eval()
+    def _reconstruct(self, module: TrainModule) -> list[np.ndarray]:
+        module.eval()
         results: list[np.ndarray] = []
         for start in range(0, len(self.originals), TOGETHER):
             parts = [image_to_patches(to_pixels(picture)) for picture in self.originals[start : start + TOGETHER]]
             batch = Packed.cat([(feats, coords) for feats, coords, _ in parts])
-            patches: tuple[Tensor, ...] = self.learner.reconstruct(batch).cpu().split(batch.lengths)
+            patches: tuple[Tensor, ...] = module.reconstruct(batch).cpu().split(batch.lengths)
             results += [
                 to_array(patches_to_image(part, geometry["grid"], geometry["box"]))
                 for part, (_, _, geometry) in zip(patches, parts, strict=True)
             ]
-        self.learner.train()
+        module.train()
         return results
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..data.batch import Batch
 from ..data.feeds import Feed
 from ..pipeline.atoken import AToken
 from ..tokenizer.config import ModelConfig
@@ -25,7 +27,7 @@ LOOK_AT = 32
 """Batches that linear and discrete starts are computed from; numbers that the run itself does not reach."""
 
 
-def start_model(config: TrainConfig, feed: Feed) -> AToken:
+def start_model(config: TrainConfig, feed: Feed[Batch] | None) -> AToken:
     """The model before the first step, in fp32 on the CPU; ``feed`` gives pictures for the starts that look at some.
 
     A preset with more blocks than ``init_from`` begins with new ones that add nothing yet. Raises ``ValueError`` where
@@ -49,19 +51,39 @@ def start_model(config: TrainConfig, feed: Feed) -> AToken:
         if wanted.text_tower not in (None, model.config.text_tower):
             model = with_tower(model, wanted)
     if config.start is not None:
+        assert feed is not None
         batches = [feed.batch(number).packed for number in islice(count(config.steps), LOOK_AT)]
         if config.start == "linear":
             linear_start(model, torch.cat([batch.feats for batch in batches]))
         else:
             model = discrete_start(model, batches)
-    moving = any(task.task == "video-reconstruction" for task in config.tasks)
+    moving = any(task.kind.decodes and task.kind.modality == "video" for task in config.tasks)
     if moving and not model.decoder.out_layer.weight[FRAME_FEATURES:].any():  # it has learned from images alone
         still_start(model)
+    return model
+
+
+def freeze(model: AToken, frozen: tuple[str, ...]) -> None:
+    """Weights whose names begin with one of ``frozen`` do not learn. Raises ``ValueError`` where none is left."""
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not name.startswith(config.frozen))
+        parameter.requires_grad_(not name.startswith(frozen))
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError("train config: frozen leaves no weight to learn")
-    return model.train()
+
+
+def fixed_fields(config: TrainConfig) -> dict[str, Any]:
+    """What a recipe says of its model's config, whatever ``init_from`` and ``start`` bring: a run that continues has
+    the same."""
+    wanted = config.model_config
+    if config.init_from is None or config.init_from.startswith(SIGLIP2):
+        return dict(vars(wanted))
+    names = ["width", "heads", "mlp_width", "encoder_depth", "decoder_depth", "kinds"]
+    if wanted.gaussians is not None:
+        names.append("gaussians")
+    if config.start != "discrete":
+        names += ["latent_channels"] * (config.latent_channels is not None)
+        names += ["text_tower"] * (wanted.text_tower is not None)
+    return {name: getattr(wanted, name) for name in names}
 
 
 @torch.no_grad()

@@ -1,32 +1,35 @@
-"""The training loop, top to bottom."""
+"""The tokenizer's training on the engine."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from ..data.feeds import ReadAhead, build_feed, step_batches
-from ..data.workers import missed
+from ..core.errors import reading
+from ..data.batch import Batch
+from ..data.feeds import Feed, build_feed, without_workers
+from ..engine.ema import EMA
+from ..engine.logger import Logger
+from ..engine.loop import run
+from ..engine.optimizer import ParameterGroup
+from ..engine.protocol import Capture, TrainSpec
+from ..engine.ranks import Ranks
+from ..losses.total import TERMS, factor
+from ..nn.layout import tile_of
 from ..pipeline.atoken import AToken
 from ..tokenizer.config import ModelConfig
-from .checkpoints import Checkpoints, Progress
-from .config import TrainConfig
-from .distributed import Ranks, accumulating, joined, spread
-from .graphs import Graphs
-from .heap import keep_freed_memory
-from .learner import Learner
-from .logbook import Logbook
-from .meter import Meter
-from .optimizer import Average, build_optimizers, rate, set_rates
-from .passes import passes
-from .previews import Pictures
-from .signals import StopSignal
-from .start import finished, start_model
-from .tasks import build_tasks
-from .timing import with_steps
+from .config import TaskConfig, TokenizerOptimizerConfig, TrainConfig
+from .flops import training_flops
+from .module import TrainModule
+from .previews import Previews
+from .start import finished, fixed_fields, freeze, start_model
+from .tasks import Reconstruction, build_tasks, noise_of
 
 
 def train(config: TrainConfig, out: Path, device: str = "cpu", stop_after: int | None = None) -> AToken | None:
@@ -37,104 +40,132 @@ def train(config: TrainConfig, out: Path, device: str = "cpu", stop_after: int |
     Ctrl-C and SIGTERM do after the step they arrive in; then None is returned. A continued run computes exactly what
     an uninterrupted one does. Under ``torchrun`` this is one rank of many.
     """
-    keep_freed_memory()
-    with missed(), joined(device) as ranks, StopSignal() as stop, Logbook(out, config.log, ranks) as book:
-        if config.parallel.graphs and ranks.world > 1:
-            raise ranks.same(f"train config: graphs are for one rank, not {ranks.world}")
-        with ranks.together():
-            config = with_steps(config, out, ranks)
-        last = config.steps if stop_after is None else min(config.steps, stop_after)
-        return _run(config, out, last, ranks, stop, book)
+    return run(TokenizerSpec(config), out, device, stop_after)
 
 
-def _run(config: TrainConfig, out: Path, last: int, ranks: Ranks, stop: StopSignal, book: Logbook) -> AToken | None:
-    torch.manual_seed(config.seed)
-    with ranks.together():
-        feeds = {task.task: build_feed(task, config.seed, ranks.rank, ranks.world) for task in config.tasks}
-        model = start_model(config, next(iter(feeds.values()))).to(ranks.device)
-        learner = Learner(model, build_tasks(config, ranks.device, model.config)).to(ranks.device)
-    parallel = spread(learner, config.parallel, ranks)
-    parameters = [parameter for parameter in learner.parameters() if parameter.requires_grad]
-    optimizers = build_optimizers(learner, config.optimizer, fused=model.device.type == "cuda" and ranks.world == 1)
-    average = Average(learner, config.optimizer.ema)
-    checkpoints = Checkpoints(out / "checkpoints", config.log.keep, ranks, model.config)
-    progress = checkpoints.load(learner, average, optimizers) or Progress(cursors=[{}] * ranks.world)
-    with ranks.together():
-        book.rewind(progress.step or -1)  # what is shown before the first step comes again, too
-    cursors = progress.cursors[ranks.rank] if len(progress.cursors) == ranks.world else progress.cursors[0]
-    with ranks.together():
-        feeds = {
-            task.task: build_feed(task, config.seed, ranks.rank, ranks.world, cursors.get(task.task))
-            for task in config.tasks
-        }
-    progress.cursors = [dict(cursors) for _ in range(ranks.world)]
-    pictures = Pictures(config.log, learner, average, book)
-    meter = Meter(model.config, ranks, config.parallel.autocast)
+class TokenizerSpec(TrainSpec):
+    """What the engine asks about the training of a tokenizer."""
 
-    pinned = model.device.type == "cuda"
-    if not progress.step:
-        pictures.show(0)
-    graphs = Graphs(learner, config.loss, config.parallel.autocast) if config.parallel.graphs and pinned else None
-    with ReadAhead(step_batches(config.tasks, feeds, progress.step, last, pinned)) as steps:
-        for batches in steps:
-            share = rate(progress.step, config.steps, config.optimizer)
-            set_rates(optimizers, config.optimizer, share)
-            for draw, batch in batches:
-                terms = graphs.step(draw.task, batch) if graphs and len(batches) == 1 else None
-                if terms is None:
-                    with accumulating(parallel, last=batch is batches[-1][1]):
-                        terms = passes(parallel, draw.task, draw.share, batch, config, model.device.type)
-                progress.cursors[ranks.rank][draw.task] = batch.cursor
-                meter.add(draw.task, terms, draw.share, batch)
+    forward_methods = ("reconstruct",)
+    previews: Previews | None = None
 
-            norm = _full(torch.nn.utils.clip_grad_norm_(parameters, config.optimizer.clip))
-            if math.isfinite(norm):
-                for optimizer in optimizers.values():
-                    optimizer.step()
-                average.update(progress.step)
-            else:
-                progress.skipped += 1
-            for parameter in parameters:
-                parameter.grad = None
-            progress.step += 1
+    def __init__(self, config: TrainConfig) -> None:
+        self.config: TrainConfig = config
 
-            ended = progress.step == last or ranks.any(stop.wanted)
-            if progress.skipped > config.optimizer.most_skipped:  # all ranks see one norm
-                raise ranks.same(
-                    f"{progress.skipped} steps had no finite gradient, the last of them step {progress.step}: "
-                    "lower the learning rate and start again from an earlier checkpoint"
+    def build(self, ranks: Ranks, stored: dict[str, Any] | None = None) -> TrainModule:
+        """A model with random weights. Raises ``ValueError`` where what the recipe fixes is not that of ``stored``."""
+        if stored is None:
+            return self._module(AToken(self.config.model_config), ranks)
+        with reading("what it says of its model", "delete its folder"):
+            found = ModelConfig.from_dict(stored)  # keys that did not exist then have their defaults
+        for key, wanted in fixed_fields(self.config).items():
+            if getattr(found, key) != wanted:
+                raise ValueError(
+                    f"it is of a run with another model, whose {key} is {getattr(found, key)!r}, not {wanted!r}: give "
+                    "another --out"
                 )
-            if progress.step % config.log.every == 0 or ended:
-                book.record(progress.step, {"rate": share, "norm": norm, "skipped": progress.skipped, **meter.read()})
-            if progress.step % config.log.checkpoint_every == 0 or ended:
-                pictures.show(progress.step)  # first: a continued run keeps the log up to its checkpoint
-                checkpoints.save(progress, learner, average, optimizers)
-                meter.restart()
-            if ended:
-                break
-    if progress.step < config.steps:
-        book.note(f"stopped after step {progress.step} of {config.steps}: the same command continues")
-        return None
-    with average.applied():
-        state = {name: _whole(tensor) for name, tensor in model.state_dict().items()}
-        ended_as = _with_learnt_logits(model.config, learner)
-    return finished(ended_as, state, out / "model") if ranks.first else None
+        self.previews = Previews(self.config.log)
+        return self._module(AToken(found), ranks)
+
+    def start(self, ranks: Ranks) -> TrainModule:
+        """The model of ``init_from`` and ``start``."""
+        config, feed = self.config, None
+        self.previews = Previews(config.log)
+        if config.start is not None:
+            pictures = [task for task in config.tasks if task.kind.modality == "image"]
+            feed = self.build_feed((pictures or config.tasks)[0], ranks)
+        return self._module(start_model(config, feed), ranks)
+
+    def _module(self, model: AToken, ranks: Ranks) -> TrainModule:
+        freeze(model, self.config.frozen)
+        own = None if self.config.bottleneck is None else self.config.bottleneck.build()
+        return TrainModule(model, build_tasks(self.config, ranks.device, model.config, own), own)
+
+    def build_feed(
+        self, task: TaskConfig, ranks: Ranks, cursor: dict[str, Any] | None = None, *, workers: bool = True
+    ) -> Feed[Batch]:
+        """The feed of a task."""
+        task = task if workers else without_workers(task)
+        return build_feed(task, self.config.seed, ranks.rank, ranks.world, cursor)
+
+    def describe(self, module: TrainModule) -> dict[str, Any]:
+        """The model's config."""
+        return module.model.config.to_dict()
+
+    def weights(self, module: TrainModule, task: str) -> Mapping[str, float]:
+        """Those of the recipe's ``loss``, and of terms of its own."""
+        return {name: factor(name, self.config.loss) for name in TERMS} | dict(module.tasks[task].weights)
+
+    def parameter_groups(self, module: TrainModule) -> list[ParameterGroup]:
+        """As ``parameter_groups`` says."""
+        return parameter_groups(module, self.config.optimizer)
+
+    def cost(self, module: TrainModule, task: str, batch: Batch) -> tuple[int, float]:
+        """Tokens, and the network's own matrix products (train/flops.py)."""
+        tokens, kind, config = len(batch.packed.coords), module.tasks[task], module.model.config
+        if kind.keeps_decoded:  # what is decoded once and kept; the head itself is small
+            return tokens, 0.0
+        tiles, _ = tile_of(batch.packed.coords, config.encoder_tile)
+        segments = torch.bincount(batch.packed.coords[:, 0].long() * (int(tiles.max()) + 1) + tiles).tolist()
+        return tokens, training_flops(config, segments, batch.packed.feats.shape[1], decode=kind.decodes)
+
+    def capture(self, module: TrainModule, task: str, batch: Batch) -> Capture | None:
+        """Reconstruction of pictures or of clips: feeds make them in a few sizes, while every asset has its own
+        voxels. Not with terms or a bottleneck of the recipe's own, which may wait for the device."""
+        kind, model, packed = module.tasks[task], module.model, batch.packed
+        own = self.config.bottleneck or self.config.terms
+        modalities = {sample.modality for sample in batch.samples}
+        if own or not isinstance(kind, Reconstruction) or modalities not in ({"image"}, {"video"}):
+            return None
+        facts = f"{task} {list(packed.feats.shape)} {len(batch.samples)}".encode() + packed.coords.numpy().tobytes()
+        noise = noise_of(model, batch)
+
+        def prepare(inputs: Sequence[Tensor]) -> Callable[[], dict[str, Tensor]]:
+            _ = packed.lengths, packed.extents
+            here = packed.to(model.device).with_feats(inputs[0])
+            known, drawn = replace(batch, packed=here), None if noise is None else inputs[1]
+            return lambda: kind.terms(model, known, here, drawn)
+
+        inputs = [packed.feats] if noise is None else [packed.feats, noise]
+        return Capture(blake2b(facts).digest(), inputs, prepare)
+
+    def preview(self, step: int, module: TrainModule, ema: EMA, logger: Logger) -> None:
+        """Reconstructions, and PSNR on photographs."""
+        if self.previews is not None:
+            self.previews.show(step, module, ema, logger)
+
+    def export(self, module: TrainModule, state: dict[str, Tensor], folder: Path) -> AToken:
+        """Write the model in bf16 with the scale and bias that its first task of pairs has learnt; returns it in
+        fp32."""
+        config = module.model.config
+        learnt = [name.removesuffix("log_scale") for name in state if name.endswith(".log_scale")]
+        if learnt and config.text_tower is not None:
+            scale, bias = (float(state[learnt[0] + name]) for name in ("log_scale", "bias"))
+            config = replace(config, logit_scale=scale, logit_bias=bias)
+        own = {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
+        return finished(config, own, folder)
 
 
-def _with_learnt_logits(config: ModelConfig, learner: Learner) -> ModelConfig:
-    """``config`` with the scale and bias that the recipe's first task of pairs has learnt, if it has any."""
-    losses = list(learner.extras.values())
-    if not losses or config.text_tower is None:
-        return config
-    scale, bias = (float(_whole(losses[0].get_parameter(name))) for name in ("log_scale", "bias"))
-    return replace(config, logit_scale=scale, logit_bias=bias)
+def parameter_groups(module: torch.nn.Module, config: TokenizerOptimizerConfig) -> list[ParameterGroup]:
+    """With ``muon_lr`` matrices inside blocks go to Muon; the encoder has a scale of its own; only matrices decay.
 
-
-def _full(norm: torch.Tensor) -> float:
-    return float(_whole(norm))
-
-
-def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor with all its shards, on the CPU; every rank must call it."""
-    full = getattr(tensor, "full_tensor", None)
-    return (full() if full else tensor).detach().cpu()
+    Names are "encoder" or "rest", with "/plain" where weights do not decay.
+    """
+    groups: dict[tuple[str, str], list[torch.nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        matrix = parameter.ndim == 2 and "gamma" not in name and "position_embedding" not in name
+        kind = "muon" if config.muon_lr is not None and matrix and ".blocks." in name else "adamw"
+        part = "encoder" if ".encoder." in f".{name}" else "rest"
+        groups.setdefault((kind, part if matrix else f"{part}/plain"), []).append(parameter)
+    return [
+        ParameterGroup(
+            name,
+            parameters,
+            kind,
+            lr_scale=config.encoder_scale if name in ("encoder", "encoder/plain") else 1.0,
+            decay=name in ("encoder", "rest"),
+        )
+        for (kind, name), parameters in groups.items()
+    ]

@@ -63,14 +63,14 @@ class DiT(ConditionedNet):
         dtype = self.embed.weight.dtype
         steer = self.time(sinusoids(t * TIME_SCALE, TIME_WIDTH).to(dtype)) + prepared.vector.to(dtype)  # [B, W]
         tokens = self.embed(x.to(dtype)) + prepared.positions.to(dtype)
-        hidden = torch.cat([prepared.context.to(tokens.dtype), tokens])[prepared.order]
+        hidden = torch.cat([prepared.context.to(tokens.dtype), tokens]).index_select(0, prepared.order)
         middle = None
         for number, block in enumerate(self.blocks, 1):
             hidden = block(hidden, prepared.rope, prepared.spans, steer, prepared.sample)
             if number == after:
-                middle = hidden[prepared.own]
+                middle = hidden.index_select(0, prepared.own)
         shift, scale = self.final_modulation(steer, prepared.own_sample)
-        out = modulate(self.final_norm(hidden[prepared.own]), shift, scale)
+        out = modulate(self.final_norm(hidden.index_select(0, prepared.own)), shift, scale)
         with torch.autocast(out.device.type, enabled=False):  # velocities near the data are differences
             out = F.linear(out.float(), self.final.weight.float(), self.final.bias.float())
         return out, middle

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -60,12 +61,19 @@ class FlowBatch:
     """Samples that a flow learns from."""
 
     latents: Packed
-    """Normalised, fp32 [N, C]."""
+    """Normalised, float [N, C]."""
     condition: Condition
     seed: int
     """Of noise, times and dropped conditions."""
     features: Tensor | None = None
     """Features [N, F] of the clean data for the alignment, in the order of the latents."""
+    cursor: dict[str, Any] = field(default_factory=dict)
+    """Where the feed that it comes from stands after it."""
+
+    def pinned(self) -> FlowBatch:
+        """The same with the latents in pinned memory."""
+        latents = Packed(self.latents.feats.pin_memory(), self.latents.coords.pin_memory())
+        return replace(self, latents=latents)
 
 
 class FlowObjective(nn.Module):
