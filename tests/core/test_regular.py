@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from atoken.train.checkpoint_metadata import read_metadata
 
 from atoken.codec.assets import owned_files, read_any
 from atoken.core.errors import ReadError
 from atoken.core.regular import below, open_regular, read_regular
 from atoken.data.tar_samples import samples
+from atoken.engine.checkpoint_metadata import read_metadata
 from atoken.evaluation.datasets.items import read_json
 from atoken.gaussians.formats.files import read_splats
 from atoken.media.arrays import read_npy

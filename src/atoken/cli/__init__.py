@@ -282,6 +282,53 @@ def info(
 
 
 @app.command()
+def tokenize(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCES...",
+            show_default=False,
+            help="Folders of pictures, videos and 3D files, lists of them (.txt), WebDataset shards (.tar), Parquet "
+            "files and folders that the datasets library saved; folders may hold all of these.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", show_default=False, help="Folder for the token shards.")],
+    model: options.Model = "nano",
+    kind: options.Kind = None,
+    size: Annotated[
+        int | None,
+        typer.Option(metavar="N", show_default="as they are", help="Scale and crop pictures and videos to N x N."),
+    ] = None,
+    fps: options.Fps = None,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Store each picture and video mirrored, too, under its key and '@flip'.")
+    ] = False,
+    embed: Annotated[bool, typer.Option("--embed", help="Store embeddings, too.")] = False,
+    labels: Annotated[
+        str, typer.Option(metavar="files|folders", help="Classes: from .cls and .json files, or from folders' names.")
+    ] = "files",
+    latents: options.Latents = "float16",
+    per_shard: Annotated[int, typer.Option(metavar="N", help="Files or rows of a table in each shard.")] = 1000,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", show_default="one a processor or GPU", help="Processes.")
+    ] = None,
+    device: options.Device = None,
+    dtype: options.Dtype = "float32",
+    token_budget: options.TokenBudget = None,
+) -> None:
+    """Turn a whole data set into token shards; running it again goes on where it was cut off."""
+    from ..codec import TOKEN_BUDGET
+    from ..data.tokenize import Settings
+    from .tokenize import tokenize as run_tokenize
+
+    options.check_choice("--labels", labels, ("files", "folders"))
+    settings = Settings(
+        model, str(out), kind, size, fps, flip, embed, latents, dtype, device, token_budget or TOKEN_BUDGET
+    )
+    run_tokenize(sources, settings, per_shard, labels == "folders", workers)
+
+
+@app.command()
 def tokens(
     inputs: Annotated[
         list[str],
@@ -315,6 +362,29 @@ def tokens(
     from .tokens import convert as run_convert
 
     run_convert(inputs, out, form, keys or (), part, per_shard)
+
+
+@app.command()
+def export(
+    shards: Annotated[
+        list[Path],
+        typer.Argument(metavar="SHARDS...", show_default=False, help="Token shards (.atoks) and folders of them."),
+    ],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            show_default=False,
+            help="lightningdit (gae), jlt, llamagen (unitok), rar, trellis, webdataset or numpy.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", show_default=False, help="A new folder.")],
+) -> None:
+    """Write token shards as the files that other trainers read."""
+    from .export import export as run_export
+
+    run_export(shards, form, out)
 
 
 @app.command()
@@ -379,7 +449,11 @@ def train(
         bool, typer.Option("--cost-only", help="With --dry-run: neither look at the data nor time a step here.")
     ] = False,
     allow_commands: Annotated[
-        bool, typer.Option("--allow-commands", help="Let shards run programs (pipe:COMMAND, gs://, s3://).")
+        bool,
+        typer.Option(
+            "--allow-commands",
+            help="Let the recipe run programs for its shards (pipe:COMMAND, gs://, s3://) and import module:Class.",
+        ),
     ] = False,
 ) -> None:
     """Train a model, continuing from the last checkpoint in the folder. Many ranks: torchrun -m atoken.cli train ..."""

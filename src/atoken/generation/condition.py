@@ -80,7 +80,7 @@ class ContextInput(nn.Module):
         super().__init__()
         self.norm = RMSNorm(features)
         self.proj = nn.Linear(features, width)
-        self.nothing = nn.Parameter(0.02 * torch.randn(1, width))
+        self.nothing = nn.Parameter(torch.randn(1, width).mul_(0.02))
         self.steer = nn.Linear(width, width)
 
     def forward(self, feats: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[int]]:
