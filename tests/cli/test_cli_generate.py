@@ -13,6 +13,7 @@ from refusals import check_names
 
 sys.path.append(str(Path(__file__).parents[1] / "generation"))
 from generators import generator
+from masked_parts import masked_generator
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +98,15 @@ def test_without_a_model_it_says_so(atoken):
     done = atoken("generate", "a red heart")
     assert done.exit_code == 2
     check_names(done.stderr, "--model")
+
+
+def test_a_masked_generator_is_drawn_with_the_same_command(atoken, tiny, tmp_path):
+    folder = tmp_path / "masked"
+    masked_generator(load(tiny), classes=3, labels=("cat", "dog", "cow")).save_pretrained(folder)
+    command = ("generate", "--model", folder, "--tokenizer", tiny, "--label", "dog", "--seed", 1)
+    done = atoken(*command, "--steps", 2, "--guidance", 2, "--out", tmp_path / "x.png")
+    assert done.exit_code == 0, done.stderr
+    assert read_image(tmp_path / "x.png").shape == (32, 48, 3)
+    failed = atoken(*command, "--steps", 0, "--out", tmp_path / "y.png")
+    assert failed.exit_code == 2
+    check_names(failed.stderr, "steps", 0)

@@ -304,7 +304,7 @@ def test_a_killed_run_ends_in_the_bytes_of_one_that_was_not(tiny, picture, tmp_p
             tiny,
             "--per-shard",
         ]
-        return subprocess.Popen(list(map(str, [*command, 4, "--workers", workers])), stderr=subprocess.DEVNULL)
+        return subprocess.Popen(list(map(str, [*command, 2, "--workers", workers])), stderr=subprocess.DEVNULL)
 
     assert start(tmp_path / "whole", 1).wait(240) == 0
     cut = tmp_path / "cut"

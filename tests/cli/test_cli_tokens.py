@@ -107,3 +107,13 @@ def test_info_of_a_shard(atoken, tmp_path):
     assert result.exit_code == 0
     for told in ("token shard", "class/000", "class/003", "4"):
         assert told in result.stdout
+
+
+def test_export(atoken, tmp_path):
+    path = written(tmp_path / "a.atoks", SAMPLES[:1])
+    result = atoken("export", path, "--format", "numpy", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "out" / "values.npy").is_file()
+    result = atoken("export", path, "--format", "mar", "--out", tmp_path / "mar")
+    assert result.exit_code == 2
+    check_names(result.stderr, "mar", "variance")

@@ -365,6 +365,29 @@ def tokens(
 
 
 @app.command()
+def export(
+    shards: Annotated[
+        list[Path],
+        typer.Argument(metavar="SHARDS...", show_default=False, help="Token shards (.atoks) and folders of them."),
+    ],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            show_default=False,
+            help="lightningdit (gae), jlt, llamagen (unitok), rar, internlumina, trellis, webdataset or numpy.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", show_default=False, help="A new folder.")],
+) -> None:
+    """Write token shards as the files that other trainers read."""
+    from .export import export as run_export
+
+    run_export(shards, form, out)
+
+
+@app.command()
 def models() -> None:
     """List the model presets, and which of them come with weights."""
     from .info import list_presets

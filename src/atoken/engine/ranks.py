@@ -18,6 +18,8 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_f
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from ..nn.adaln import AdaLNBlock
+from ..nn.attention import SelfAttention
 from ..nn.block import Block
 from .config import ParallelConfig
 
@@ -133,11 +135,12 @@ def parallelize(
         # Methods are replaced, as wrappers would change names. Recomputation goes around what is compiled: torch
         # compiles nothing around a recomputation. Attention stays out: it would be compiled anew for other lengths.
         if config.compile:
-            if isinstance(block, Block):
-                block.attn.attend = torch.compiler.disable(block.attn.attend)
+            for part in block.modules():
+                if isinstance(part, SelfAttention):
+                    part.attend = torch.compiler.disable(part.attend)
             block.forward = torch.compile(block.forward, dynamic=True)
-        if config.checkpointing:  # Block draws no random numbers, whose state a graph of CUDA could not keep
-            random = not isinstance(block, Block)
+        if config.checkpointing:  # blocks draw no random numbers, whose state a graph of CUDA could not keep
+            random = not isinstance(block, Block | AdaLNBlock)
             again = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=random)
             block.forward = functools.partial(again, block.forward)
     if ranks.world == 1:

@@ -80,18 +80,17 @@ class ContextInput(nn.Module):
         super().__init__()
         self.norm = RMSNorm(features)
         self.proj = nn.Linear(features, width)
-        self.nothing = nn.Parameter(0.02 * torch.randn(1, width))
+        self.nothing = nn.Parameter(torch.randn(1, width).mul_(0.02))
         self.steer = nn.Linear(width, width)
 
     def forward(self, feats: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[int]]:
         """feats [M, features], ``lengths`` of each sample -> tokens [M', W] and their numbers, at least one each."""
         tokens = self.proj(self.norm(feats.to(self.proj.weight.dtype)))
-        if min(lengths) > 0:
-            return tokens, list(lengths)
-        nothing = self.nothing.to(tokens.dtype)
-        return torch.cat([part if len(part) else nothing for part in tokens.split(list(lengths))]), [
-            max(n, 1) for n in lengths
-        ]
+        many = [max(n, 1) for n in lengths]
+        given = torch.tensor([n > 0 for n in lengths]).repeat_interleave(torch.tensor(many))
+        rows = torch.where(given, given.cumsum(0) - 1, len(tokens)).to(tokens.device)
+        # both are always part of the graph: FSDP needs a gradient of a parameter on all ranks or on none
+        return torch.cat([tokens, self.nothing.to(tokens.dtype)]).index_select(0, rows), many
 
     def pooled(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
         """What the mean token of each sample adds to its steering vector: [B, W]."""

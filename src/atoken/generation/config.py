@@ -24,6 +24,12 @@ def require(holds: bool, sentence: str) -> None:
         raise ValueError(sentence)
 
 
+def check_sampling(steps: int, guidance: float) -> None:
+    """Raise ``ValueError`` for steps or guidance that cannot be."""
+    require(steps >= 1, f"steps is {steps}: give 1 or more")
+    require(guidance >= 0, f"guidance is {guidance}: give 0 or more; 1 is without guidance")
+
+
 class NetConfig:
     """What the nets of all generators have in common. A subclass is a frozen dataclass with these fields and more."""
 
@@ -62,6 +68,13 @@ class NetConfig:
     def has_condition(self) -> bool:
         """Whether it is told anything, without which guidance has no meaning."""
         return bool(self.classes or self.text_width or self.image_width)
+
+    def check_guidance(self, guidance: float) -> None:
+        """Raise ``ValueError`` for guidance of a net that is told nothing."""
+        require(
+            guidance == 1 or self.has_condition,
+            f"guidance is {guidance:g}, and this generator is told nothing: leave it at 1",
+        )
 
 
 @dataclass(frozen=True)
@@ -154,8 +167,7 @@ class SampleConfig:
     """By how much times move towards noise; None: as in training."""
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1, f"steps is {self.steps}: give 1 or more")
-        require(self.guidance >= 0, f"guidance is {self.guidance}: give 0 or more; 1 is without guidance")
+        check_sampling(self.steps, self.guidance)
         low, high = self.interval
         require(0 <= low <= high <= 1, f"interval is {low} ... {high}: give two ascending times between 0 and 1")
         require(self.method in ("euler", "heun"), f"method is {shortened(self.method)!r}: give euler or heun")

@@ -139,7 +139,7 @@ class Generator(torch.nn.Module, ABC):
         """
         if output not in ("pictures", "tokens"):
             raise ValueError(f'output is {output!r}: give "pictures" or "tokens"')
-        options = self._options(how)
+        options = self.options(how)
         height, width = size or self.config.size
         check_size(height, width)
         condition, count = self._condition(prompts, class_labels, images)
@@ -171,7 +171,7 @@ class Generator(torch.nn.Module, ABC):
     ) -> list[Tensor]:
         """Values of the tokens of B samples at any coords int [n, 4] = (t, x, y, z), on the CPU.
 
-        Of each sample latents fp32 [n, C], or codes int64 [n, G]. Pictures, clips and assets alike. ``options`` are of
+        Of each sample latents fp32 [n, C], or codes uint16 [n, G]. Pictures, clips and assets alike. ``options`` are of
         the class of ``config.sampling``. Neighbours are drawn together as ``token_budget`` allows.
         """
         options, found = options or self.config.sampling, []
@@ -201,7 +201,7 @@ class Generator(torch.nn.Module, ABC):
 
         return load_generator(source, **options)
 
-    def _options(self, how: Mapping[str, Any]) -> Any:
+    def options(self, how: Mapping[str, Any]) -> Any:
         """How to draw: what is given, and what the config says elsewhere. Raises ``ValueError``."""
         given = {name: value for name, value in how.items() if value is not None}
         sampling = self.config.sampling

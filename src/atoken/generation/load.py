@@ -18,8 +18,9 @@ from ..weights.load import check_fit, list_models, load
 from .config import GeneratorConfig
 from .flow.generator import FlowGenerator
 from .generator import NET, Generator
+from .masked.generator import MaskedGenerator
 
-KINDS: dict[str, type[Generator]] = {kind.config_class.kind: kind for kind in (FlowGenerator,)}
+KINDS: dict[str, type[Generator]] = {kind.config_class.kind: kind for kind in (FlowGenerator, MaskedGenerator)}
 
 
 def load_generator(

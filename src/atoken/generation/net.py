@@ -62,7 +62,7 @@ class ConditionedNet(nn.Module):
         self.config = config
         width = config.width
         # the last row of the table is the label of nothing
-        self.label = nn.Parameter(0.02 * torch.randn(config.classes + 1, width)) if config.classes else None
+        self.label = nn.Parameter(torch.randn(config.classes + 1, width).mul_(0.02)) if config.classes else None
         self.text = ContextInput(config.text_width, width) if config.text_width else None
         self.image = ContextInput(config.image_width, width) if config.image_width else None
 

@@ -59,8 +59,14 @@ class Block(nn.Module):
         self.mlp = Mlp(width, mlp_width, bias=not decoder, gelu=gelu)
 
     def forward(
-        self, x: Tensor, rope: Tensor, spans: Spans, cache: tuple[LayerCache, CacheStep] | None = None
+        self,
+        x: Tensor,
+        rope: Tensor,
+        spans: Spans,
+        cache: tuple[LayerCache, CacheStep] | None = None,
+        *,
+        causal: bool = False,
     ) -> Tensor:
         """x [N, W] in the layout's order, rope complex64 [N, 1, D/2]; returns [N, W]."""
-        x = x + self.attn(self.norm1(x), rope, spans, cache)
+        x = x + self.attn(self.norm1(x), rope, spans, cache, causal=causal)
         return x + self.mlp(self.norm2(x))

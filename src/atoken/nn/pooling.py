@@ -20,7 +20,7 @@ class AttentionPooling(nn.Module):
 
     def __init__(self, width: int, heads: int, mlp_width: int, embed_dim: int | None = None) -> None:
         super().__init__()
-        self.probe = nn.Parameter(torch.randn(width) * 0.02)
+        self.probe = nn.Parameter(torch.randn(width).mul_(0.02))
         self.attention = CrossAttention(width, heads)
         self.layernorm = nn.LayerNorm(width, EPS)
         self.mlp = Mlp(width, mlp_width, bias=True)

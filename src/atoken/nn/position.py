@@ -31,8 +31,8 @@ class PositionTable(nn.Module):
     def __init__(self, size: int, width: int) -> None:
         super().__init__()
         self.size = size
-        # nn.Embedding's own start on the device "meta" imports torch._dynamo: a second of every load
-        self.position_embedding = nn.Embedding.from_pretrained(0.02 * torch.randn(size * size, width), freeze=False)
+        # nn.Embedding's own start, and * , on the device "meta" import torch._dynamo: a second of every load
+        self.position_embedding = nn.Embedding.from_pretrained(torch.randn(size * size, width).mul_(0.02), freeze=False)
 
     def forward(self, layout: Layout) -> Tensor:
         """Position of every token in the layout's order: fp32 [N, W]."""

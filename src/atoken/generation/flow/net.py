@@ -47,10 +47,10 @@ class DiT(ConditionedNet):
         for module in self.modules():
             if isinstance(module, Modulation):
                 nn.init.zeros_(module.linear.weight)
-        # normal_ on the device "meta" imports torch._dynamo: a second of every load
+        # normal_, and * on tensors of the device "meta", import torch._dynamo: a second of every load
         for number in (0, 2):
             weight = self.time.get_parameter(f"{number}.weight")
-            weight.data = 0.02 * torch.randn(weight.shape)
+            weight.data = torch.randn(weight.shape).mul_(0.02)
         nn.init.zeros_(self.final.weight)
 
     def forward(

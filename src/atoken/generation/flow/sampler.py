@@ -97,8 +97,7 @@ def draw(
     lengths = [len(places) for places in coords]
     together = torch.cat(list(coords)).to(net.device)
     sample = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)).to(net.device)
-    if config.guidance != 1 and not net.config.has_condition:
-        raise ValueError(f"guidance is {config.guidance:g}, and this generator is told nothing: leave it at 1")
+    net.config.check_guidance(config.guidance)
 
     def of(told: Condition) -> Velocity:
         prepared = net.prepare(together, lengths, told)

@@ -1,0 +1,1 @@
+"""Token shards as the files that other people's trainers read."""

@@ -1,0 +1,68 @@
+"""What formats ask of samples: one kind, one size, labels, mirrored copies. Each refusal names the sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.text import shortened
+from ..tokens.samples import MIRRORED, TokenSample
+from ..tokens.shards import TokenShards
+
+
+def originals(shards: TokenShards) -> list[int]:
+    """Numbers of the samples that are not mirrored copies. Raises ``ValueError`` where there are none."""
+    numbers = [number for number in range(len(shards)) if not shards.key(number).endswith(MIRRORED)]
+    if not numbers:
+        raise ValueError("there are mirrored copies alone: give the shards of their originals, too")
+    return numbers
+
+
+def mirrored(shards: TokenShards, number: int) -> int | None:
+    """Number of the mirrored copy of a sample, None where there is none."""
+    return shards.numbers.get(shards.key(number) + MIRRORED)
+
+
+def check(sample: TokenSample, what: str, *, kind: str | None = None, modality: str | None = None) -> TokenSample:
+    """The sample. Raises ``ValueError`` where it has another kind or modality than the format ``what`` holds."""
+    tokens = sample.tokens
+    for wanted, found in ((kind, tokens.kind), (modality, tokens.modality)):
+        if wanted is not None and wanted != found:
+            raise ValueError(f"{what} holds {wanted} tokens, and sample {shortened(sample.key)} is {found}")
+    return sample
+
+
+def label_of(sample: TokenSample, what: str) -> int:
+    """The label. Raises ``ValueError`` where there is none."""
+    if sample.label is None:
+        raise ValueError(
+            f"{what} needs a label with every sample, and {shortened(sample.key)} has none: tokenize with "
+            "--labels folders, or with .cls files"
+        )
+    return sample.label
+
+
+def picture_values(sample: TokenSample, what: str, like: Sequence[int] | None) -> Tensor:
+    """Values [C, H, W] of a square picture; ``like`` is the shape that it must have.
+
+    Raises ``ValueError`` for another shape.
+    """
+    _, rows, columns, _ = sample.tokens.grid
+    values = sample.tokens.values
+    shape = [values.shape[1], rows, columns]
+    if like is not None and shape != list(like):
+        raise ValueError(
+            f"{what} holds pictures of one size, and sample {shortened(sample.key)} has {shape} after {list(like)}: "
+            "tokenize with --size"
+        )
+    if rows != columns:
+        raise ValueError(
+            f"{what} holds square pictures, and sample {shortened(sample.key)} has {rows} x {columns} patches: "
+            "tokenize with --size"
+        )
+    if values.dtype == torch.uint16:
+        return torch.from_numpy(values.numpy().astype(np.int64)).T.reshape(shape)
+    return values.float().T.reshape(shape)
