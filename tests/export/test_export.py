@@ -112,6 +112,34 @@ def test_llamagen_and_rar_with_one_code(tmp_path):
     assert lines == [{"class_id": each.label, "tokens": each.tokens.codes.flatten().tolist()} for each in samples]
 
 
+def sample_of_48(number):
+    places = torch.randperm(48**3, generator=torch.Generator().manual_seed(number))[:9]
+    coords = torch.stack([places * 0, places // 48**2, places // 48 % 48, places % 48], 1).int()
+    return sample(number, solid(number, "discrete", 9, coords=coords, grid=(1, 48, 48, 48)))
+
+
+def test_internlumina_takes_pictures_clips_and_solids(tmp_path):
+    samples = [sample(0, picture(0, "discrete")), sample(1, video(1, "discrete")), sample_of_48(2)]
+    export(shards_of(tmp_path, samples), "internlumina", tmp_path / "out")
+    lines = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").read_text().splitlines()]
+    assert [line["key"] for line in lines] == [each.key for each in samples]
+    for line, each in zip(lines, samples, strict=True):
+        read = torch.load(tmp_path / "out" / line["file"], weights_only=True)
+        indices, coords = read["indices"], read["coords"]
+        assert (indices.dtype, coords.dtype) == (torch.int32, torch.int32)
+        assert 1 <= len(indices) == len(coords)
+        assert (indices.shape[1], coords.shape[1]) == (8, 5)
+        assert 0 <= int(indices.min()) <= int(indices.max()) < 4096
+        assert int(coords.min()) >= 0
+        assert np.array_equal(indices, each.tokens.codes.numpy())
+        assert torch.equal(coords[:, 2:], each.tokens.coords[:, 1:])
+        if line["modality"] == "image":  # row-major, and nothing is sorted
+            rows, columns = int(coords[:, 2].max()) + 1, int(coords[:, 3].max()) + 1
+            assert (coords[:, 2] * columns + coords[:, 3]).tolist() == list(range(rows * columns))
+            assert (read["image_width"], read["image_height"]) == (48, 32)
+        assert coords[:, 1].unique().tolist() == ([1] if line["modality"] == "3d" else list(range(each.tokens.grid[0])))
+
+
 def test_trellis(tmp_path):
     samples = [sample(number, solid(number)) for number in range(COUNT)]
     export(shards_of(tmp_path, samples), "trellis", tmp_path / "out")
@@ -172,6 +200,9 @@ BAD = [
     ("llamagen", [sample(0, picture(0, "discrete", 2, 2), label=None)], "label"),
     ("llamagen", [sample(0, picture(0, "discrete", 2, 2), key="a@flip")], "mirrored"),
     ("rar", DISCRETE, "llamagen"),
+    ("internlumina", [sample(0)], "continuous"),
+    ("internlumina", [sample(0, solid(0, "discrete"))], "48"),
+    ("internlumina", [sample(0, one_code(0))], "eight"),
     ("trellis", [sample(0)], "image"),
     ("numpy", [sample(7), *DISCRETE], "class/000"),
     ("webdataset", [sample(0, key="a.b"), sample(1, key="a_b")], "a_b"),

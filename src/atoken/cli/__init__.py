@@ -376,7 +376,7 @@ def export(
             "--format",
             metavar="NAME",
             show_default=False,
-            help="lightningdit (gae), jlt, llamagen (unitok), rar, trellis, webdataset or numpy.",
+            help="lightningdit (gae), jlt, llamagen (unitok), rar, internlumina, trellis, webdataset or numpy.",
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", show_default=False, help="A new folder.")],

@@ -1,9 +1,11 @@
-"""Codes of pictures of one size: LlamaGen and UniTok, and RAR."""
+"""Codes: of pictures of one size for LlamaGen, UniTok and RAR, and of anything for InternLumina-U2."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,4 +61,40 @@ def rar(shards: TokenShards, out: Path) -> int:
                     f"rar reads one code a token, and sample {sample.key[:200]} has {shape[0]}: llamagen holds them"
                 )
             file.write(json.dumps({"class_id": label_of(sample, "rar"), "tokens": values.flatten().tolist()}) + "\n")
+    return len(shards)
+
+
+def internlumina(shards: TokenShards, out: Path) -> int:
+    """``NNNNNNNN.pt`` for each sample and ``samples.jsonl``, which gives its key; returns their number.
+
+    Each is a table of plain tensors, ``indices`` int32 [N, 8] and ``coords`` int32 [N, 5], as InternLumina-U2's
+    validator wants them: (0, t, x, y, z) in our order; it sorts videos and 3D itself. 3D has time 1 and a grid of 48
+    voxels a side. Pictures have ``image_width`` and ``image_height``, too. Raises ``ValueError`` for continuous
+    samples, other codes than eight of 4096 values, and other grids of 3D.
+    """
+    with (out / "samples.jsonl").open("w") as file:
+        for number in range(len(shards)):
+            sample = check(shards[number], "internlumina", kind="discrete")
+            tokens = sample.tokens
+            if len(tokens.fsq) != 8 or any(math.prod(group) != 4096 for group in tokens.fsq):
+                raise ValueError(
+                    f"internlumina reads eight codes of 4096 values, and sample {sample.key[:200]} has others"
+                )
+            solid = tokens.modality == "3d"
+            if solid and tokens.grid != (1, 48, 48, 48):
+                raise ValueError(
+                    f"internlumina reads 48 voxels a side, and sample {sample.key[:200]} has the grid {tokens.grid}"
+                )
+            coords = torch.cat([torch.zeros(len(tokens), 1, dtype=torch.int32), tokens.coords], 1)
+            coords[:, 1] += int(solid)
+            facts: dict[str, Any] = {
+                "indices": torch.from_numpy(tokens.codes.numpy().astype(np.int32)),
+                "coords": coords,
+            }
+            if tokens.modality == "image":
+                facts |= {"image_width": tokens.size[1], "image_height": tokens.size[0]}
+            name = f"{number:08d}.pt"
+            torch.save(facts, out / name)
+            line = {"file": name, "key": sample.key, "modality": tokens.modality, "captions": sample.captions}
+            file.write(json.dumps(line) + "\n")
     return len(shards)

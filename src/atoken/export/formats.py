@@ -19,6 +19,7 @@ FORMATS: dict[str, Callable[[TokenShards, Path], int]] = {
     "llamagen": codes.llamagen,
     "unitok": codes.llamagen,
     "rar": codes.rar,
+    "internlumina": codes.internlumina,
     "trellis": plain.trellis,
     "webdataset": plain.webdataset,
     "numpy": plain.numpy,

@@ -33,7 +33,7 @@ def lightningdit(shards: TokenShards, out: Path, per_file: int = PER_FILE) -> in
         tensors = _tensors(shards, part, "lightningdit")
         metadata = {"total_size": str(len(part)), "dtype": "torch.float32", "device": "cpu"}
         name = f"latents_rank00_shard{place:03d}.safetensors"
-        safetensors.torch.save_file(tensors, out / name, metadata)
+        _write(out / name, tensors, metadata)
     torch.save({"mean": mean, "std": std}, out / "latents_stats.pt")
     return len(numbers)
 
@@ -52,7 +52,7 @@ def jlt(shards: TokenShards, out: Path, per_file: int = PER_FILE) -> int:
             tensors[name] = ((tensors[name] - mean) / std).half()
         tensors["labels"] = tensors["labels"].int()
         index.append([f"latents_rank00_shard{place:03d}.safetensors", len(part)])
-        safetensors.torch.save_file(tensors, out / str(index[-1][0]))
+        _write(out / str(index[-1][0]), tensors)
     (out / "shard_index.json").write_text(json.dumps(index))
     torch.save({"mean": mean, "std": std}, out / "latents_stats.pt")
     return len(numbers)
@@ -82,6 +82,10 @@ def _with_copies(shards: TokenShards, what: str) -> list[int]:
                 f"{what} needs every picture mirrored, too, and {shards.key(number)[:200]} is not: tokenize with --flip"
             )
     return numbers
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    path.write_bytes(safetensors.torch.save(tensors, metadata))  # save_file gives them to their owner alone
 
 
 def _parts(numbers: Sequence[int], size: int) -> list[Sequence[int]]:
