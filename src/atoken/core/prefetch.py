@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _END = object()
 
@@ -58,3 +62,22 @@ def prefetch(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
     finally:
         stopped.set()
         thread.join()
+
+
+def prefetch_map(function: Callable[[T], R], items: Iterable[T], threads: int, window: int) -> Generator[R, None, None]:
+    """``function`` of each item, in order, computed by ``threads`` threads up to ``window`` of them in advance.
+
+    An error of ``function`` is raised here when its turn comes. Closing the generator ends the threads once they have
+    finished what they do.
+    """
+    left = iter(items)
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[R]] = deque(pool.submit(function, item) for item in islice(left, window))
+        try:
+            while waiting:
+                result = waiting.popleft().result()
+                waiting.extend(pool.submit(function, item) for item in islice(left, 1))
+                yield result
+        finally:
+            for future in waiting:
+                future.cancel()

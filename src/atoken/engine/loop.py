@@ -9,21 +9,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from ..core.prefetch import prefetch
 from ..data.feeds import step_batches
 from ..data.workers import worker_killed_as_oserror
 from .backward import backward
-from .checkpoints import Checkpoints, Progress, Stored
-from .ema import EMA
 from .graphs import Graphs
 from .logger import Logger
 from .metrics import Metrics
-from .optimizer import build_optimizers, lr_schedule, set_lr
+from .optimizer import lr_schedule, set_lr
 from .protocol import TrainSpec
-from .ranks import Ranks, accumulating, joined, own_random_state, parallelize, whole
+from .ranks import Ranks, accumulating, joined, own_random_state, whole
 from .signals import StopSignal
+from .state import begin
 from .timing import with_steps
 
 
@@ -47,49 +45,37 @@ def run(spec: TrainSpec, out: Path, device: str = "cpu", stop_after: int | None 
 
 
 def _run(spec: TrainSpec, out: Path, last: int, ranks: Ranks, stop: StopSignal, logger: Logger) -> Any:
-    config, optimizing, on_cuda = spec.config, spec.config.optimizer, ranks.device.startswith("cuda")
-    checkpoints = Checkpoints(out / "checkpoints", config.log.keep, ranks)
-    stored = checkpoints.newest()
-    progress = stored.progress if stored else Progress(cursors=[{}] * ranks.world)
-    cursors = progress.cursors[ranks.rank] if len(progress.cursors) == ranks.world else progress.cursors[0]
-    progress.cursors = [dict(cursors) for _ in range(ranks.world)]
-    with ranks.together():
-        feeds = {task.task: spec.build_feed(task, ranks, cursors.get(task.task)) for task in config.tasks}
-        module = _module(spec, stored, ranks)
-    parallel = parallelize(module, spec.blocks(module), config.parallel, ranks, spec.forward_methods)
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizers = build_optimizers(spec.parameter_groups(module), optimizing, fused=on_cuda and ranks.world == 1)
-    ema = EMA(module, optimizing.ema)
-    if stored:
-        checkpoints.load(stored, module, ema, optimizers)
+    config, optimizing, device = spec.config, spec.config.optimizer, torch.device(ranks.device).type
+    state = begin(spec, out, ranks)
+    module, parameters, progress, ema = state.module, state.parameters, state.progress, state.ema
     with ranks.together():
         logger.rewind(progress.step or -1)  # what is shown before the first step comes again, too
     if not progress.step:
         spec.preview(0, module, ema, logger)
 
     autocast = config.parallel.autocast
-    graphs = Graphs(module, ranks.device, autocast) if config.parallel.graphs and on_cuda else None
+    graphs = Graphs(module, ranks.device, autocast) if config.parallel.graphs and device == "cuda" else None
     weights = {task.task: spec.weights(module, task.task) for task in config.tasks}
     metrics = Metrics(ranks, autocast)
-    with closing(prefetch(step_batches(config.tasks, feeds, progress.step, last, on_cuda))) as steps:
+    with closing(prefetch(step_batches(config.tasks, state.feeds, progress.step, last, device == "cuda"))) as steps:
         for batches in steps:
             _seed(config.seed, progress.step, ranks.rank)
             lr_scale = lr_schedule(progress.step, config.steps, optimizing)
-            set_lr(optimizers, optimizing, lr_scale)
+            set_lr(state.optimizers, optimizing, lr_scale)
             for draw, batch in batches:
                 capture = spec.capture(module, draw.task, batch) if graphs and len(batches) == 1 else None
                 if graphs and capture:
                     terms = graphs.step(capture, weights[draw.task])
                 else:
-                    own = (weights[draw.task], draw.share, torch.device(ranks.device).type, autocast)
-                    with accumulating(parallel, last=batch is batches[-1][1]):
-                        terms = backward(parallel, draw.task, batch, *own)
+                    own = (weights[draw.task], draw.share, device, autocast)
+                    with accumulating(state.parallel, last=batch is batches[-1][1]):
+                        terms = backward(state.parallel, draw.task, batch, *own)
                 progress.cursors[ranks.rank][draw.task] = batch.cursor
                 metrics.add(draw.task, terms, draw.share, *spec.cost(module, draw.task, batch))
 
             grad_norm = float(whole(torch.nn.utils.clip_grad_norm_(parameters, optimizing.clip)))
             if math.isfinite(grad_norm):
-                for optimizer in optimizers.values():
+                for optimizer in state.optimizers.values():
                     optimizer.step()
                 ema.update(progress.step)
             else:
@@ -109,7 +95,7 @@ def _run(spec: TrainSpec, out: Path, last: int, ranks: Ranks, stop: StopSignal, 
                 logger.record(progress.step, {**now, **metrics.read()})
             if progress.step % config.log.checkpoint_every == 0 or ended:
                 spec.preview(progress.step, module, ema, logger)  # first: the log is kept up to the checkpoint
-                checkpoints.save(progress, spec.describe(module), module, ema, optimizers)
+                state.save(spec)
                 metrics.restart()
             if ended:
                 break
@@ -117,19 +103,8 @@ def _run(spec: TrainSpec, out: Path, last: int, ranks: Ranks, stop: StopSignal, 
         logger.note(f"stopped after step {progress.step} of {config.steps}: the same command continues")
         return None
     with ema.applied():
-        state = {name: whole(tensor) for name, tensor in module.state_dict().items()}
-    return spec.export(module, state, out / "model") if ranks.first else None
-
-
-def _module(spec: TrainSpec, stored: Stored | None, ranks: Ranks) -> nn.Module:
-    """The module before the first step, or one for the checkpoint's weights."""
-    torch.manual_seed(spec.config.seed)
-    if stored is None:
-        module = spec.start(ranks)
-    else:
-        with stored.naming():
-            module = spec.build(ranks, stored.model)
-    return module.to(ranks.device).train()
+        averaged = {name: whole(tensor) for name, tensor in module.state_dict().items()}
+    return spec.export(module, averaged, out / "model") if ranks.first else None
 
 
 def _seed(*numbers: int) -> None:

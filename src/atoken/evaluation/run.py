@@ -6,8 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from ..core.device import is_short_of_memory
+from ..core.prefetch import prefetch_map
 from ..media.image.files import read_image
 from .assets import HeldOut, pixels_of, read_held_out
 from .datasets import Item
@@ -142,18 +142,13 @@ def _read_ahead(plan: Plan, progress: Progress) -> Iterator[Read]:
 
     pictures = plan.protocol.modality == "image"
     window = 2 * plan.batch if pictures and plan.protocol.crop else READERS if pictures else 1
-    left = iter(plan.items[progress.done :])
-    with ThreadPoolExecutor(READERS) as pool:
-        waiting = [pool.submit(read, item) for item in islice(left, window)]
-        try:
-            while waiting:
-                with _clock(progress, "reading"):
-                    result = waiting.pop(0).result()
-                waiting += [pool.submit(read, item) for item in islice(left, 1)]
-                yield result
-        finally:
-            for future in waiting:
-                future.cancel()
+    with closing(prefetch_map(read, plan.items[progress.done :], READERS, window)) as results:
+        while True:
+            with _clock(progress, "reading"):
+                result = next(results, None)
+            if result is None:
+                return
+            yield result
 
 
 def _measure(plan: Plan, progress: Progress, batch: list[Read]) -> None:

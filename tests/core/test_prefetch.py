@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from atoken.core.prefetch import prefetch
+from atoken.core.prefetch import prefetch, prefetch_map
 
 
 def test_in_order():
@@ -83,3 +83,26 @@ def test_without_threads_stages_take_turns():
     items = (begun.append(index) or index for index in range(4))
     for index in items:
         assert begun == list(range(index + 1))
+
+
+def test_a_map_keeps_the_order_and_its_window():
+    asked = []
+    both = threading.Barrier(2)
+
+    def slow(number):
+        asked.append(number)
+        if number < 2:
+            both.wait(60)  # neither ends before the other has begun
+        return number * number
+
+    results = prefetch_map(slow, range(100), 2, window=4)
+    assert [next(results) for _ in range(3)] == [0, 1, 4]
+    results.close()
+    assert max(asked) <= 6
+
+
+def test_an_error_of_a_map_comes_when_its_turn_comes():
+    results = prefetch_map(lambda number: 1 // (2 - number), range(5), 2, window=4)
+    assert (next(results), next(results)) == (0, 1)
+    with pytest.raises(ZeroDivisionError):
+        next(results)
