@@ -66,7 +66,7 @@ class MaskedObjective(nn.Module):
         self.net, self.config = net, config
 
     def forward(self, batch: CodeBatch) -> dict[str, Tensor]:
-        """``cross_entropy`` in nats a code, over hidden locations (all in raster order) and groups, and of each group.
+        """``cross_entropy_0`` ...: nats of each of the G codes, over hidden locations (all in raster order).
 
         Masks and dropped conditions follow from the batch's seed alone.
         """
@@ -84,12 +84,10 @@ class MaskedObjective(nn.Module):
             hidden = hidden.to(features.device)
             features, codes = features[hidden], codes[hidden]
         logits = self.net.head(features, codes)
-        groups = [F.cross_entropy(own.float(), codes[:, g]) for g, own in enumerate(logits)]
-        terms = {f"cross_entropy_{g}": own.detach() for g, own in enumerate(groups)}
-        return {"cross_entropy": torch.stack(groups).mean(), **terms}
+        return {f"cross_entropy_{g}": F.cross_entropy(own.float(), codes[:, g]) for g, own in enumerate(logits)}
 
     @property
     def weights(self) -> dict[str, float]:
-        """What each term counts in the loss; those of groups are only reported."""
-        groups = range(len(self.net.config.levels))
-        return {"cross_entropy": 1.0, **{f"cross_entropy_{g}": 0.0 for g in groups}}
+        """What each term counts in the loss, which is their mean."""
+        groups = len(self.net.config.levels)
+        return {f"cross_entropy_{g}": 1 / groups for g in range(groups)}
