@@ -16,15 +16,18 @@ from torch.testing import assert_close
 
 import atoken
 from atoken import ShardWriter, TokenSample
+from atoken.cli.recipes import read_any
 from atoken.engine.config import LogConfig, OptimizerConfig, ParallelConfig
 from atoken.engine.ranks import Ranks, parallelize
 from atoken.generation import generator as drawing
+from atoken.generation import train as module
 from atoken.generation.config import SIZES, ObjectiveConfig, SampleConfig, dit_config
 from atoken.generation.flow import flops
-from atoken.generation.flow import train as module
 from atoken.generation.flow.net import DiT
-from atoken.generation.flow.recipe import FlowRecipe, PreviewConfig, TokensConfig, read_flow_recipe
+from atoken.generation.flow.recipe import FlowRecipe
 from atoken.generation.flow.train import FlowSpec, train
+from atoken.generation.plan import plan
+from atoken.generation.recipe import PreviewConfig, TokensConfig
 from refusals import refused
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "generation"
@@ -237,8 +240,8 @@ def test_recipes_that_cannot_be(shards, tmp_path):
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_recipes_are_read_and_cost_what_they_say(path, monkeypatch):
     monkeypatch.undo()  # the real sizes
-    config = read_flow_recipe(path)
-    cost = flops.plan(config)
+    config = read_any(path)
+    cost = plan(config)
     assert cost.flops > 0
     assert replace(config, seed=1).seed == 1
 

@@ -70,6 +70,11 @@ class FlowBatch:
     cursor: dict[str, Any] = field(default_factory=dict)
     """Where the feed that it comes from stands after it."""
 
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each sample."""
+        return self.latents.lengths
+
     def pinned(self) -> FlowBatch:
         """The same with the latents in pinned memory."""
         latents = Packed(self.latents.feats.pin_memory(), self.latents.coords.pin_memory())

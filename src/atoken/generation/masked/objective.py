@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,17 @@ class CodeBatch:
     condition: Condition
     seed: int
     """Of masks and dropped conditions."""
+    cursor: dict[str, Any] = field(default_factory=dict)
+    """Where the feed that it comes from stands after it."""
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each sample."""
+        return torch.bincount(self.coords[:, 0].long()).tolist()
+
+    def pinned(self) -> CodeBatch:
+        """The same with the codes in pinned memory."""
+        return replace(self, codes=self.codes.pin_memory())
 
 
 def draw_ratio(config: MaskedObjectiveConfig, generator: torch.Generator) -> float:
@@ -59,7 +71,7 @@ class MaskedObjective(nn.Module):
         Masks and dropped conditions follow from the batch's seed alone.
         """
         generator = torch.Generator().manual_seed(batch.seed)
-        lengths = torch.bincount(batch.coords[:, 0].long()).tolist()
+        lengths = batch.lengths
         gone = (torch.rand(len(lengths), generator=generator) < self.config.drop).tolist()
         condition = batch.condition.dropped(gone) if any(gone) else batch.condition
         told = self.net.told(condition, len(lengths))
