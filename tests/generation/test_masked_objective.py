@@ -88,7 +88,7 @@ def test_one_batch_is_learnt_by_heart(order):
     coords = torch.cat([torch.cat([torch.full((len(own), 1), i), own], 1) for i, own in enumerate(places * copies)])
     condition = Condition(torch.tensor([0, 1] * copies))
     optimizer = torch.optim.AdamW(net.parameters(), 5e-3, betas=(0.9, 0.95), weight_decay=0.0)
-    for step in range(250):
+    for step in range(400):
         loss = learner(CodeBatch(torch.cat(codes * copies), coords, condition, step))["cross_entropy"]
         optimizer.zero_grad()
         loss.backward()
