@@ -115,9 +115,9 @@ def recipe_seeds(folder: Path) -> list[Files]:
 
 
 def read_recipe(path: Path) -> object:
-    from atoken.train.config import read_config
+    from atoken.cli.recipes import read_any
 
-    return read_config(path)
+    return read_any(path)
 
 
 def model_seeds(folder: Path) -> list[Files]:
