@@ -81,7 +81,7 @@ def spz(version: int, count: int = 2, degree: int = 0, flags: int = 0) -> bytes:
     head = struct.pack("<4sIIBBBB", b"NGSP", version, count, degree, 12, flags, 0)
     places = b"".join((int(v * 4096) & 0xFFFFFF).to_bytes(3, "little") for v in (1, 2, 3, -1, 0, 0))
     turn = {2: bytes([128, 128, 128] * 2), 3: struct.pack("<II", 3 << 30, 3 << 30)}[version]
-    return gzip.compress(head + places + bytes([128, 128]) + bytes([200] * 6) + bytes([96] * 6) + turn)
+    return gzip.compress(head + places + bytes([128, 128]) + bytes([200] * 6) + bytes([96] * 6) + turn, mtime=0)
 
 
 @pytest.mark.parametrize("version", [2, 3])
