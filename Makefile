@@ -5,22 +5,31 @@ BIN := .venv/bin
 TORCH := $(shell test "$$(uname)" = Linux && ! command -v nvidia-smi > /dev/null \
 	&& echo --extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: demo test check lint eval fuzz kill clean
+.PHONY: demo test check lint types fast eval fuzz kill clean
 
 demo: .venv/demo
 	$(BIN)/atoken demo --out demo
 
-test: lint
-	$(BIN)/pytest
+# Two processes of one thread each: on two cores faster than one process of two threads.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
+test: lint types
+	$(PYTEST)
+
+# All that takes a moment only, the types meanwhile.
 check: lint
-	$(BIN)/pytest -m "not slow"
+	$(MAKE) --no-print-directory --jobs 2 --output-sync types fast
 
 lint: .venv/dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --no-logo
+
+types: .venv/dev
 	$(BIN)/mypy
+
+fast: .venv/dev
+	$(PYTEST) -m "not slow"
 
 eval: .venv/eval data/eval/manifest.json
 	$(BIN)/atoken eval nano nano-discrete --protocol paper-image --data data/eval --out eval \

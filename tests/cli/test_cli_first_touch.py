@@ -178,6 +178,7 @@ def test_times_are_told_as_people_read_them():
     ]
 
 
+@pytest.mark.slow
 def test_info_lists_a_folder(atoken, picture, tmp_path):
     picture(tmp_path / "in/a.png")
     write_cube(tmp_path / "in")

@@ -100,6 +100,7 @@ def test_without_a_model_it_says_so(atoken):
     check_names(done.stderr, "--model")
 
 
+@pytest.mark.slow
 def test_a_masked_generator_is_drawn_with_the_same_command(atoken, tiny, tmp_path):
     folder = tmp_path / "masked"
     masked_generator(load(tiny), classes=3, labels=("cat", "dog", "cow")).save_pretrained(folder)

@@ -74,6 +74,7 @@ def test_a_folder_with_classes_captions_flips_and_embeddings(run, pets, tiny, tm
         assert torch.allclose(found[key].extras["embedding"], model.embed([pixels])[0], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_pictures_clips_and_solids_in_one_run(run, pets, film, tmp_path):
     trimesh = pytest.importorskip("trimesh")
     trimesh.creation.box((1, 0.5, 0.3)).export(pets / "chair.glb")
@@ -139,6 +140,7 @@ def test_a_tar_that_is_cut_off_gives_what_is_before(run, tmp_path):
     check_names(manifest(out)[-1]["error"], "data.tar")
 
 
+@pytest.mark.slow
 def test_parquet_and_saved_data_sets(run, tmp_path):
     datasets = pytest.importorskip("datasets")
     rows = {"image": [{"bytes": png(i), "path": None} for i in range(5)], "label": list(range(5))}
@@ -195,6 +197,7 @@ def test_nothing_that_can_be_read(run, pets, tmp_path):
     assert sorted(path.name for path in out.iterdir() if path.name[0] != ".") == ["manifest.jsonl", "tokenize.json"]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_stood(run, pets, tmp_path, monkeypatch):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert run(pets, "--out", whole, "--per-shard", 1).exit_code == 0
@@ -242,6 +245,7 @@ def test_options_that_cannot_be(options, named, run, pets, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_another_run_in_the_same_folder(run, pets, picture, tmp_path):
     out = tmp_path / "out"
     assert run(pets, "--out", out).exit_code == 0

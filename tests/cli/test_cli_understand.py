@@ -108,6 +108,7 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_found(atoken, al
         assert "broken.png" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_dangling_link_is_named_and_the_others_are_found(atoken, aligned, folder):
     (folder / "gone.png").symlink_to("nowhere")
     for _ in range(2):

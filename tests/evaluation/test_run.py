@@ -124,6 +124,7 @@ def test_a_finished_run_is_not_measured_again(plan, tmp_path, monkeypatch):
     assert summarise(plan, run(plan, tmp_path / "out"))["methods"] == first["methods"]
 
 
+@pytest.mark.slow
 def test_another_run_in_the_folder_is_refused(plan, tmp_path):
     run(plan, tmp_path / "out")
     with refused(tmp_path / "out", "--out", "--overwrite"):

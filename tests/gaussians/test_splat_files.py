@@ -159,6 +159,7 @@ def test_sog_is_read_from_a_folder_too(scene, tmp_path):
     assert all(torch.equal(getattr(a, key), getattr(b, key)) for key in TENSORS)
 
 
+@pytest.mark.slow
 def test_sog_reads_nothing_outside_and_no_bomb(tmp_path):
     members = sog(tmp_path)
     secret = tmp_path / "secret.webp"

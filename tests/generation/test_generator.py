@@ -121,6 +121,7 @@ def test_int8_keeps_statistics_and_draws_nearly_the_same(model, tmp_path):
         gen.save_pretrained(tmp_path, storage="int4")
 
 
+@pytest.mark.slow
 def test_another_tokenizer_is_refused_by_name(model, tmp_path):
     gen = generator(model, classes=3)
     gen.save_pretrained(tmp_path)

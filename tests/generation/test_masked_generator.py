@@ -64,6 +64,7 @@ def test_clips_and_assets_are_drawn_at_their_coordinates(model):
         assert torch.equal(codes.int(), others.int())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["random", "raster"])
 def test_saved_and_loaded_is_the_same(order, model, tmp_path):
     gen = masked_generator(model, classes=3, labels=("cat", "dog", "cow"), order=order)

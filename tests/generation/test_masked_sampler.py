@@ -67,6 +67,7 @@ def test_codes_are_drawn_with_the_probabilities_of_training(order, monkeypatch):
             assert_close(drawn[step], torch.stack(wanted), atol=1e-4, rtol=1e-4)  # some fp32 blocks in another order
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_sample_does_not_depend_on_its_batch(order):
     net = small(classes=3, order=order)
@@ -80,6 +81,7 @@ def test_a_sample_does_not_depend_on_its_batch(order):
     assert not torch.equal(together[0], draw(net, PLACES[:1], condition.part(0, 1), [9], options)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_guidance_of_one_is_none_and_more_moves_away_from_nothing(order):
     net = small(classes=3, order=order)

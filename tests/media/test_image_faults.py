@@ -70,6 +70,7 @@ def test_a_truncated_file_never_gives_other_pixels(kind):
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.filterwarnings("ignore")
 def test_random_damage_is_a_value_error_or_nothing(kind, tmp_path):

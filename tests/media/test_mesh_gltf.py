@@ -478,6 +478,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("keys", "value"), WRONG, ids=[f"{'.'.join(map(str, k))}={str(v)[:20]}" for k, v in WRONG])
 def test_wrong_json_is_refused_by_name(tmp_path, keys, value):
     file = Glb()

@@ -125,6 +125,7 @@ def test_options_that_no_source_could_have_are_refused_at_once(model):
         model.encode_many([], spatial_tile=17)
 
 
+@pytest.mark.slow
 def test_many_threads_share_one_model():
     """The hash, the quantizer's numbers and the layouts are computed by whoever comes first."""
     pictures = [noise(seed, 32 + 16 * (seed % 3)) for seed in range(12)]

@@ -61,6 +61,7 @@ def test_the_paper_s_stages_follow_table_2(request):
     assert ratios["stage3"] == ratios["stage4"] == [None, 22.2, 11.1, 44.4, 11.1, 11.1]
 
 
+@pytest.mark.slow
 def test_the_dry_run_prints_costs_and_names_missing_data(atoken, request, tmp_path):
     recipe = request.config.rootpath / "recipes/paper/base-stage1.yaml"
     result = atoken("train", recipe, "--dry-run")

@@ -99,6 +99,7 @@ def test_packing_continues_after_a_kill_to_the_same_bytes(pictures, tmp_path, mo
     assert (tmp_path / "out" / begun[0]).stat().st_mtime == 1  # not written again
 
 
+@pytest.mark.slow
 def test_packing_again_writes_what_is_missing_alone(pictures, tmp_path, atoken):
     command = ("data", "pack", pictures, "--out", tmp_path / "out", "--shard-size", 30_000)
     first = atoken(*command)

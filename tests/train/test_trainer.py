@@ -272,6 +272,7 @@ def test_a_folder_called_wandb_is_not_weights_and_biases(config, tmp_path, monke
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_exported_model_has_the_averaged_weights(config, tmp_path):
     """On the CPU it had those of the last step: what was copied out of the module shared its memory."""
     slow = replace(config, optimizer=replace(config.optimizer, decay=0, lr=0.05, muon_lr=None))
@@ -287,6 +288,7 @@ def test_the_exported_model_has_the_averaged_weights(config, tmp_path):
     assert not torch.equal(model.proj.weight, module.model.proj.weight)
 
 
+@pytest.mark.slow
 def test_a_continued_run_needs_neither_its_start_nor_init_from(config, tmp_path, monkeypatch):
     """It loaded ``init_from`` and looked at 32 batches, only to overwrite what came of them."""
     torch.manual_seed(0)
@@ -303,6 +305,7 @@ def test_a_continued_run_needs_neither_its_start_nor_init_from(config, tmp_path,
     assert train(config, tmp_path / "linear") is not None
 
 
+@pytest.mark.slow
 def test_a_run_leaves_the_caller_s_random_numbers_alone(config, tmp_path):
     torch.manual_seed(5)
     before = torch.get_rng_state()

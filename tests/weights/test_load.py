@@ -358,6 +358,7 @@ def rezipped(source, path, compression=zipfile.ZIP_STORED):
             packed.writestr(name, whole.read(name))
 
 
+@pytest.mark.slow
 def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(golden, tmp_path):
     torch.save(golden.state(), tmp_path / "whole.pt")
     rezipped(tmp_path / "whole.pt", tmp_path / "again.pt")
