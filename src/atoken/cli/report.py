@@ -150,7 +150,7 @@ class Report:
     def isolated(self, path: Path, needed: str = "it") -> Iterator[None]:
         """Whatever the block raises is a failure of this one input, but for ``EndOfAll``.
 
-        The only place besides ``core.errors.reading`` that takes every class of exception: what nobody thought of is
+        Takes every class of exception, as ``core.errors.reading`` and ``pipeline.bulk`` do: what nobody thought of is
         reported as a fault of ours, and the other files go on. ``needed`` is what memory did not suffice for.
         """
         try:

@@ -181,8 +181,9 @@ class Work:
             raise ReadError(raw.error)
         size, budget, media = self.settings.size, self.settings.token_budget, raw.media
         if isinstance(media, bytes) and needs_file(raw.suffix):
-            media = self._file(raw)
-            media.write_bytes(raw.media)  # type: ignore[arg-type]
+            file = self._file(raw)
+            file.write_bytes(media)
+            media = file
         raw = raw._replace(media=None)
         modality = "image" if isinstance(media, bytes) else modality_of(media)
         if modality == "3d":

@@ -123,10 +123,10 @@ class TokenBatches(IterableDataset[TokenBatch]):
         for name, value in self.facts.items():
             if name not in cursor or cursor[name] != value:
                 raise ValueError(f"the cursor is that of a stream with {name} {cursor.get(name)}, and this has {value}")
-        place = cursor.get("epoch"), cursor.get("batch")
-        if not all(type(number) is int and number >= 0 for number in place):
-            raise ValueError(f"the cursor stands at epoch {place[0]}, batch {place[1]}: counts must be 0 or more")
-        return place  # type: ignore[return-value]
+        epoch, batch = cursor.get("epoch"), cursor.get("batch")
+        if type(epoch) is not int or type(batch) is not int or min(epoch, batch) < 0:
+            raise ValueError(f"the cursor stands at epoch {epoch}, batch {batch}: counts must be 0 or more")
+        return epoch, batch
 
     def plan(self, epoch: int) -> list[list[int]]:
         """The numbers of the samples of each batch of an epoch, for all ranks."""
