@@ -2,7 +2,8 @@
 
     python recipes/generation/draw_data.py --out data/draw        # needs apt-get, dpkg, npm, pip and the extra mesh
 
-``train`` and ``held_out`` are WebDataset shards of 128 x 128 PNG with the first caption of each as .txt.
+``train`` and ``held_out`` are WebDataset shards of 128 x 128 PNG, each with its captions, bare and
+with the style, in a .json.
 ``index.jsonl`` has every picture's key, captions, style, category, base, split and source. All drawings of one base
 name are on one side; ``held_out.txt`` lists the names that are kept apart. DATA.md beside this file is the data card.
 """
@@ -261,7 +262,8 @@ def write(drawings: list[Drawing], out: Path) -> str:
         path = partial_out / "files" / drawing.split / f"{drawing.key}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)
-        path.with_suffix(".txt").write_text(drawing.captions[0] + "\n", encoding="utf-8")
+        captions = [*drawing.captions, *(f"{drawing.style} of {caption}" for caption in drawing.captions)]
+        path.with_suffix(".json").write_text(json.dumps({"captions": captions}, ensure_ascii=False), encoding="utf-8")
         names = ("key", "style", "category", "base", "split", "captions", "source")
         lines.append(json.dumps({name: getattr(drawing, name) for name in names}, ensure_ascii=False) + "\n")
         digest.update(picture.tobytes() + lines[-1].encode())

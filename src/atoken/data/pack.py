@@ -39,7 +39,8 @@ def pack_folder(
 ) -> Packed:
     """Write all pictures, videos and packed voxels below ``folder``, in shuffled order, to ``out/shard-N.tar``.
 
-    A file of the same name with the suffix .txt is the caption. Files go in unchanged, about ``shard_size`` bytes a
+    Files of the same name with the suffix .txt (the caption), .json (``captions``, ``label``) or .cls (the number of
+    a class) go with them. Files go in unchanged, about ``shard_size`` bytes a
     shard, or as many ``shards`` of about one size; names with a leading dot are left out. A shard appears when it is
     complete, and a run that was killed goes on where it stood, to the same bytes; after a finished one only missing
     shards are written. ``index.json`` says how many ``samples`` each holds. Raises ``FileNotFoundError`` for a folder
@@ -57,8 +58,8 @@ def pack_folder(
     keys = dict(zip(files, _keys([path.relative_to(folder) for path in files]), strict=True))
     order = [files[i] for i in np.random.default_rng(seed).permutation(len(files))]
     groups = list(_groups(order, shard_size) if shards is None else _equal_groups(order, shards))
-    captions = {path: path.with_suffix(".txt") for path in files if path.with_suffix(".txt").is_file()}
-    digest = _begin(out, groups, captions, keys)
+    beside = {path: _beside(path) for path in files}
+    digest = _begin(out, groups, beside, keys)
     counts: dict[str, int] = {}
     for number, group in enumerate(groups):
         name = f"shard-{number:06d}.tar"
@@ -68,19 +69,25 @@ def pack_folder(
         with atomic_write(out / name) as temporary, tarfile.open(temporary, "w") as tar:
             for path in group:
                 _add(tar, f"{keys[path]}{path.suffix.lower()}", path.read_bytes())
-                if path in captions:
-                    _add(tar, f"{keys[path]}.txt", captions[path].read_bytes())
+                for other in beside[path]:
+                    _add(tar, f"{keys[path]}{other.suffix}", other.read_bytes())
     with atomic_write(out / INDEX) as temporary:
         temporary.write_text(json.dumps({"sha256": digest, "samples": counts}, indent=1) + "\n")
     (out / PLAN).unlink()
-    return Packed(len(counts), len(files), len(captions))
+    return Packed(len(counts), len(files), sum(path.with_suffix(".txt") in beside[path] for path in files))
 
 
-def _begin(out: Path, groups: list[list[Path]], captions: dict[Path, Path], keys: dict[Path, str]) -> str:
+def _beside(path: Path) -> list[Path]:
+    """The files that say what is to be seen."""
+    others = (path.with_suffix(suffix) for suffix in (".txt", ".json", ".cls"))
+    return [other for other in others if other.is_file()]
+
+
+def _begin(out: Path, groups: list[list[Path]], beside: dict[Path, list[Path]], keys: dict[Path, str]) -> str:
     """Write down a digest of what goes into which shard, or see that the run before wrote down the same."""
     digest = hashlib.sha256()
     for path in (path for group in groups for path in (*group, None)):
-        files = [] if path is None else [path, *([captions[path]] if path in captions else [])]
+        files = [] if path is None else [path, *beside[path]]
         facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         digest.update(repr((path and keys[path], facts)).encode("utf-8", "surrogateescape"))
     plan = digest.hexdigest()
