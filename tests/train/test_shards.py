@@ -48,6 +48,7 @@ def shards(pictures, tmp_path):
 
 
 def test_a_folder_becomes_shards(pictures, tmp_path, atoken):
+    (pictures / "a/2.json").write_text('{"label": 2}')
     result = atoken("data", "pack", pictures, "--out", tmp_path / "out", "--shard-size", 30_000)
     assert result.exit_code == 0, result.output
     index = json.loads((tmp_path / "out/index.json").read_text())["samples"]
@@ -57,8 +58,8 @@ def test_a_folder_becomes_shards(pictures, tmp_path, atoken):
     for shard in sorted((tmp_path / "out").glob("*.tar")):
         with tarfile.open(shard) as tar:
             names |= {entry.name: tar.extractfile(entry).read() for entry in tar}
-    assert len(names) == 24
-    assert names["a/2.txt"] == b"number 2\n"
+    assert len(names) == 25
+    assert names["a/2.txt"] == b"number 2\n" and json.loads(names["a/2.json"]) == {"label": 2}
     assert names["a/2.png"] == (pictures / "a/2.png").read_bytes()
     again = atoken("data", "pack", pictures, "--out", tmp_path / "out")
     assert again.exit_code == 2
