@@ -59,7 +59,8 @@ def test_a_folder_becomes_shards(pictures, tmp_path, atoken):
         with tarfile.open(shard) as tar:
             names |= {entry.name: tar.extractfile(entry).read() for entry in tar}
     assert len(names) == 25
-    assert names["a/2.txt"] == b"number 2\n" and json.loads(names["a/2.json"]) == {"label": 2}
+    assert names["a/2.txt"] == b"number 2\n"
+    assert json.loads(names["a/2.json"]) == {"label": 2}
     assert names["a/2.png"] == (pictures / "a/2.png").read_bytes()
     again = atoken("data", "pack", pictures, "--out", tmp_path / "out")
     assert again.exit_code == 2
