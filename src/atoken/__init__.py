@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .core import moved
+
 if TYPE_CHECKING:
     from .gaussians.types import Gaussians
     from .generation.load import load_generator
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from .tokens.tokens import Tokens
     from .weights.config import list_models
     from .weights.load import load
+
+moved.install()
 
 __version__ = "0.1.0"
 __all__ = [
