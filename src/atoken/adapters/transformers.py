@@ -138,7 +138,7 @@ class ATokenVisionModel(PreTrainedModel):
             **kwargs: Not used.
 
         Returns:
-            ``BaseModelOutputWithPooling``: ``last_hidden_state`` [B, N, W], the tokens after the final norm, row by row,
+            ``BaseModelOutputWithPooling``: ``last_hidden_state`` [B, N, W], tokens after the final norm, row by row,
             and ``pooler_output`` fp32 [B, D] of unit length.
 
         Raises:
@@ -200,7 +200,7 @@ class ATokenImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[cal
 
 
 class ATokenImageProcessor(PilBackend):
-    """Pictures of any size as the tokenizer sees them: never cropped, and scaled only where ``max_num_patches`` is given.
+    """Pictures of any size as the tokenizer sees them: never cropped, scaled only where ``max_num_patches`` is given.
 
     Gives ``pixel_values`` fp32 [B, 3, H, W] in [-1, 1], each picture padded to whole patches with its last row and
     column and then with zeros to the largest, and ``image_sizes`` int64 [B, 2], the height and width of each without
