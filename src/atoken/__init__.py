@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from .tokens.shards import ShardWriter, TokenShard, TokenShards
     from .tokens.stream import TokenFile, TokenWriter
     from .tokens.tokens import Tokens
-    from .weights.load import list_models, load
+    from .weights.config import list_models
+    from .weights.load import load
 
 moved.install()
 
@@ -67,7 +68,7 @@ _HOMES = {
     "TokenShards": "tokens.shards",
     "TokenWriter": "tokens.stream",
     "Tokens": "tokens.tokens",
-    "list_models": "weights.load",
+    "list_models": "weights.config",
     "load": "weights.load",
     "load_generator": "generation.load",
     "open_video": "media.video.source",
