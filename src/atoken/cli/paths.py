@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 
 _MAGIC = frozenset("*?[")
@@ -46,18 +47,24 @@ def expand(
     ``left_out`` counts the files of the folders that are not wanted, by ending. ``belonging`` says which files are
     parts of a wanted one, such as the pictures of posed views: in a folder they are no inputs of their own.
     """
-    found: dict[Path, Source] = {}
-    named: set[Path] = set()
-    unwanted: dict[Path, str] = {}
+    found: dict[str, Source] = {}
+    named: set[str] = set()
+    unwanted: dict[str, str] = {}
     problems: list[str] = []
+    real = cache(os.path.realpath)  # folders hold many files, which take longer to resolve than to read the names of
+
+    def place(path: Path) -> str:
+        """The same for all names of a folder; a link to a file stays a name of its own."""
+        folder, name = os.path.split(path)
+        return os.path.join(real(folder), name)
 
     def add(path: Path, below: Path) -> None:
-        found.setdefault(_place(path), Source(path, below))
+        found.setdefault(place(path), Source(path, below))
 
     def is_input(path: Path) -> bool:
         if wanted(path):
             return True
-        unwanted[_place(path)] = path.suffix.lower() or "without an ending"
+        unwanted[place(path)] = path.suffix.lower() or "without an ending"
         return False
 
     for text in inputs:
@@ -74,7 +81,7 @@ def expand(
             complaint = f"{text}: no {what} matches"
         else:
             matches = [(path, Path(path.name))] if text and path.exists() else []
-            named.update(_place(path) for path, _ in matches)
+            named.update(place(path) for path, _ in matches)
             complaint = f"{text or repr(text)}: no such file or folder"
         for match in matches:
             add(*match)
@@ -82,12 +89,12 @@ def expand(
             problems.append(complaint)
     if belonging is not None:
         for source in list(found.values()):
-            for part in map(_place, belonging(source.path)):
+            for part in map(place, belonging(source.path)):
                 if part not in named:
                     found.pop(part, None)
                     unwanted.pop(part, None)
     if left_out is not None:
-        left_out.update(ending for place, ending in unwanted.items() if place not in found)
+        left_out.update(ending for at, ending in unwanted.items() if at not in found)
     return sorted(found.values(), key=lambda source: source.path), problems
 
 
@@ -159,11 +166,6 @@ def _targets(sources: Sequence[Source], name: Callable[[Source, bool], Path]) ->
         if longer == targets:
             return targets
         targets = longer
-
-
-def _place(path: Path) -> Path:
-    """A path that is the same for all names of a folder; a link to a file stays a name of its own."""
-    return Path(os.path.realpath(path.parent), path.name)
 
 
 def _key(target: Path) -> str:

@@ -19,9 +19,10 @@ from ..media.image.files import DEFAULT_MAX_PIXELS
 from ..media.kinds import SPLAT_SUFFIXES
 from ..media.mesh.light import NONE
 from ..media.mesh.owned import files_of_mesh
+from ..media.views.frames import VIEWS_FILE
+from ..media.views.frames import files_of as files_of_views
 from ..media.views.packed import PACKED_SUFFIX, PackedAsset, read_packed, to_patches
-from ..media.views.posed import VIEWS_FILE, read_views
-from ..media.views.posed import files_of as files_of_views
+from ..media.views.posed import read_views
 from ..media.views.views import DEFAULT, ViewOptions, Views
 from ..media.views.voxels import RESOLUTION
 from ..nn.packed import Packed
