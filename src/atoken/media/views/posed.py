@@ -16,10 +16,11 @@ from ...core.errors import ReadError, reading
 from ...core.text import shortened
 from ..image.files import DEFAULT_MAX_PIXELS, read_rgba
 from ..image.pillow import blend
+from ..suffixes import VIEWS_FILE
 from .cameras import Cameras
 from .depth import read_depth
 from .extent import ROBUST, Extent, cube_of
-from .frames import VIEWS_FILE, Frame, FrameFiles, frames_of
+from .transforms import Frame, FrameFiles, read_frames
 from .views import MOST_PIXELS, SIZE, Views
 
 MODELS = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
@@ -75,13 +76,13 @@ class Lens:
 
 
 def read_views(
-    folder: str | os.PathLike[str],
+    source: str | os.PathLike[str],
     *,
     size: int = SIZE,
     extent: Extent = ROBUST,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Views:
-    """Posed RGB-D views: a folder with a ``transforms.json``, one camera for each of its ``frames``.
+    """Posed RGB-D views of a ``transforms.json``, or of the one in a folder: a camera for each of its ``frames``.
 
     Each frame has ``file_path`` (RGB or RGBA, as stored, whatever its EXIF orientation; alpha 0 is nothing, and so is
     black in the picture ``mask_path``) and ``transform_matrix`` (camera to world, OpenGL
@@ -95,8 +96,8 @@ def read_views(
 
     Raises ``ReadError`` (one sentence that names the file), or ``OSError`` where a file cannot be opened.
     """
-    path = Path(folder) / VIEWS_FILE
-    table, frames = frames_of(path)
+    path = Path(source) / VIEWS_FILE if Path(source).is_dir() else Path(source)
+    table, frames = read_frames(path)
     files = FrameFiles(path)
     if len(frames) * size**2 > MOST_PIXELS:
         raise ReadError(f"{path} has {len(frames)} frames, too many at {size} x {size}: take fewer or smaller views")
@@ -205,7 +206,7 @@ def _rgbd(files: FrameFiles, frame: Frame, max_pixels: int) -> tuple[np.ndarray,
     height, width = colour.shape[:2]
     file = Path(files.depth(frame, str(picture)))
     if not file.exists():
-        raise FileNotFoundError(2, f"missing, the depth of {picture.name} ({VIEWS_FILE}: depth_path)", str(file))
+        raise FileNotFoundError(2, f"missing, the depth of {picture.name} ({files.table.name}: depth_path)", str(file))
     depth = read_depth(file, frame, files.table, max_pixels)
     if not math.isclose(depth.shape[0] * width, depth.shape[1] * height, rel_tol=0.02):
         shapes = f"{depth.shape[1]} x {depth.shape[0]}, its picture {width} x {height}"

@@ -1,4 +1,4 @@
-"""The frames of a ``transforms.json``, and the files that they name."""
+"""What a ``transforms.json`` lists: frames and the files that they name. Needs no torch."""
 
 from __future__ import annotations
 
@@ -12,13 +12,21 @@ from ...core.errors import ReadError, reading
 from ...core.regular import Folder, is_name, read_regular
 from ...core.text import shortened
 
-VIEWS_FILE = "transforms.json"
-
 Frame = Mapping[str, Any]
 
 
-def frames_of(path: Path) -> tuple[Frame, list[Frame]]:
-    """The whole table and its frames, one or more. Raises ``ReadError``, or ``OSError``."""
+def files_of(path: Path) -> list[Path]:
+    """The pictures, masks and depths that a ``transforms.json`` names in its folder; none where it cannot be read."""
+    try:
+        _, frames = read_frames(path)
+        files = FrameFiles(path)
+        return [Path(file) for frame in frames for file in files.all_of(frame) if os.path.isfile(file)]
+    except (ValueError, OSError):
+        return []
+
+
+def read_frames(path: Path) -> tuple[Frame, list[Frame]]:
+    """The table and its frames, at least one. Raises ``ReadError``, or ``OSError``."""
     data = read_regular(path)
     with reading(path, "see docs/3d.md for what it holds"):
         table = json.loads(data)
@@ -28,16 +36,6 @@ def frames_of(path: Path) -> tuple[Frame, list[Frame]]:
         if not frames:
             raise ReadError(f"{path} has no frames")
     return table, frames
-
-
-def files_of(path: Path) -> list[Path]:
-    """The pictures, masks and depths that a ``transforms.json`` names in its folder; none where it cannot be read."""
-    try:
-        _, frames = frames_of(path)
-        files = FrameFiles(path)
-        return [Path(file) for frame in frames for file in files.all_of(frame) if os.path.isfile(file)]
-    except (ValueError, OSError):
-        return []
 
 
 class FrameFiles:
