@@ -69,7 +69,7 @@ def test_shares_make_the_same_file_as_one_alone_and_go_on(tmp_path):
         for rank in range(world):
             draw_parts(tmp_path / folder, 7, 2, draw, share=(rank, world))
         gather(tmp_path / folder, 7, 2)
-    assert sorted(sum(asked[4:], [])) == list(range(7))
+    assert sorted(number for numbers in asked[4:] for number in numbers) == list(range(7))
     files = [tmp_path / folder / SAMPLES for folder in ("one", "two")]
     assert all(np.array_equal(np.load(file)["arr_0"], PICTURES) for file in files)
     assert [path.name for path in (tmp_path / "one").iterdir()] == [SAMPLES]
