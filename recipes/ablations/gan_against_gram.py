@@ -25,9 +25,10 @@ from atoken.losses.gan import Discriminator, discriminator_loss, generator_loss
 from atoken.losses.l1 import l1
 from atoken.losses.perceptual import LITE_LAYERS, lite_terms, to_squares
 from atoken.losses.total import Weights, weighted
-from atoken.media.image.files import IMAGE_SUFFIXES, read_image
+from atoken.media.image.files import read_image
 from atoken.media.patchify import image_to_patches
 from atoken.media.pixels import from_uint8
+from atoken.media.suffixes import IMAGE_SUFFIXES
 from atoken.metrics.frechet import FeatureStatistics, frechet_distance
 from atoken.nn.packed import Packed
 

@@ -19,7 +19,8 @@ import atoken
 from atoken.data.config import CropsConfig
 from atoken.data.crops import Crops
 from atoken.tokenizer.latent_stats import ChannelStats
-from atoken.weights.files import CONFIG, config_values, write_config
+from atoken.weights.config import CONFIG, write_config
+from atoken.weights.files import config_values
 
 
 def drawn(folder: Path, count: int, size: int, seed: int) -> Iterator[np.ndarray]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .core import moved
+
 if TYPE_CHECKING:
     from .gaussians.types import Gaussians
     from .generation.load import load_generator
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
     from .tokens.shards import ShardWriter, TokenShard, TokenShards
     from .tokens.stream import TokenFile, TokenWriter
     from .tokens.tokens import Tokens
-    from .weights.load import list_models, load
+    from .weights.config import list_models
+    from .weights.load import load
+
+moved.install()
 
 __version__ = "0.1.0"
 __all__ = [
@@ -63,7 +68,7 @@ _HOMES = {
     "TokenShards": "tokens.shards",
     "TokenWriter": "tokens.stream",
     "Tokens": "tokens.tokens",
-    "list_models": "weights.load",
+    "list_models": "weights.config",
     "load": "weights.load",
     "load_generator": "generation.load",
     "open_video": "media.video.source",

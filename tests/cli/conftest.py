@@ -14,7 +14,7 @@ from cli_models import HEAD, Colours
 from typer.testing import CliRunner, Result
 
 from atoken import PRESETS, AToken, write_image
-from atoken.cli import app
+from atoken.cli import app, text_search
 
 PROGRESS = re.compile(r"\[\d+/\d+\] |left out: ")
 
@@ -49,8 +49,9 @@ def aligned(tmp_path, monkeypatch) -> Path:
     """A tiny model that is aligned with ``Colours``."""
     torch.manual_seed(0)
     AToken(replace(PRESETS["tiny"], embed_dim=16, text_tower="colours")).save_pretrained(tmp_path / "model")
-    for module in ("understand", "evaluate_texts"):
+    for module in ("zero_shot", "evaluate_texts"):
         monkeypatch.setattr(f"atoken.cli.{module}.tower_of", Colours)
+    monkeypatch.setattr(text_search, "embedder_of", lambda model: lambda texts: Colours(model)(texts).numpy())
     return tmp_path / "model"
 
 

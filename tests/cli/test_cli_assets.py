@@ -245,9 +245,10 @@ def test_files_of_one_asset_are_no_sources_of_their_own(atoken, solid, picture, 
     depth = np.full((64, 64), np.inf, np.float32)
     depth[24:40, 24:40] = 2
     np.save(folder / "posed/a_depth.npy", depth)
-    (folder / "posed/transforms.json").write_text(
-        json.dumps({"camera_angle_x": 0.7, "frames": [views | {"depth_path": "a_depth.npy"}]})
-    )
+    for name in ("transforms.json", "transforms_train.json"):
+        (folder / "posed" / name).write_text(
+            json.dumps({"camera_angle_x": 0.7, "frames": [views | {"depth_path": "a_depth.npy"}]})
+        )
     gaussians = load(solid).decode(Tokens.load(encoded / "tower.atok")).in_asset_frame()
     replace(gaussians, logits=gaussians.logits + 5).save(tmp_path / "b.sog")
     with zipfile.ZipFile(tmp_path / "b.sog") as archive:
@@ -255,7 +256,7 @@ def test_files_of_one_asset_are_no_sources_of_their_own(atoken, solid, picture, 
     result = atoken("encode", folder, "--model", solid, "--out", tmp_path / "out")
     assert result.exit_code == 0
     found = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.atok")}
-    assert found == {"other.atok", "posed/transforms.atok", "sog/meta.atok"}
+    assert found == {"other.atok", "posed/transforms.atok", "posed/transforms_train.atok", "sog/meta.atok"}
     alone = atoken("encode", folder, folder / "posed/a.png", "--model", solid, "--out", tmp_path / "out2")
     assert alone.exit_code == 0
     assert (tmp_path / "out2/posed/a.atok").exists(), "it was named"

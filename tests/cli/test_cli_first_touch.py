@@ -12,7 +12,7 @@ from atoken import PRESETS, Tokens, read_image, write_image
 from atoken.cli import forecast, pictures
 from atoken.cli.forecast import Extent, Speed, estimate, expected_frames, measure_speed
 from atoken.cli.report import seconds_text
-from atoken.codec.assets import owned_files
+from atoken.cli.sources import owned_files
 from atoken.media.video.source import open_video
 from refusals import check_names
 
@@ -191,7 +191,7 @@ def test_info_lists_a_folder(atoken, picture, tmp_path):
     words = [line.split() for line in result.stdout.splitlines()]
     assert ["triangles", "2"] in words
     assert any(line[:1] == ["tokens"] and int(line[-1]) > 0 for line in words[-4:])
-    check_names(result.progress[0], "left out", "1 .txt")
+    check_names(result.progress[0], "left out", "1 .txt", "1 .mtl, 1 .png as parts of other files")
 
 
 def test_the_textures_of_a_mesh_are_no_inputs_of_their_own(tmp_path):

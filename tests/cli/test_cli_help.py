@@ -12,7 +12,8 @@ import pytest
 from atoken import PRESETS, __version__, list_models
 from atoken.cli import options
 from atoken.codec import TOKEN_BUDGET
-from atoken.media.image.files import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES
+from atoken.media.image.files import DEFAULT_MAX_PIXELS
+from atoken.media.suffixes import IMAGE_SUFFIXES
 from atoken.tokens.patch import KINDS
 from refusals import check_names
 

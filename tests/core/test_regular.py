@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atoken.codec.assets import owned_files, read_any
+from atoken.cli.sources import owned_files
+from atoken.codec.assets import read_any
 from atoken.core.errors import ReadError
 from atoken.core.regular import below, open_regular, read_regular
 from atoken.data.tar_samples import samples

@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 
 from atoken import Gaussians
-from atoken.codec.assets import owned_files, read_any
+from atoken.cli.sources import owned_files
+from atoken.codec.assets import read_any
 from atoken.core.errors import ReadError
 from atoken.gaussians.formats.ply import is_splat
 from atoken.gaussians.formats.table import FLAT_LOG_SCALE, NEEDED, OPAQUE_LOGIT

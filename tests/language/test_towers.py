@@ -8,14 +8,15 @@ from torch.nn.functional import normalize
 from torch.testing import assert_close
 
 import atoken
-from atoken.language import towers
+from atoken.language import minilm
 from atoken.language.bert import Bert
-from atoken.language.towers import canonical, text
+from atoken.language.towers import TorchBert, canonical, text
 from refusals import refused
 
 transformers = pytest.importorskip("transformers")
 
 
+@torch.no_grad()
 def test_our_bert_is_bert():
     torch.manual_seed(0)
     config = transformers.BertConfig(
@@ -25,8 +26,12 @@ def test_our_bert_is_bert():
     ids = torch.randint(1, 50, (3, 7))
     mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3, [1] + [0] * 6])
     expected = theirs(input_ids=ids, attention_mask=mask).last_hidden_state
-    found = Bert(theirs.state_dict(), heads=4)(ids, mask.bool())
+    found = TorchBert(theirs.state_dict(), heads=4)(ids, mask.bool())
     assert_close(found[mask.bool()], expected[mask.bool()], atol=1e-5, rtol=1e-4)
+    state = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
+    bare = torch.from_numpy(Bert(state, heads=4)(ids.numpy(), mask.bool().numpy()))
+    assert bare.dtype == torch.float32
+    assert_close(bare[mask.bool()], expected[mask.bool()], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -52,6 +57,7 @@ def test_minilm_is_transformers_on_its_package():
     mask = inputs["attention_mask"][..., None].float()
     expected = normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
     assert_close(text("all-minilm")(texts), expected, atol=1e-5, rtol=0)
+    assert_close(torch.from_numpy(minilm.embeddings(texts)), expected, atol=1e-5, rtol=0)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +99,7 @@ def test_what_is_missing_or_wrong_is_said(siglip2, monkeypatch, tmp_path):
     transformers.BertConfig().save_pretrained(tmp_path)
     with refused("siglip2", "bert"):
         text(str(tmp_path))
-    monkeypatch.setattr(towers, "find_spec", lambda name: None)
+    monkeypatch.setattr(minilm, "find_spec", lambda name: None)
     with refused("all-minilm", "pip install 'atoken[text]'"):
         text("all-minilm")
 

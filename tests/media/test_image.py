@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from atoken.media.image.files import IMAGE_SUFFIXES, read_image, read_rgba, write_image
+from atoken.media.image.files import read_image, read_rgba, write_image
+from atoken.media.suffixes import IMAGE_SUFFIXES
 
 NOISE = np.random.default_rng(0).integers(0, 256, (13, 17, 3), dtype=np.uint8)
 SMOOTH = np.stack([*np.meshgrid(np.arange(0, 128, 4), np.arange(64, 192, 4)), np.full((32, 32), 90)], -1).astype("u1")

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from atoken.core.errors import ReadError
-from atoken.media.image.files import IMAGE_SUFFIXES, read_image, read_rgba
+from atoken.media.image.files import read_image, read_rgba
 from atoken.media.image.opener import open_picture
 from atoken.media.kinds import modality_of
+from atoken.media.suffixes import IMAGE_SUFFIXES
 from refusals import refused
 
 INPUTS = Path(__file__).parent.parent / "data/inputs"

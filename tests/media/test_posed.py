@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from atoken.codec.assets import owned_files, read_any
+from atoken.cli.sources import owned_files
+from atoken.codec.assets import read_any
 from atoken.core.errors import ReadError
 from atoken.media.image.files import write_image
 from atoken.media.views.cameras import Cameras, orbit

@@ -12,7 +12,7 @@ import torch
 import atoken
 from atoken import PRESETS, AToken
 from atoken.tokenizer.latent_stats import ChannelStats
-from atoken.weights.files import CONFIG
+from atoken.weights.config import CONFIG
 from refusals import refused
 
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 import atoken
 from atoken import PRESETS, AToken
 from atoken.tokenizer.config import GaussianConfig
+from atoken.weights.config import SHIPPED
 from atoken.weights.int8 import KEPT, linear_weights, pack_int8, unpack_int8
-from atoken.weights.load import SHIPPED
 from refusals import refused
 
 

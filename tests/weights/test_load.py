@@ -20,8 +20,9 @@ from atoken import PRESETS, AToken
 from atoken.core.errors import ReadError
 from atoken.metrics.psnr import psnr
 from atoken.tokenizer.identity import tokenizer_hash
+from atoken.weights.config import SHIPPED
 from atoken.weights.files import read_state_dict
-from atoken.weights.load import SHIPPED, build
+from atoken.weights.load import build
 from refusals import refused
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (20, 33, 3), dtype=np.uint8)

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from ..core.hashing import file_hash
 from ..weights.files import read_state_dict
 from .efficientnet import LAYERS, EfficientNetLite
-from .network import file_hash
 
 
 def lite0(

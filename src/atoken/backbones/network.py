@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,15 +51,6 @@ class FrozenNetwork(nn.Module):
     def train(self, mode: bool = True) -> FrozenNetwork:
         """Stays in evaluation mode, whatever a trainer that owns it asks for."""
         return super().train(False)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def weight_file(path: str | Path, what: str, where: str) -> Path:

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core.hashing import file_hash
 from ..weights.files import read_state_dict
-from .network import FrozenNetwork, file_hash, weight_file
+from .network import FrozenNetwork, weight_file
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

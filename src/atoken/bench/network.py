@@ -18,7 +18,8 @@ from ..engine.ranks import own_random_state
 from ..pipeline.atoken import AToken
 from ..tokenizer.config import PRESETS, ModelConfig
 from ..tokens.patch import FRAME_FEATURES
-from ..weights.load import list_models, load
+from ..weights.config import list_models
+from ..weights.load import load
 
 
 @dataclass(frozen=True)

@@ -690,7 +690,7 @@ def classify(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Say which of some labels fit pictures, videos or 3D assets best."""
-    from .understand import classify as run_classify
+    from .zero_shot import classify as run_classify
 
     run_classify(inputs, labels, model, device, top, as_json)
 
@@ -712,7 +712,7 @@ def search(
     ] = None,
 ) -> None:
     """Find what fits a text, or a file, in a folder; the index on disk makes the next search quick."""
-    from .understand import Search
-    from .understand import search as run_search
+    from .text_search import Search
+    from .text_search import search as run_search
 
     run_search(Search(folder, query, model, device, top, index, page))

@@ -13,7 +13,7 @@ import typer
 from ..tokenizer.config import ModelConfig
 from ..tokenizer.identity import tokenizer_hash
 from ..tokens.patch import KINDS
-from ..weights.files import CONFIG, WEIGHTS
+from ..weights.config import CONFIG, WEIGHTS
 from ..weights.load import CHECKPOINTS, build, load
 from ..weights.released import read_released, with_gaussians
 from . import options, paths

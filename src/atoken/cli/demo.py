@@ -12,7 +12,8 @@ from ..demo.overview import write_overview
 from ..demo.page import write_page
 from ..language.towers import MINILM
 from ..pipeline.atoken import AToken
-from ..weights.load import list_models, load
+from ..weights.config import list_models
+from ..weights.load import load
 from . import options, paths
 from .report import clean, show_table
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
@@ -13,12 +12,13 @@ import typer
 from safetensors import safe_open
 from torch import Tensor
 
-from ..codec.assets import is_splat_file, owned_files, read_any
+from ..codec.assets import is_splat_file, read_any
 from ..core.text import clean, shortened
 from ..media.image.files import read_image
 from ..media.image.opener import open_picture
-from ..media.kinds import MESH_SUFFIXES, modality_of
+from ..media.kinds import modality_of
 from ..media.mesh import read_asset
+from ..media.suffixes import MESH_SUFFIXES
 from ..media.video.source import open_video
 from ..media.views.packed import PackedAsset, to_patches
 from ..media.views.voxels import RESOLUTION
@@ -27,12 +27,13 @@ from ..tokenizer.config import PRESETS, ModelConfig
 from ..tokens.patch import PATCH
 from ..tokens.shards import SUFFIX, TokenShard
 from ..tokens.tokens import Tokens
-from ..weights.files import CONFIG, WEIGHTS, read_model
-from ..weights.load import CHECKPOINTS, SHIPPED, build, list_models
+from ..weights.config import CONFIG, SHIPPED, WEIGHTS, list_models
+from ..weights.files import read_model
+from ..weights.load import CHECKPOINTS, build
 from ..weights.released import read_released
 from . import paths
-from .pictures import Encode
 from .report import Report, bytes_text, say, show_table
+from .sources import is_source, owned_files
 
 Facts = dict[str, object]
 LONGEST_VALUE = 1000
@@ -57,7 +58,7 @@ def describe_all(files: Sequence[str]) -> None:
 def _listed(files: Sequence[str], report: Report) -> list[str]:
     """The files, with those inside in place of a folder that is no model; what is left out there is said."""
     names: list[str] = []
-    left_out: Counter[str] = Counter()
+    left_out = paths.LeftOut()
     for name in files:
         path = Path(name)
         if not path.is_dir() or (path / CONFIG).exists() or (path / WEIGHTS).exists():
@@ -65,15 +66,15 @@ def _listed(files: Sequence[str], report: Report) -> list[str]:
             continue
         sources, problems = paths.expand(
             [name],
-            lambda file: Encode.wants(file) or file.suffix in (".atok", SUFFIX),
+            lambda file: is_source(file) or file.suffix in (".atok", SUFFIX),
             "file that is read",
             left_out,
             owned_files,
         )
         names += [str(source.path) for source in sources] or [name]  # which is then said to be no model
         report.failures += problems if sources else []
-    if left_out:
-        say(f"left out: {', '.join(f'{count} {ending}' for ending, count in sorted(left_out.items()))}")
+    if str(left_out):
+        say(f"left out: {left_out}")
     return names
 
 

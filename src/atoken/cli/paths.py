@@ -6,7 +6,7 @@ import errno
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -29,11 +29,29 @@ class Job:
     target: Path
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """Files of folders that are no inputs, counted by ending."""
+
+    others: Counter[str] = field(default_factory=Counter)
+    """Of kinds that are not read."""
+    parts: Counter[str] = field(default_factory=Counter)
+    """Textures, buffers and such, which are read with the file that names them."""
+
+    def __str__(self) -> str:
+        """One line; nothing where there are none."""
+        others, parts = (
+            ", ".join(f"{count} {ending}" for ending, count in sorted(kind.items()))
+            for kind in (self.others, self.parts)
+        )
+        return "; ".join(filter(None, (others, parts and f"{parts} as parts of other files")))
+
+
 def expand(
     inputs: Sequence[str],
     wanted: Callable[[Path], bool],
     what: str,
-    left_out: Counter[str] | None = None,
+    left_out: LeftOut | None = None,
     belonging: Callable[[Path], Collection[Path]] | None = None,
 ) -> tuple[list[Source], list[str]]:
     """Files that ``inputs`` name, sorted and each once, and one sentence for each input that names none.
@@ -43,12 +61,13 @@ def expand(
     sockets. Links to folders are followed, each folder being read once, so that a loop of links ends. ``what`` is the
     word for such a file.
 
-    ``left_out`` counts the files of the folders that are not wanted, by ending. ``belonging`` says which files are
-    parts of a wanted one, such as the pictures of posed views: in a folder they are no inputs of their own.
+    ``left_out`` counts the files of the folders that are no inputs. ``belonging`` says which files are parts of a
+    wanted one, such as the pictures of posed views: in a folder they are no inputs of their own.
     """
     found: dict[Path, Source] = {}
     named: set[Path] = set()
     unwanted: dict[Path, str] = {}
+    parts: set[Path] = set()
     problems: list[str] = []
 
     def add(path: Path, below: Path) -> None:
@@ -57,7 +76,7 @@ def expand(
     def is_input(path: Path) -> bool:
         if wanted(path):
             return True
-        unwanted[_place(path)] = path.suffix.lower() or "without an ending"
+        unwanted[_place(path)] = _ending(path)
         return False
 
     for text in inputs:
@@ -83,11 +102,13 @@ def expand(
     if belonging is not None:
         for source in list(found.values()):
             for part in map(_place, belonging(source.path)):
-                if part not in named:
+                if part not in named and (part in found or part in unwanted):
+                    parts.add(part)
                     found.pop(part, None)
                     unwanted.pop(part, None)
     if left_out is not None:
-        left_out.update(ending for place, ending in unwanted.items() if place not in found)
+        left_out.others.update(ending for place, ending in unwanted.items() if place not in found)
+        left_out.parts.update(map(_ending, parts))
     return sorted(found.values(), key=lambda source: source.path), problems
 
 
@@ -159,6 +180,10 @@ def _targets(sources: Sequence[Source], name: Callable[[Source, bool], Path]) ->
         if longer == targets:
             return targets
         targets = longer
+
+
+def _ending(path: Path) -> str:
+    return path.suffix.lower() or "without an ending"
 
 
 def _place(path: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,12 +14,13 @@ import numpy as np
 from PIL import Image
 
 from ..codec import TOKEN_BUDGET
-from ..codec.assets import is_unpacked_sog, owned_files, read_any
+from ..codec.assets import read_any
 from ..codec.videos import frame_count
 from ..gaussians.formats.files import SPLAT_SUFFIXES as SPLATS_WRITTEN
 from ..gaussians.types import Gaussians
-from ..media.image.files import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES, WRITABLE_SUFFIXES, read_image, write_image
-from ..media.kinds import ASSET_SUFFIXES, VIDEO_SUFFIXES, modality_of
+from ..media.image.files import DEFAULT_MAX_PIXELS, WRITABLE_SUFFIXES, read_image, write_image
+from ..media.kinds import modality_of
+from ..media.suffixes import ASSET_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from ..media.video.source import Video, open_video
 from ..media.views.packed import PackedAsset
 from ..media.views.views import DEFAULT, ViewOptions, Views
@@ -31,16 +31,17 @@ from ..tokens.file import peek, read_modality
 from ..tokens.patch import KINDS, PATCH
 from ..tokens.stream import TokenFile, open_tokens
 from ..tokens.tokens import Tokens
-from ..weights.load import list_models, load
+from ..weights.config import list_models
+from ..weights.load import load
 from . import forecast, options, paths
 from .assets import PAGE_SUFFIX, count_voxels, write_comparison, write_gaussians
 from .batches import Task, process
 from .options import MOVIE_SUFFIXES
 from .record import Record
 from .report import Report, bytes_text, say, seconds_text, show_table
+from .sources import is_source, owned_files
 
 TOKEN_SUFFIXES = frozenset({".atok"})
-VIEWS_FILE = "transforms.json"
 PICTURE_SUFFIXES = WRITABLE_SUFFIXES
 """Pictures that are written."""
 SOLID_SUFFIXES = MOVIE_SUFFIXES | SPLATS_WRITTEN | {PAGE_SUFFIX}
@@ -246,8 +247,7 @@ class Encode(Command):
     @classmethod
     def wants(cls, path: Path) -> bool:
         """Whether a file in a folder is an input."""
-        known = IMAGE_SUFFIXES | VIDEO_SUFFIXES | ASSET_SUFFIXES
-        return path.suffix.lower() in known or path.name == VIEWS_FILE or is_unpacked_sog(path)
+        return is_source(path)
 
     @classmethod
     def ending(cls, path: Path, settings: Settings) -> str:
@@ -515,7 +515,7 @@ class Reconstruct(Encode):
 def run(command: type[Command], inputs: Sequence[str], settings: Settings) -> None:
     """Find the inputs, do the work, and report. Raises ``typer.Exit`` of 2 where an input failed, 1 where we did."""
     report = Report()
-    left_out: Counter[str] = Counter()
+    left_out = paths.LeftOut()
     sources, report.failures = paths.expand(inputs, command.wants, command.what, left_out, owned_files)
     if not sources:
         raise ValueError("; ".join(report.failures))
@@ -535,8 +535,8 @@ def run(command: type[Command], inputs: Sequence[str], settings: Settings) -> No
     waiting = [job for job in jobs if settings.overwrite or not job.target.exists() or paths.is_outdated(job)]
     if waiting:
         paths.check_folder(settings.out.parent if single else settings.out)
-    if left_out:
-        say(f"left out: {', '.join(f'{count} {ending}' for ending, count in sorted(left_out.items()))}")
+    if str(left_out):
+        say(f"left out: {left_out}")
     task = command(settings)
     task.say_what_comes([job.source for job in waiting])
     process(task, jobs, report, budget=task.budget, overwrite=settings.overwrite)

@@ -18,15 +18,14 @@ from pathlib import Path
 import torch
 import typer
 
-from ..codec.assets import owned_files
 from ..core.files import atomic_write
 from ..data.items import PARQUET, SAVED, Chunk, is_table, is_tar, plan
 from ..data.tokenize import Done, Settings, manifest_name, start_worker, tokenize_chunk
 from ..tokens.patch import KINDS
 from ..weights.load import load
 from . import options, paths
-from .pictures import Encode
 from .report import clean, say, seconds_text
+from .sources import is_source, owned_files
 
 PLAN = "tokenize.json"
 LABELS = "labels.json"
@@ -84,7 +83,7 @@ def find_files(inputs: Sequence[str], out: Path) -> tuple[list[tuple[Path, Path]
         named += [str(path.parent / line) for line in path.read_text().splitlines() if line] if listed else [text]
 
     def wanted(path: Path) -> bool:
-        return is_tar(path) or is_table(path) or Encode.wants(path)
+        return is_tar(path) or is_table(path) or is_source(path)
 
     what = f"picture, video, 3D file, .tar or {PARQUET}"
     sources, problems = paths.expand(named, wanted, what, belonging=owned_files)

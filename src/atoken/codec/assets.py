@@ -12,16 +12,12 @@ from torch import Tensor
 
 from ..gaussians.formats.files import refuse_unread
 from ..gaussians.formats.ply import is_splat
-from ..gaussians.formats.sog import META, names_of
-from ..gaussians.formats.sog import files_of as files_of_sog
 from ..gaussians.types import Gaussians
 from ..media.image.files import DEFAULT_MAX_PIXELS
-from ..media.kinds import SPLAT_SUFFIXES
 from ..media.mesh.light import NONE
-from ..media.mesh.owned import files_of_mesh
+from ..media.suffixes import SOG_META, SPLAT_SUFFIXES, is_views_file
 from ..media.views.packed import PACKED_SUFFIX, PackedAsset, read_packed, to_patches
-from ..media.views.posed import VIEWS_FILE, read_views
-from ..media.views.posed import files_of as files_of_views
+from ..media.views.posed import read_views
 from ..media.views.views import DEFAULT, ViewOptions, Views
 from ..media.views.voxels import RESOLUTION
 from ..nn.packed import Packed
@@ -76,8 +72,8 @@ def read_any(
     name = ""
     if isinstance(source, str | os.PathLike):
         name, path = str(source), Path(source)
-        if path.name == VIEWS_FILE or (path.is_dir() and not (path / META).exists()):
-            return _posed(path if path.is_dir() else path.parent, options, max_pixels)
+        if is_views_file(path) or (path.is_dir() and not (path / SOG_META).exists()):
+            return _posed(path, options, max_pixels)
         source = read_solid(path, max_pixels=max_pixels)
     if isinstance(source, PackedAsset):
         if options != DEFAULT:
@@ -94,7 +90,7 @@ def read_solid(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Asset | G
     if path.suffix.lower() == PACKED_SUFFIX:
         return read_packed(path)
     if is_splat_file(path):
-        return Gaussians.load(path / META if path.is_dir() else path)
+        return Gaussians.load(path / SOG_META if path.is_dir() else path)
     return read_asset(path, max_pixels=max_pixels)
 
 
@@ -117,27 +113,13 @@ def views_of(source: Any, cameras: Cameras | None = None, options: ViewOptions =
 def is_splat_file(path: Path) -> bool:
     """Whether a file holds Gaussians, or a folder an unpacked SOG."""
     suffix = path.suffix.lower()
-    return suffix in SPLAT_SUFFIXES or path.name == META or path.is_dir() or (suffix == ".ply" and is_splat(path))
+    return suffix in SPLAT_SUFFIXES or path.name == SOG_META or path.is_dir() or (suffix == ".ply" and is_splat(path))
 
 
-def is_unpacked_sog(path: Path) -> bool:
-    """Whether a file lists the pictures of a SOG."""
-    return path.name == META and bool(names_of(path))
-
-
-def owned_files(path: Path) -> list[Path]:
-    """The files that posed views, the ``meta.json`` of a SOG or a mesh name: pictures, depths, materials and textures,
-    which are no inputs of their own.
-
-    Nothing where it cannot be read: its reader says why.
-    """
-    return {VIEWS_FILE: files_of_views, META: files_of_sog}.get(path.name, files_of_mesh)(path)
-
-
-def _posed(folder: Path, options: ViewOptions, max_pixels: int) -> Views:
+def _posed(path: Path, options: ViewOptions, max_pixels: int) -> Views:
     if (options.views, options.fov) != (DEFAULT.views, DEFAULT.fov) or options.light not in (None, NONE):
-        raise ValueError(f"{folder} holds views: their number, field of view and light cannot be chosen")
-    posed = read_views(folder, size=options.size, extent=options.extent, max_pixels=max_pixels)
+        raise ValueError(f"{path} holds views: their number, field of view and light cannot be chosen")
+    posed = read_views(path, size=options.size, extent=options.extent, max_pixels=max_pixels)
     return replace(posed, choice=options.choice)
 
 

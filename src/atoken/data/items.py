@@ -11,9 +11,7 @@ from typing import Any, NamedTuple
 from ..core.errors import ReadError, reading
 from ..core.regular import read_regular
 from ..core.text import shortened
-from ..media.image.files import IMAGE_SUFFIXES
-from ..media.kinds import ASSET_SUFFIXES, VIDEO_SUFFIXES
-from ..media.video.animation import ANIMATION_SUFFIXES
+from ..media.suffixes import ANIMATION_SUFFIXES, ASSET_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from ..tokens.samples import as_key
 from .readers import caption_of
 from .tar_samples import samples

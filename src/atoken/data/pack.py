@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.files import atomic_write
-from ..media.image.files import IMAGE_SUFFIXES
-from ..media.kinds import VIDEO_SUFFIXES
+from ..media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from ..media.views.packed import PACKED_SUFFIX
 
 PACKED = frozenset({PACKED_SUFFIX})

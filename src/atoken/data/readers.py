@@ -15,10 +15,10 @@ from PIL import Image
 
 from ..core.errors import ReadError
 from ..core.text import shortened
-from ..media.image.files import IMAGE_SUFFIXES, read_image
-from ..media.kinds import VIDEO_SUFFIXES
+from ..media.image.files import read_image
 from ..media.patchify import frames_to_patches, image_to_patches
 from ..media.pixels import to_pixels
+from ..media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from ..media.video.frames import Frame
 from ..media.video.source import open_video
 from ..media.views.packed import PACKED_SUFFIX, read_packed

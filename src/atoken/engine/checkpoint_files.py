@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ReadError, reading
+from ..core.hashing import file_hash
 
 PROGRESS, METADATA = "progress.json", ".metadata"
 KEYS = frozenset({"step", "skipped", "cursors", "model"})
@@ -24,14 +25,7 @@ def sealed(facts: dict[str, Any]) -> str:
 
 def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """sha256 of files in ``folder`` by name."""
-    found = {}
-    for name in names:
-        digest = hashlib.sha256()
-        with (folder / name).open("rb") as file:
-            while part := file.read(1 << 20):
-                digest.update(part)
-        found[name] = digest.hexdigest()
-    return found
+    return {name: file_hash(folder / name) for name in names}
 
 
 def read_progress(folder: Path) -> dict[str, Any]:

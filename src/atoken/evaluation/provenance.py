@@ -14,8 +14,7 @@ import PIL
 import torch
 
 from .. import __version__
-from ..media.image.files import IMAGE_SUFFIXES
-from ..media.kinds import MESH_SUFFIXES
+from ..media.suffixes import IMAGE_SUFFIXES, MESH_SUFFIXES
 
 ROOT = Path(__file__).parents[1]
 ENTRIES = ("evaluation", "weights/load.py", "language/aligned.py")

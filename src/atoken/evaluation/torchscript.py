@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..backbones.network import file_hash, weight_file
+from ..backbones.network import weight_file
 from ..core.device import is_short_of_memory
 from ..core.errors import reading
+from ..core.hashing import file_hash
 from ..core.text import shortened
 from ..media.pixels import from_uint8
 

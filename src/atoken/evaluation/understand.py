@@ -61,7 +61,11 @@ def embed_items(
     beside = stamps_beside(item.path for item in items)
     weights = hashlib.sha256(json.dumps([what, beside], sort_keys=True).encode()).hexdigest()
     index = Index.load(kept) if kept else None
-    known = dict(zip(index.entries, index.vectors, strict=True)) if index and index.weights == weights else {}
+    known = (
+        dict(zip(index.entries, torch.from_numpy(index.vectors), strict=True))
+        if index and index.weights == weights
+        else {}
+    )
     entries: dict[int, Entry] = {}
     errors: dict[int, OSError | ValueError] = {}
     for number, item in enumerate(items):
@@ -77,7 +81,7 @@ def embed_items(
 
     def save() -> None:
         if kept and known:
-            Index(weights, tuple(known), torch.stack(list(known.values()))).save(kept)
+            Index(weights, tuple(known), torch.stack(list(known.values())).numpy()).save(kept)
 
     saved = time.monotonic()
     try:

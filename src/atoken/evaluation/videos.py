@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..media.image.files import IMAGE_SUFFIXES, read_image
+from ..media.image.files import read_image
+from ..media.suffixes import IMAGE_SUFFIXES
 from ..media.video.source import open_video
 
 

@@ -20,7 +20,8 @@ from ..nn.packed import dense_coords
 from ..pipeline.atoken import AToken
 from ..tokens.patch import PATCH
 from ..tokens.tokens import Tokens
-from ..weights.files import CONFIG, WEIGHTS, check_storage, write_config, write_safetensors
+from ..weights.config import CONFIG, WEIGHTS, write_config
+from ..weights.files import check_storage, write_safetensors
 from ..weights.int8 import linear_weights, pack_int8
 from .condition import Condition
 from .config import GeneratorConfig, check_size

@@ -13,8 +13,9 @@ from ..core.errors import ReadError, reading
 from ..core.regular import read_regular
 from ..core.text import shortened
 from ..pipeline.atoken import AToken
-from ..weights.files import CONFIG, DTYPES, WEIGHTS, read_weights
-from ..weights.load import check_fit, list_models, load
+from ..weights.config import CONFIG, WEIGHTS, list_models
+from ..weights.files import DTYPES, read_weights
+from ..weights.load import check_fit, load
 from .config import GeneratorConfig
 from .flow.generator import FlowGenerator
 from .generator import NET, Generator

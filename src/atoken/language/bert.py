@@ -1,49 +1,63 @@
-"""A small BERT encoder (arXiv 1810.04805), for inference: enough for MiniLM without transformers."""
+"""A small BERT encoder (arXiv 1810.04805), for inference: enough for MiniLM without transformers or torch."""
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 
 EPS = 1e-12
+KINDS = ("word", "position", "token_type")
+
+_erf = np.frompyfunc(math.erf, 1, 1)
 
 
-class Bert(nn.Module):
-    """Token, position and segment embeddings, then post-norm blocks, from a state dict with BERT's names."""
+class Bert:
+    """Token, position and segment embeddings, then post-norm blocks, from a state dict with BERT's names.
 
-    def __init__(self, state: dict[str, Tensor], heads: int) -> None:
-        super().__init__()
-        self.heads = heads
+    The state's arrays are NumPy's; ``towers.TorchBert`` has the same architecture over torch's.
+    """
+
+    def __init__(self, state: Mapping[str, Any], heads: int) -> None:
+        self.state, self.heads = state, heads
         self.depth = 1 + max(int(name.split(".")[2]) for name in state if name.startswith("encoder.layer."))
-        for name, tensor in state.items():
-            self.register_buffer(name.replace(".", "/"), tensor.float() if tensor.is_floating_point() else tensor)
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Token ids int64 [B, N] and which of them are text, bool [B, N] -> hidden states [B, N, W]."""
-        words, positions, segments = (self._get(f"embeddings.{kind}_embeddings.weight") for kind in KINDS)
-        x = self._norm("embeddings.LayerNorm", words[ids] + positions[: ids.shape[1]] + segments[0])
+    def __call__(self, ids: Any, mask: Any) -> Any:
+        """Token ids int64 [B, N] and which of them are text, bool [B, N] -> hidden states fp32 [B, N, W]."""
+        words, positions, segments = (self.state[f"embeddings.{kind}_embeddings.weight"] for kind in KINDS)
+        x = self.norm("embeddings.LayerNorm", words[ids] + positions[: ids.shape[1]] + segments[0])
         for index in range(self.depth):
             prefix = f"encoder.layer.{index}"
             q, k, v = (
-                self._linear(f"{prefix}.attention.self.{part}", x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+                self.linear(f"{prefix}.attention.self.{part}", x).reshape(*ids.shape, self.heads, -1).swapaxes(1, 2)
                 for part in ("query", "key", "value")
             )  # [B, H, N, D]
-            attended = F.scaled_dot_product_attention(q, k, v, mask[:, None, None]).transpose(1, 2).flatten(2)
-            attended = self._linear(f"{prefix}.attention.output.dense", attended)
-            x = self._norm(f"{prefix}.attention.output.LayerNorm", x + attended)
-            inner = F.gelu(self._linear(f"{prefix}.intermediate.dense", x))
-            x = self._norm(f"{prefix}.output.LayerNorm", x + self._linear(f"{prefix}.output.dense", inner))
+            attended = self.attention(q, k, v, mask[:, None, None]).swapaxes(1, 2).reshape(x.shape)
+            x = self.norm(
+                f"{prefix}.attention.output.LayerNorm", x + self.linear(f"{prefix}.attention.output.dense", attended)
+            )
+            inner = self.gelu(self.linear(f"{prefix}.intermediate.dense", x))
+            x = self.norm(f"{prefix}.output.LayerNorm", x + self.linear(f"{prefix}.output.dense", inner))
         return x
 
-    def _get(self, name: str) -> Tensor:
-        return self.get_buffer(name.replace(".", "/"))
+    def linear(self, name: str, x: Any) -> Any:
+        """A matrix and a bias."""
+        return x @ self.state[f"{name}.weight"].T + self.state[f"{name}.bias"]
 
-    def _linear(self, name: str, x: Tensor) -> Tensor:
-        return F.linear(x, self._get(f"{name}.weight"), self._get(f"{name}.bias"))
+    def norm(self, name: str, x: Any) -> Any:
+        """Layer norm over the last axis."""
+        x = x - x.mean(-1, keepdims=True)
+        x = x / np.sqrt((x * x).mean(-1, keepdims=True) + EPS)
+        return x * self.state[f"{name}.weight"] + self.state[f"{name}.bias"]
 
-    def _norm(self, name: str, x: Tensor) -> Tensor:
-        weight = self._get(f"{name}.weight")
-        return F.layer_norm(x, weight.shape, weight, self._get(f"{name}.bias"), EPS)
+    def attention(self, q: Any, k: Any, v: Any, mask: Any) -> Any:
+        """Softmax attention, [B, H, N, D], to where ``mask`` [B, 1, 1, N] is true."""
+        scores = np.where(mask, q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1]), -np.inf)
+        shares = np.exp(scores - scores.max(-1, keepdims=True)).astype(v.dtype)
+        return shares @ v / shares.sum(-1, keepdims=True)
 
-
-KINDS = ("word", "position", "token_type")
+    def gelu(self, x: Any) -> Any:
+        """GELU by the error function."""
+        return x * (0.5 + 0.5 * _erf(x / math.sqrt(2)).astype(x.dtype))

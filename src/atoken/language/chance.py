@@ -7,8 +7,7 @@ there are: a text that does no better than half of them has found nothing.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import numpy as np
 
 # fmt: off
 WORDS = (
@@ -23,10 +22,10 @@ WORDS = (
 """Everyday things of all kinds; few enough that a text tower reads them in a fraction of a second."""
 
 
-def fits(best: float, words: Tensor, tries: int = 1) -> bool:
+def fits(best: float, words: np.ndarray, tries: int = 1) -> bool:
     """Whether ``best``, the highest of ``tries`` cosines, is above what as many everyday words reach half of the time.
 
     ``words`` [M] are the best cosines of ``WORDS`` in the same place. The highest of n draws stays below the quantile
     0.5 ** (1 / n) of their distribution with probability one half.
     """
-    return best > float(torch.quantile(words, 0.5 ** (1 / tries)))
+    return best > float(np.quantile(words, 0.5 ** (1 / tries)))

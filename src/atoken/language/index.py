@@ -8,9 +8,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import safetensors.torch
-import torch
-from torch import Tensor
+import numpy as np
+import safetensors.numpy
 
 from ..core.errors import ReadError, reading
 from ..core.files import atomic_write
@@ -37,15 +36,14 @@ class Index:
     weights: str
     """Identity of the model."""
     entries: tuple[Entry, ...]
-    vectors: Tensor
-    words: Tensor = field(default_factory=lambda: torch.empty(0))
+    vectors: np.ndarray
+    words: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
     """The best cosine of each of ``chance.WORDS`` with any file, fp32 [M]; empty until a text was looked for."""
 
-    def search(self, query: Tensor, count: int) -> list[tuple[Entry, float]]:
+    def search(self, query: np.ndarray, count: int) -> list[tuple[Entry, float]]:
         """The ``count`` entries nearest to a unit vector [D], with their cosines, nearest first."""
         scores = self.vectors @ query
-        best = scores.topk(min(count, len(self.entries)))
-        return [(self.entries[i], score) for i, score in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+        return [(self.entries[i], float(scores[i])) for i in np.argsort(-scores, kind="stable")[:count]]
 
     def save(self, folder: Path) -> None:
         """Write one file atomically: who reads meanwhile, or after an interruption, sees the old or the new index.
@@ -53,10 +51,10 @@ class Index:
         The names are JSON in a tensor of bytes: a safetensors header holds no more than 100 MB.
         """
         values = {"weights": self.weights, "files": [asdict(entry) for entry in self.entries]}
-        names = torch.frombuffer(bytearray(json.dumps(values).encode()), dtype=torch.uint8)
+        names = np.frombuffer(json.dumps(values).encode(), np.uint8)
         with atomic_write(folder / VECTORS) as temporary:
-            tensors = {"vectors": self.vectors.contiguous(), "words": self.words, "names": names}
-            temporary.write_bytes(safetensors.torch.save(tensors))
+            arrays = {"vectors": np.ascontiguousarray(self.vectors), "words": self.words, "names": names}
+            temporary.write_bytes(safetensors.numpy.save(arrays))
 
     @classmethod
     def load(cls, folder: Path) -> Index | None:
@@ -65,13 +63,13 @@ class Index:
         if not path.is_file():
             return None
         with reading(path, remedy):
-            tensors = safetensors.torch.load(read_regular(path))
-            vectors, values = tensors["vectors"], json.loads(tensors["names"].numpy().tobytes())
+            arrays = safetensors.numpy.load(read_regular(path))
+            vectors, values = arrays["vectors"], json.loads(arrays["names"].tobytes())
             entries = tuple(Entry(str(e["path"]), int(e["size"]), int(e["modified"])) for e in values["files"])
-            words = tensors["words"]
+            words = arrays["words"]
             if vectors.ndim != 2 or len(vectors) != len(entries) or words.ndim != 1:
                 raise ReadError(f"{path} has other vectors than files: {remedy}")
-            if any(t.dtype != torch.float32 or not t.isfinite().all() for t in (vectors, words)):
+            if any(a.dtype != np.float32 or not np.isfinite(a).all() for a in (vectors, words)):
                 raise ReadError(f"{path} holds no finite vectors of 32 bits: {remedy}")
             return cls(str(values["weights"]), entries, vectors, words)
 
@@ -87,7 +85,7 @@ def update(
     root: Path,
     paths: Sequence[Path],
     weights: str,
-    embed: Callable[[list[Path]], tuple[list[Path], Tensor]],
+    embed: Callable[[list[Path]], tuple[list[Path], np.ndarray]],
 ) -> Index:
     """The index of ``paths`` below ``root``: vectors of files with the same path, size and time are kept.
 
@@ -112,4 +110,4 @@ def update(
         raise ValueError(f"nothing in {root} could be embedded")
     if known is not None and (known.weights, known.entries) == (weights, tuple(present)):
         return known
-    return Index(weights, tuple(present), torch.stack([kept[entry] for entry in present]))
+    return Index(weights, tuple(present), np.stack([kept[entry] for entry in present]))

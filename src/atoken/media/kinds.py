@@ -10,47 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from .signatures import ARCHIVES as ARCHIVES
-from .video.animation import ANIMATION_SUFFIXES, is_animation
-
-VIDEO_SUFFIXES = frozenset(
-    (
-        ".mp4",
-        ".m4v",
-        ".f4v",
-        ".mov",
-        ".3gp",
-        ".3g2",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".mpg",
-        ".mpeg",
-        ".m1v",
-        ".m2v",
-        ".vob",
-        ".ts",
-        ".m2ts",
-        ".mts",
-        ".mxf",
-        ".h264",
-        ".hevc",
-        ".ivf",
-        ".y4m",
-        ".wmv",
-        ".asf",
-        ".flv",
-        ".ogv",
-        ".rm",
-    )
-)
-MESH_SUFFIXES = frozenset({".glb", ".gltf", ".obj", ".ply", ".stl", ".off", ".dae"})
-SPLAT_SUFFIXES = frozenset({".splat", ".spz", ".sog"})
-ASSET_SUFFIXES = MESH_SUFFIXES | SPLAT_SUFFIXES | {".npz"}
-"""With assets as recipes/nano/furniture.py packs them (media/views/packed.py)."""
-UNREAD_SUFFIXES = frozenset({".ksplat", ".usdz", ".lcc"})
-"""3D files that are refused with the remedy (gaussians/formats/files.py)."""
-ASSET_TABLES = ("transforms.json", "meta.json")
-"""Lists of files that make one asset together: posed views, and an unpacked SOG."""
+from .suffixes import ANIMATION_SUFFIXES, ASSET_SUFFIXES, SOG_META, UNREAD_SUFFIXES, VIDEO_SUFFIXES, is_views_file
+from .video.animation import is_animation
 
 
 def modality_of(source: Any) -> str:
@@ -64,9 +25,10 @@ def modality_of(source: Any) -> str:
         return "video" if source.ndim == 4 else "image"
     if not isinstance(source, str | os.PathLike):
         return getattr(source, "modality", "image")
-    if Path(source).name in ASSET_TABLES:
+    path = Path(source)
+    if path.name == SOG_META or is_views_file(path):
         return "3d"
-    suffix = Path(source).suffix.lower()
+    suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         return "video"
     if suffix in ASSET_SUFFIXES | UNREAD_SUFFIXES:

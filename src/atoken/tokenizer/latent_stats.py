@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from ..metrics.frechet import FeatureStatistics
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class ChannelStats:
 
         Raises ``ValueError`` where there are none, or a channel does not vary.
         """
+        from ..metrics.frechet import FeatureStatistics  # with torch, which reading a config does without
+
         sums: FeatureStatistics | None = None
         for batch in latents:
             sums = sums or FeatureStatistics(batch.shape[1])

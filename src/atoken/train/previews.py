@@ -9,9 +9,10 @@ from torch import Tensor
 
 from ..engine.ema import EMA
 from ..engine.logger import Logger
-from ..media.image.files import IMAGE_SUFFIXES, read_image
+from ..media.image.files import read_image
 from ..media.patchify import image_to_patches, patches_to_image
 from ..media.pixels import to_array, to_pixels
+from ..media.suffixes import IMAGE_SUFFIXES
 from ..metrics.psnr import centre_crop, psnr
 from ..nn.packed import Packed
 from .config import TokenizerLogConfig

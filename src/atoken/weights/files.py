@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import pickle
 import re
@@ -19,22 +18,16 @@ from torch import Tensor
 
 from ..core.errors import ReadError, reading
 from ..core.files import atomic_write
-from ..core.mapping import from_mapping
-from ..core.regular import check_regular, open_regular, read_regular
+from ..core.regular import check_regular, open_regular
 from ..core.text import shortened
 from ..tokenizer.config import ModelConfig
 from ..tokenizer.gaussian_head import first_offsets
 from ..tokenizer.identity import HEAD
-from ..tokenizer.latent_stats import ChannelStats
+from .config import CONFIG, LATENT_STATS, WEIGHTS, read_config, write_config
 from .int8 import linear_weights, pack_int8, unpack_int8
 
 if TYPE_CHECKING:
     from ..pipeline.atoken import AToken
-
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-LATENT_STATS = "latent_stats"
-"""Key of config.json beside those of ``ModelConfig``."""
-
 
 STORAGES = ("int8",)
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -81,12 +74,6 @@ def write_safetensors(path: Path, state: dict[str, Tensor]) -> None:
         temporary.chmod(mode)
 
 
-def write_config(path: Path, values: dict[str, Any]) -> None:
-    """Write plain values as JSON, atomically. Raises ``OSError``."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=2) + "\n")
-
-
 def constants_of(config: ModelConfig) -> dict[str, Tensor]:
     """Tensors of a model that its config decides: files hold them only where they have others."""
     return {} if config.gaussians is None else {HEAD + "offset_perturbation": first_offsets(config.gaussians)}
@@ -110,31 +97,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise ReadError(f"{path}: {error}") from None
     check_weights(state, path)
     return state
-
-
-def read_config(directory: Path) -> ModelConfig:
-    """Config of a model directory. Raises ``ReadError`` with one sentence."""
-    return _read_config(directory)[0]
-
-
-def read_latent_stats(directory: Path) -> ChannelStats | None:
-    """What config.json of a model directory says of the latents, if anything. Raises ``ReadError``."""
-    return _read_config(directory)[1]
-
-
-def _read_config(directory: Path) -> tuple[ModelConfig, ChannelStats | None]:
-    path = directory / CONFIG
-    with reading(path):
-        values: Any = json.loads(read_regular(path))
-    found = values.pop(LATENT_STATS, None) if isinstance(values, dict) else None
-    try:
-        config = ModelConfig.from_dict(values)
-        stats = None if found is None else from_mapping(ChannelStats, found, LATENT_STATS)
-        if stats is not None and len(stats.mean) != config.latent_channels:
-            raise ValueError(f"{LATENT_STATS} are of {len(stats.mean)} channels, not of {config.latent_channels}")
-    except ValueError as error:
-        raise ReadError(f"{path}: {error}") from None
-    return config, stats
 
 
 def check_weights(state: dict[str, Tensor], path: Path) -> None:

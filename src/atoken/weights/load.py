@@ -16,19 +16,14 @@ from ..core.errors import ReadError
 from ..core.text import shortened
 from ..tokenizer.config import PRESETS, ModelConfig
 from ..tokenizer.identity import tokenizer_hash
-from .files import CONFIG, DTYPES, WEIGHTS, constants_of, read_latent_stats, read_model
+from .config import CONFIG, SHIPPED, WEIGHTS, list_models, read_latent_stats
+from .files import DTYPES, constants_of, read_model
 from .released import read_released, with_gaussians
 
 if TYPE_CHECKING:
     from ..pipeline.atoken import AToken
 
-SHIPPED = Path(__file__).parent
 CHECKPOINTS = (".pt", ".pth", ".safetensors")
-
-
-def list_models() -> list[str]:
-    """Names of the models whose weights come with the package."""
-    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{WEIGHTS}"))
 
 
 def load(

@@ -6,8 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ...core.regular import below
-from ...media.image.files import IMAGE_SUFFIXES
-from ...media.kinds import ASSET_SUFFIXES
+from ...media.suffixes import ASSET_SUFFIXES, IMAGE_SUFFIXES
 from .items import Item, files_below, name_below, read_json
 
 

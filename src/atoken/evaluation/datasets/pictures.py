@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from ...core.regular import below
-from ...media.image.files import IMAGE_SUFFIXES
+from ...media.suffixes import IMAGE_SUFFIXES
 from .items import Item, files_below, first_file, name_below, read_csv, read_json, read_text
 
 KAGGLE = Path("ILSVRC/Data/CLS-LOC/val")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...media.image.files import IMAGE_SUFFIXES
-from ...media.kinds import VIDEO_SUFFIXES
+from ...media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from .items import Item, files_below, first_file, name_below, read_csv, read_json, read_text
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from ...core.errors import ReadError
 from ...core.files import atomic_write
 from ...core.regular import read_regular
+from ...media.suffixes import SOG_META
 from ..types import Gaussians
 from . import compressed_ply, dot_splat, ply, sog, spz
 
@@ -52,7 +53,7 @@ def read_splats(path: str | Path) -> Gaussians:
     path = Path(path)
     suffix = path.suffix.lower()
     refuse_unread(path)
-    if suffix == ".sog" or path.name == sog.META:
+    if suffix == ".sog" or path.name == SOG_META:
         return sog.read(path)
     readers = {".ply": ply.read, ".splat": dot_splat.read, ".spz": spz.read}
     if suffix not in readers:

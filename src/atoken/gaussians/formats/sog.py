@@ -23,6 +23,7 @@ from ...core.errors import ReadError, reading
 from ...core.regular import is_name, open_regular
 from ...core.text import shortened
 from ...media.image.opener import open_picture
+from ...media.suffixes import SOG_META
 from ..types import Gaussians
 from .table import (
     COLOUR,
@@ -41,7 +42,6 @@ from .table import (
     unit_quaternions,
 )
 
-META = "meta.json"
 LONGEST_META = 1 << 22
 """Bytes; codebooks take some kilobytes."""
 SPARE = 65536
@@ -63,7 +63,7 @@ def read(path: Path) -> Gaussians:
     directions are left out, with a warning. Raises ``ReadError``, or ``FileNotFoundError``.
     """
     with reading(path):
-        if path.name == META:
+        if path.name == SOG_META:
             return _gaussians(lambda name, most: _beside(path, name, most), path)
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             return _gaussians(lambda name, most: _member(archive, name, most, path), path)
@@ -72,7 +72,7 @@ def read(path: Path) -> Gaussians:
 def names_of(meta: Path) -> list[object]:
     """What an unzipped ``meta.json`` of SOG names as its pictures; nothing where it is another's."""
     try:
-        table = json.loads(_beside(meta, META, LONGEST_META))
+        table = json.loads(_beside(meta, SOG_META, LONGEST_META))
         return [name for part in (*PARTS, "shN") for name in table.get(part, {}).get("files", ())]
     except (OSError, ValueError, RecursionError, AttributeError, TypeError):
         return []
@@ -126,7 +126,7 @@ def to_bytes(gaussians: Gaussians) -> bytes:
     }
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in {META: json.dumps(meta).encode(), **pictures}.items():
+        for name, data in {SOG_META: json.dumps(meta).encode(), **pictures}.items():
             archive.writestr(zipfile.ZipInfo(name), data)  # without the time, so that files are reproducible
     return stream.getvalue()
 
@@ -147,9 +147,9 @@ def _codebook(values: np.ndarray, entries: int = 256, rounds: int = 8) -> tuple[
 
 
 def _gaussians(load: Load, path: Path) -> Gaussians:
-    meta = json.loads(load(META, LONGEST_META))
+    meta = json.loads(load(SOG_META, LONGEST_META))
     if not isinstance(meta, dict) or not set(PARTS) <= set(meta):
-        raise ReadError(f"{path} is no SOG scene: its {META} names no {', '.join(PARTS)}; save it again")
+        raise ReadError(f"{path} is no SOG scene: its {SOG_META} names no {', '.join(PARTS)}; save it again")
     if meta.get("version") != 2:
         version = shortened(meta.get("version", 1))
         raise ReadError(f"{path} is SOG of version {version}: bring it to version 2 with splat-transform")
@@ -206,11 +206,11 @@ def _beside(meta: Path, name: Any, most: int) -> bytes:
     if not is_name(name):
         raise ReadError(f"{meta} refers to {shortened(repr(name))}, which is no name of a file")
     target = os.path.realpath(meta.parent / name)
-    if name != META and not _is_beside(meta, target):
+    if name != SOG_META and not _is_beside(meta, target):
         raise ReadError(f"{meta} refers to {shortened(repr(name))}, outside its folder: refused")
-    if name != META and not os.path.isfile(target):
+    if name != SOG_META and not os.path.isfile(target):
         raise ReadError(f"{meta} needs {shortened(repr(name))}, which is missing")
-    with open_regular(meta if name == META else target) as file:
+    with open_regular(meta if name == SOG_META else target) as file:
         return _at_most(file.read(most + 1), most, f"{meta}: {shortened(name)}")
 
 

@@ -17,12 +17,6 @@ from .opener import DEFAULT_MAX_PIXELS as DEFAULT_MAX_PIXELS
 from .opener import PictureSource, check_size, decoding, opened
 from .pillow import rgb_of, rgba_of
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jfif", ".png", ".apng", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".tga"}
-    | {".heic", ".heif", ".hif", ".jxl"}  # with the extra ``pictures``
-)
-"""Lower-case suffixes of the files `read_image` reads; the format itself is recognised by content."""
-
 ImageSource = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from ...core.errors import ReadError, reading
 from ...core.regular import open_regular
 from ..image.opener import DEFAULT_MAX_PIXELS
-from ..kinds import MESH_SUFFIXES
 from ..signatures import ARCHIVES
+from ..suffixes import MESH_SUFFIXES
 from .asset import Asset, Piece, assembled, simplified
 from .dae import read_dae
 from .gltf import read_gltf

@@ -20,9 +20,6 @@ from .facts import Damaged, VideoFacts
 from .frames import Frame
 from .parts import gif_parts, painted, png_frames, png_parts
 
-ANIMATION_SUFFIXES = frozenset({".gif", ".webp", ".avif", ".apng"})
-"""Lower-case suffixes of files that may hold a still picture or an animation."""
-
 UNSAID = Fraction(1, 10)
 """Seconds that a frame stays which says 0, as in the browsers."""
 

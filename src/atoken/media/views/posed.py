@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from ...core.errors import ReadError, reading
-from ...core.regular import is_name, read_regular
 from ...core.text import shortened
 from ..image.files import DEFAULT_MAX_PIXELS, read_rgba
 from ..image.pillow import blend
+from ..suffixes import VIEWS_FILE
 from .cameras import Cameras
 from .depth import read_depth
 from .extent import ROBUST, Extent, cube_of
+from .transforms import Frame, depth_of, mask_of, picture_of, read_frames
 from .views import MOST_PIXELS, SIZE, Views
 
-VIEWS_FILE = "transforms.json"
 MODELS = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 """COLMAP's names of cameras that are read: a pinhole, with the distortion that they add."""
 DISTORTION = ("k1", "k2", "k3", "p1", "p2")
@@ -40,8 +37,6 @@ CONTRADICTION = 0.02
 """How far an angle may be from that of the focal length beside it; writers round."""
 MOST_ANGLE = 175.0
 """Field of view in degrees."""
-
-Frame = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -81,13 +76,13 @@ class Lens:
 
 
 def read_views(
-    folder: str | os.PathLike[str],
+    source: str | os.PathLike[str],
     *,
     size: int = SIZE,
     extent: Extent = ROBUST,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Views:
-    """Posed RGB-D views: a folder with a ``transforms.json``, one camera for each of its ``frames``.
+    """Posed RGB-D views of a ``transforms.json``, or of the one in a folder: a camera for each of its ``frames``.
 
     Each frame has ``file_path`` (RGB or RGBA, as stored, whatever its EXIF orientation; alpha 0 is nothing, and so is
     black in the picture ``mask_path``) and ``transform_matrix`` (camera to world, OpenGL
@@ -101,8 +96,8 @@ def read_views(
 
     Raises ``ReadError`` (one sentence that names the file), or ``OSError`` where a file cannot be opened.
     """
-    path = Path(folder) / VIEWS_FILE
-    table, frames = _frames(path)
+    path = Path(source) / VIEWS_FILE if Path(source).is_dir() else Path(source)
+    table, frames = read_frames(path)
     if len(frames) * size**2 > MOST_PIXELS:
         raise ReadError(f"{path} has {len(frames)} frames, too many at {size} x {size}: take fewer or smaller views")
     w2c, lenses, pictures = [], [], []
@@ -122,28 +117,6 @@ def read_views(
         raise ReadError(f"{path}: no view has a depth anywhere, so there is nothing to see")
     cameras = Cameras(torch.tensor(np.array(w2c)).float(), torch.tensor(lenses), (size, size))
     return _fitted(Views(cameras, colour, depth), extent, path)
-
-
-def files_of(path: Path) -> list[Path]:
-    """The pictures, masks and depths that a ``transforms.json`` names in its folder; none where it cannot be read."""
-    try:
-        _, frames = _frames(path)
-        named = [(_picture(path, frame), _depth(path, frame), _mask(path, frame)) for frame in frames]
-        return [file for files in named for file in files if file is not None and file.is_file()]
-    except (ValueError, OSError):
-        return []
-
-
-def _frames(path: Path) -> tuple[Frame, list[Frame]]:
-    data = read_regular(path)
-    with reading(path, "see docs/3d.md for what it holds"):
-        table = json.loads(data)
-        frames = table["frames"] if isinstance(table, dict) else None
-        if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
-            raise ReadError(f"{path} is not a list of posed frames: see docs/3d.md for what it holds")
-        if not frames:
-            raise ReadError(f"{path} has no frames")
-    return table, frames
 
 
 def _whole(table: Frame, frame: Frame) -> Frame:
@@ -224,44 +197,13 @@ def _lens(frame: Frame, size: tuple[int, int], path: Path) -> Lens:
     return Lens(fx, fy, cx, cy, distortion)
 
 
-def _file(path: Path, name: Any, key: str) -> Path:
-    """The file ``name`` in the folder of ``path``, also once links are followed. Raises ``ReadError``."""
-    if not is_name(name):
-        raise ReadError(f"{path}: a frame's {key} is {shortened(repr(name))}: give the name of a file")
-    file = path.parent / name
-    if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(path.parent)):
-        raise ReadError(f"{path} refers to {shortened(repr(name))}, outside its folder: refused")
-    return file
-
-
-def _picture(path: Path, frame: Frame) -> Path:
-    name = frame.get("file_path")
-    file = _file(path, name, "file_path")
-    if isinstance(name, str) and (not file.suffix or not file.exists()):  # "r_0", and "frame.0001"
-        with_suffix = _file(path, f"{name}.png", "file_path")
-        return with_suffix if not file.suffix or with_suffix.exists() else file
-    return file
-
-
-def _mask(path: Path, frame: Frame) -> Path | None:
-    return None if frame.get("mask_path") is None else _file(path, frame["mask_path"], "mask_path")
-
-
-def _depth(path: Path, frame: Frame) -> Path:
-    for key in ("depth_path", "depth_file_path"):
-        if frame.get(key) is not None:
-            return _file(path, frame[key], key)
-    stem = _picture(path, frame).relative_to(path.parent).with_suffix("")
-    return _file(path, f"{stem}_depth.png", "file_path")
-
-
 def _rgbd(path: Path, frame: Frame, max_pixels: int) -> tuple[np.ndarray, np.ndarray]:
     """Colour uint8 [H, W, 3] over black and depth float32 [H, W] of one frame, infinity where there is nothing."""
-    picture = _picture(path, frame)
+    picture = picture_of(path, frame)
     rgba = read_rgba(picture, max_pixels=max_pixels)
     colour = blend(rgba[..., :3], rgba[..., 3], (0, 0, 0))
     height, width = colour.shape[:2]
-    file = _depth(path, frame)
+    file = depth_of(path, frame)
     if not file.exists():
         raise FileNotFoundError(2, f"missing, the depth of {picture.name} ({path.name}: depth_path)", str(file))
     depth = read_depth(file, frame, path, max_pixels)
@@ -269,7 +211,7 @@ def _rgbd(path: Path, frame: Frame, max_pixels: int) -> tuple[np.ndarray, np.nda
         shapes = f"{depth.shape[1]} x {depth.shape[0]}, its picture {width} x {height}"
         raise ReadError(f"{file} is {shapes}: a depth needs the shape of its picture")
     depth = np.where(rgba[..., 3] > 0, _nearest(depth, height, width), np.float32(np.inf))
-    mask = _mask(path, frame)
+    mask = mask_of(path, frame)
     if mask is not None:
         kept = read_rgba(mask, max_pixels=max_pixels)[..., :3].max(2)
         depth = np.where(_nearest(kept, height, width) > 127, depth, np.float32(np.inf))
