@@ -8,15 +8,19 @@ import shutil
 import socket
 import time
 import zlib
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 try:
     import fcntl
 except ImportError:  # Windows: nothing is locked, and leftovers stay
     fcntl = None  # type: ignore[assignment]
+
+Writer = TypeVar("Writer", bound="AtomicWriter")
 
 LOCK_SECONDS = 1.0
 """How long a write waits for its shared lock while another process removes leftovers."""
@@ -81,6 +85,25 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         except BaseException:
             _remove(temporary)
             raise
+
+
+class AtomicWriter(ABC):
+    """A writer whose file is there, complete, after a ``with`` block without an error, and else is as it was."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @abstractmethod
+    def _written(self) -> AbstractContextManager[object]:
+        """Writes the file about the block: opens it before, and adds after it what is known only then."""
+
+    def __enter__(self: Writer) -> Writer:
+        self._block = self._written()
+        self._block.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._block.__exit__(*error)
 
 
 def sync_tree(folder: str | os.PathLike[str]) -> None:

@@ -15,9 +15,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...backbones.lite0 import lite0
-from ...backbones.network import file_hash, weight_file
+from ...backbones.network import weight_file
 from ...core.errors import reading
 from ...core.files import atomic_write
+from ...core.hashing import file_hash
 from ...core.text import shortened
 from ...media.pixels import from_uint8
 from ...weights.files import read_state_dict

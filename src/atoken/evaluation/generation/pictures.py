@@ -16,7 +16,8 @@ from ...core.errors import ReadError, reading
 from ...core.files import atomic_write
 from ...core.regular import check_regular
 from ...media.image.crop import adm_crop
-from ...media.image.files import IMAGE_SUFFIXES, read_image
+from ...media.image.files import read_image
+from ...media.suffixes import IMAGE_SUFFIXES
 from ..datasets.items import files_below
 from ..provenance import stamps
 
