@@ -102,8 +102,8 @@ def measure(case: Case, device: str) -> Result:
         tokens=sum(lengths),
         encode_seconds=encode,
         decode_seconds=decode,
-        encode_flops=_flops(config, lengths, config.encoder_depth, FRAME_FEATURES + 2 * config.latent_channels),
-        decode_flops=_flops(config, lengths, config.decoder_depth, FRAME_FEATURES + config.latent_channels),
+        encode_flops=network_flops(config, lengths, config.encoder_depth, FRAME_FEATURES + 2 * config.latent_channels),
+        decode_flops=network_flops(config, lengths, config.decoder_depth, FRAME_FEATURES + config.latent_channels),
         matmul_flops=max(peak, matmul_peak(device, torch.bfloat16)),
         peak_bytes=peak_memory(device),
     )
@@ -127,7 +127,7 @@ def random_model(config: ModelConfig, device: str) -> AToken:
     return model
 
 
-def _flops(config: ModelConfig, lengths: list[int], depth: int, ends: int) -> float:
+def network_flops(config: ModelConfig, lengths: list[int], depth: int, ends: int) -> float:
     """Multiply-adds of the linear layers and of attention, twice; ``ends`` are the channels in and out of the width."""
     width, tokens = config.width, sum(lengths)
     linear = 2 * tokens * (4 * width**2 + 2 * width * config.mlp_width)
