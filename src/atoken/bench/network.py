@@ -40,6 +40,16 @@ CASES = (
     Case("so400m", 256, 1),
     Case("so400m", 512, 1),
 )
+CUDA_CASES = (
+    Case("nano", 256, 256),
+    Case("nano", 1024, 16),
+    Case("base", 256, 128),
+    Case("base", 512, 32),
+    Case("so400m", 256, 64),
+    Case("so400m", 512, 16),
+    Case("so400m", 1024, 4),
+)
+"""Batches that keep a large card busy."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ def run_bench(presets: Sequence[str], device: str) -> Iterator[Result]:
 
     Raises ``ValueError`` where the process of a case ended early, as it does when memory runs out.
     """
-    for case in CASES:
+    for case in CUDA_CASES if device.startswith("cuda") else CASES:
         if case.preset in presets:
             try:
                 with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:

@@ -13,7 +13,7 @@ from .. import __version__
 from ..bench.gaussians import run_bench_3d
 from ..bench.network import CASES, Result, run_bench
 from ..bench.rivals import Rival, missing_rivals, run_rivals
-from ..bench.training import PARTS, TOKENS, StepResult
+from ..bench.training import PARTS, StepResult
 from ..bench.video import run_bench_video
 from ..core.device import find_device
 from ..core.files import atomic_write
@@ -25,7 +25,7 @@ DEFAULT = ("nano", "base", "so400m", "video", "3d", "training")
 HEADER_3D = ("3D on the CPU", "by", "seconds")
 HEADER_RIVALS = ("in bf16", "pictures", "computed by", "seconds", "of ours", "of peak", "differs by")
 HEADER_VIDEO = ("video with nano at 256x256", "", "")
-HEADER_TRAINING = ("a step of nano", *PARTS, "tokens/s", "of peak")
+HEADER_TRAINING = ("a step of", *PARTS, "tokens/s", "of peak")
 HEADER = ("preset", "size", "weights", "encode", "decode", "encode tokens/s", "decode tokens/s", "of peak", "memory")
 
 
@@ -132,9 +132,9 @@ def _training(device: str) -> list[StepResult]:
     steps = list(run_bench_training(device))
     rows = [
         (
-            step.terms,
+            f"{step.preset}, {step.tokens} tokens: {step.terms}",
             *(f"{getattr(step, part):.3f} s" for part in PARTS),
-            f"{TOKENS / step.seconds:,.0f}",
+            f"{step.tokens / step.seconds:,.0f}",
             f"{step.share:.0%}",
         )
         for step in steps
