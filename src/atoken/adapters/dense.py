@@ -15,6 +15,7 @@ from torch import Tensor
 from ..codec.windows import Window, windows_of
 from ..media.patchify import ONE_FRAME, patchify, unpatchify
 from ..nn.packed import Packed, dense_coords
+from ..nn.posterior import Posterior
 from ..tokenizer.net import TokenizerNet
 from ..tokens.patch import FRAME_FEATURES, PATCH, PATCH_FEATURES, spatial_tile_of
 
@@ -92,6 +93,11 @@ def decode(net: TokenizerNet, latents: Tensor, tile: int | None = None) -> Tenso
         return net.decode_packed(packed_of(part), features=features)
 
     return pixels_of(raster._replace(values=_by_windows(patches, raster.values, tile, grown=True)))
+
+
+def sample(moments: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """A draw [B, C, ...] of the posterior of moments [B, 2C, ...]."""
+    return Posterior(moments.movedim(1, -1)).sample(generator).movedim(-1, 1)
 
 
 def codes(net: TokenizerNet, moments: Tensor) -> tuple[Tensor, Tensor]:

@@ -177,23 +177,24 @@ class Work:
 
     def _read(self, raw: Raw) -> Opened:
         """Raises whatever readers raise."""
-        if raw.error is not None:
-            raise ReadError(raw.error)
         size, budget, media = self.settings.size, self.settings.token_budget, raw.media
+        if raw.error is not None or media is None:
+            raise ReadError(raw.error or f"{raw.where}: there is nothing to read")
         if isinstance(media, bytes) and needs_file(raw.suffix):
             file = self._file(raw)
             file.write_bytes(media)
             media = file
         raw = raw._replace(media=None)
-        modality = "image" if isinstance(media, bytes) else modality_of(media)
-        if modality == "3d":
-            return Opened(raw, read_any(media), modality, budget)
-        if modality == "video":
-            video = open_video(media, size=size, fps=self.settings.fps)  # type: ignore[arg-type]
-            return Opened(raw, Shown(video, size), modality, budget)
-        picture = read_image(media, name=raw.where)  # type: ignore[arg-type]
+        if not isinstance(media, bytes):
+            modality = modality_of(media)
+            if modality == "3d":
+                return Opened(raw, read_any(media), modality, budget)
+            if modality == "video":
+                video = open_video(media, size=size, fps=self.settings.fps)
+                return Opened(raw, Shown(video, size), modality, budget)
+        picture = read_image(media, name=raw.where)
         picture = picture if size is None else adm_crop(picture, size)
-        return Opened(raw, picture, modality, -(-picture.shape[0] // PATCH[1]) * -(-picture.shape[1] // PATCH[2]))
+        return Opened(raw, picture, "image", -(-picture.shape[0] // PATCH[1]) * -(-picture.shape[1] // PATCH[2]))
 
     def _compute(self, batch: list[Opened]) -> list[list[TokenSample]]:
         """The samples of each that was read: one, or two where it is mirrored, too."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import Tensor
 
@@ -54,8 +54,6 @@ class TokenSample:
         """Whether all fields are equal, tensors by dtype and by value."""
         return equal_fields(self, other)
 
-    __hash__ = None  # type: ignore[assignment]
-
     def to_bytes(self) -> bytes:
         """A whole ``.atok`` file, the same bytes for equal samples; ``Tokens.load`` reads its tokens.
 
@@ -89,11 +87,11 @@ class TokenSample:
 
 def check_key(key: object) -> None:
     """Raise ``ValueError`` unless ``key`` can be that of a sample: printable Unicode text, not too long."""
-    if not _is_text(key) or not 0 < len(key) <= LONGEST_KEY or not key.isprintable() or key == "__metadata__":  # type: ignore[arg-type, attr-defined]
+    if not _is_text(key) or not 0 < len(key) <= LONGEST_KEY or not key.isprintable() or key == "__metadata__":
         raise ValueError(f"{shortened(repr(key))} is no key of a sample: give 1 to {LONGEST_KEY} printable characters")
 
 
-def _is_text(value: object) -> bool:
+def _is_text(value: object) -> TypeGuard[str]:
     """Whether ``value`` is text that UTF-8 can hold."""
     try:
         return isinstance(value, str) and value.encode() is not None

@@ -18,7 +18,7 @@ from .source import Source
 def read_dae(source: Source) -> list[Piece]:
     """The triangles of all geometries, flattened with their transforms."""
     try:
-        import collada  # type: ignore[import-untyped]  # noqa: F401
+        import collada  # noqa: F401
         import trimesh
     except ImportError:
         raise ReadError(f"{source.path} needs: pip install 'atoken[mesh]'") from None
