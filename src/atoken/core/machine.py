@@ -21,7 +21,7 @@ CUDA_SIDES = (4096, 8192)
 @lru_cache
 def has_amx() -> bool:
     """Whether the CPU multiplies bf16 matrices in tiles (AMX); False with a torch (before 2.11) that does not tell."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("amx_bf16", False))
 
 

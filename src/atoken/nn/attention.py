@@ -43,9 +43,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, spans: Spans, *, causal: bool = Fals
 
 
 def _dense(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
-    """Dense attention of [B, H, n, D]. In bf16 the CPU's own kernel is quick with AMX, and slow without and in training.
+    """Dense attention of [B, H, n, D]. The CPU's own kernel is slow in bf16 without AMX, and in training.
 
-    With AMX it took 0.5 to 0.7 of the time of the blocks, for 16 to 4,096 tokens; `atoken bench --against` measures.
+    With AMX it took 0.5 to 0.7 of the time of the blocks below, for 16 to 4,096 tokens.
     """
     if q.device.type != "cpu" or v.dtype != torch.bfloat16:
         return _sdpa(q, k, v, causal)
