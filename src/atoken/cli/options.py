@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -201,9 +201,9 @@ def parse_size(value: str | None) -> int | tuple[int, int] | None:
     return numbers[0] if len(numbers) == 1 else (numbers[1], numbers[0])
 
 
-def parse_sampling(pairs: Iterable[str]) -> dict[str, object]:
+def parse_sampling(pairs: Iterable[str]) -> dict[str, Any]:
     """``"NAME=VALUE"`` as names and numbers, tuples of numbers, or words. Raises ``ValueError`` for another form."""
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not name or not equals or not value or name in ("steps", "guidance"):
