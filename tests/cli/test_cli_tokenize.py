@@ -314,16 +314,16 @@ def test_a_killed_run_ends_in_the_bytes_of_one_that_was_not(tiny, picture, tmp_p
         ]
         return subprocess.Popen(list(map(str, [*command, 2, "--workers", workers])), stderr=subprocess.DEVNULL)
 
-    assert start(tmp_path / "whole", 1).wait(240) == 0
+    assert start(tmp_path / "whole", 1).wait(600) == 0
     cut = tmp_path / "cut"
     process = start(cut, 2)
     while process.poll() is None and not list(cut.glob("*.atoks")):
         time.sleep(0.01)
     assert process.poll() is None
     process.send_signal(signal.SIGKILL)
-    process.wait(60)
+    process.wait(600)
     assert not (cut / "manifest.jsonl").exists()
-    assert start(cut, 2).wait(240) == 0
+    assert start(cut, 2).wait(600) == 0
     assert contents(cut) == contents(tmp_path / "whole")
     assert len(samples(cut)) == 24
 
