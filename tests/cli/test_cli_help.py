@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from atoken import PRESETS, __version__, list_models
+from atoken import PRESETS, __version__, list_generators, list_models
 from atoken.cli import options
 from atoken.codec import TOKEN_BUDGET
 from atoken.media.image.files import DEFAULT_MAX_PIXELS
@@ -208,7 +208,7 @@ def test_models_lists_every_preset(atoken):
     assert result.exit_code == 0
     header, *lines = result.stdout.splitlines()
     assert header.split() == ["name", "parameters", "width", "depth", "tokens", "weights"]
-    assert {line.split()[0] for line in lines} == {*PRESETS, *list_models()}
+    assert {line.split()[0] for line in lines} == {*PRESETS, *list_models(), *list_generators()}
     so400m = next(line for line in lines if line.startswith("so400m"))
     assert so400m.split() == ["so400m", "845.7", "M", "1152", "27", "+", "27", "continuous", "-"]
     assert next(line for line in lines if line.startswith("nano")).split()[-1] == "shipped"

@@ -221,8 +221,8 @@ def generate(
         Path, typer.Option(metavar="FILE", help="The picture; of several, a sheet of all, beside NAME-1.png, ...")
     ] = Path("generated.png"),
     model: Annotated[
-        Path | None, typer.Option(metavar="DIR", show_default=False, help="Folder of a trained generator.")
-    ] = None,
+        str, typer.Option(metavar="NAME|DIR", help="A generator that comes with the package, or its folder.")
+    ] = "nano-draw",
     tokenizer: Annotated[
         str | None,
         typer.Option(
@@ -242,6 +242,7 @@ def generate(
             help="How far the words are exaggerated; 1: not at all, and twice as fast.",
         ),
     ] = None,
+    sampling: options.Sampling = None,
     seed: Annotated[
         int | None,
         typer.Option(metavar="N", show_default="a random one", help="Of the first picture; the others count up."),
@@ -260,7 +261,8 @@ def generate(
     from .generate import Request
     from .generate import generate as draw
 
-    draw(Request(prompt, label, out, model, tokenizer, n, steps, guidance, seed, size, device, dtype, overwrite))
+    how = (steps, guidance, tuple(sampling or ()), seed, size, device, dtype, overwrite)
+    draw(Request(prompt, label, out, model, tokenizer, n, *how))
 
 
 @app.command()
@@ -304,6 +306,10 @@ def tokenize(
         bool, typer.Option("--flip", help="Store each picture and video mirrored, too, under its key and '@flip'.")
     ] = False,
     embed: Annotated[bool, typer.Option("--embed", help="Store embeddings, too.")] = False,
+    features: Annotated[
+        int | None,
+        typer.Option(metavar="BLOCK", show_default="none", help="Store the encoder's states after that block, too."),
+    ] = None,
     labels: Annotated[
         str, typer.Option(metavar="files|folders", help="Classes: from .cls and .json files, or from folders' names.")
     ] = "files",
@@ -323,7 +329,7 @@ def tokenize(
 
     options.check_choice("--labels", labels, ("files", "folders"))
     settings = Settings(
-        model, str(out), kind, size, fps, flip, embed, latents, dtype, device, token_budget or TOKEN_BUDGET
+        model, str(out), kind, size, fps, flip, embed, features, latents, dtype, device, token_budget or TOKEN_BUDGET
     )
     run_tokenize(sources, settings, per_shard, labels == "folders", workers)
 
@@ -624,8 +630,10 @@ def evaluate(
 @app.command("eval-generation")
 def evaluate_generation(
     model: Annotated[
-        Path,
-        typer.Argument(metavar="MODEL", show_default=False, help="Folder of a generator, or drawn pictures (.npz)."),
+        str,
+        typer.Argument(
+            metavar="MODEL", show_default=False, help="A shipped generator, a folder of one, or pictures (.npz)."
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", show_default=False, help="Samples, features and results.")],
     data: Annotated[
@@ -661,9 +669,7 @@ def evaluate_generation(
     guidance: Annotated[
         float | None, typer.Option(metavar="X", show_default="as the generator says", help="Guidance; 1: none.")
     ] = None,
-    temperature: Annotated[
-        float | None, typer.Option(metavar="X", show_default="as the generator says", help="Of masked generators.")
-    ] = None,
+    sampling: options.Sampling = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the first sample; the others count up.")] = 0,
     batch: Annotated[int, typer.Option(metavar="N", help="Pictures that are computed and kept together.")] = 64,
     tokenizer: Annotated[
@@ -677,7 +683,7 @@ def evaluate_generation(
     from .eval_generation import Request
     from .eval_generation import evaluate as work
 
-    how = (steps, guidance, temperature, device, dtype, overwrite)
+    how = (steps, guidance, tuple(sampling or ()), device, dtype, overwrite)
     work(Request(model, out, data, reference, inception, prompts, n, seed, batch, tokenizer, *how))
 
 
