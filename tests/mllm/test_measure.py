@@ -11,12 +11,11 @@ from refusals import refused
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
-from small import language_model, seeded, text_tokenizer
-
 from atoken.mllm.assemble import assemble
 from atoken.mllm.load import Mllm
 from atoken.mllm.measure import accuracy, answers, majority, shuffled
 from atoken.mllm.rows import Row
+from small_language import language_model, seeded, text_tokenizer
 
 
 def row(answer: str, path: str, kind: str = "colour", question: str = "what?") -> Row:
