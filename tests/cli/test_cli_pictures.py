@@ -11,9 +11,9 @@ from PIL import Image
 
 import atoken as library
 from atoken import Tokens, read_image, write_image
-from atoken.cli.settings import FORMATS
 from atoken.cli.record import RECORD
 from atoken.cli.report import bytes_text
+from atoken.cli.settings import FORMATS
 from atoken.metrics.psnr import psnr
 from refusals import check_names
 

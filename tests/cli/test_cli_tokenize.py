@@ -115,6 +115,7 @@ def write_tar(path, files):
 def test_webdataset_shards(run, film, tmp_path):
     clip = film.write("clip.mp4", "mpeg4", film.frames(5)).read_bytes()
     files = {"0.png": png(0), "0.cls": b"7", "0.txt": b"noise", "1.mp4": clip, "1.json": b'{"caption": "a pan"}'}
+    files["0.cls"] = "7\r\n".encode("utf-16")  # as PowerShell writes
     files |= {"2.png": b"no picture", "3.png": png(3), "3.cls": b"seven", "4.txt": b"alone", "5.png": png(5)}
     write_tar(tmp_path / "data-000.tar", files)
     write_tar(tmp_path / "data-001.tar", {"0.png": png(9)})
@@ -166,7 +167,7 @@ def test_parquet_and_saved_data_sets(run, tmp_path):
 
 
 def test_lists_of_files(run, pets, tmp_path):
-    (pets / "some.txt").write_text("dog/a.png\ncat/c.png\n")
+    (pets / "some.txt").write_text("dog/a.png\r\ncat/c.png\r\n", "utf-8-sig")
     out = tmp_path / "out"
     assert run(pets / "some.txt", "--out", out).exit_code == 0
     assert list(samples(out)) == ["c", "a"]

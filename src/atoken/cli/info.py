@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from functools import reduce
+from functools import cache, reduce
 from pathlib import Path
 
 import torch
@@ -27,12 +27,12 @@ from ..tokenizer.config import PRESETS, ModelConfig
 from ..tokens.patch import PATCH
 from ..tokens.shards import SUFFIX, TokenShard
 from ..tokens.tokens import Tokens
-from ..weights.config import CONFIG, SHIPPED, WEIGHTS, list_models
+from ..weights.config import CONFIG, SHIPPED, WEIGHTS, list_models, read_config
 from ..weights.files import read_model
-from ..weights.load import CHECKPOINTS, build
+from ..weights.load import CHECKPOINTS, build, load
 from ..weights.released import read_released
-from . import paths
-from .report import Report, bytes_text, say, show_table
+from . import forecast, paths
+from .report import Report, bytes_text, say, seconds_text, show_table
 from .sources import is_source, owned_files
 
 Facts = dict[str, object]
@@ -112,6 +112,7 @@ def _token_facts(path: Path) -> Facts:
     tokens = Tokens.load(path)
     with safe_open(path, "pt") as file:
         header = dict(file.metadata())
+    facts = dict(header)
     values = "codes" if tokens.kind == "discrete" else "latents"
     shape, dtype = list(tokens.values.shape), str(tokens.values.dtype).removeprefix("torch.")
     height, width = tokens.size
@@ -123,6 +124,7 @@ def _token_facts(path: Path) -> Facts:
         "size": f"{width} x {height}",
         **{key: header[key] for key in sorted(header) if key not in ("format", "size")},
         **({} if tokens.times is None else {"frames": len(tokens.times), **_span(tokens.times.tolist())}),
+        **_time_to_decode(tokens, facts),
         "bytes": _bytes(path),
         "bits per pixel": _rate(path, height * width * (1 if tokens.times is None else len(tokens.times))),
     }
@@ -145,7 +147,8 @@ def _shard_facts(path: Path) -> Facts:
 
 def _video_facts(path: Path) -> Facts:
     """What the header says; frames are not counted where it does not."""
-    facts = open_video(path).facts
+    video = open_video(path)
+    facts = video.facts
     rows, columns = -(-facts.height // PATCH[1]), -(-facts.width // PATCH[2])
     return {
         "what": "video",
@@ -156,6 +159,7 @@ def _video_facts(path: Path) -> Facts:
         "sound": facts.audio or "none",
         "tokens for 4 frames": rows * columns,
         **_as_tokens(None if facts.frames is None else -(-facts.frames // PATCH[0]) * rows * columns),
+        **_time_to_encode(forecast.video_extent(video, _nano())),
         "bytes": _bytes(path),
     }
 
@@ -175,7 +179,7 @@ def _asset_facts(path: Path) -> Facts:
         facts |= {"holds": "voxels with their patches"}
     else:
         facts |= {"holds": "Gaussians" if is_splat_file(path) else f"{len(views.cameras)} posed views"}
-    head = read_model(SHIPPED / "nano")[0].gaussians
+    head = _nano().gaussians
     resolution = head.resolution if head else RESOLUTION
     return {**facts, f"tokens of {resolution}^3 voxels": len(to_patches(views, resolution)[0]), "bytes": _bytes(path)}
 
@@ -187,6 +191,35 @@ def _as_tokens(count: int | None) -> Facts:
     nano = PRESETS["nano"]
     latents, codes = 2 * nano.latent_channels * count, 3 * len(nano.fsq_levels) * count // 2
     return {"tokens": count, "bytes as tokens": f"{bytes_text(latents)} as latents, {bytes_text(codes)} as codes"}
+
+
+def _time_to_encode(extent: forecast.Extent | None) -> Facts:
+    """What nano takes, where that is worth measuring."""
+    if extent is None or extent.tokens < forecast.FEW_TOKENS:
+        return {}
+    return _measured("time to encode", extent, _nano().name, encode=True)
+
+
+def _time_to_decode(tokens: Tokens, facts: dict[str, str]) -> Facts:
+    """What the shipped model that they name takes, where that is worth measuring."""
+    if len(tokens) < forecast.FEW_TOKENS or tokens.model not in list_models():
+        return {}
+    extent = forecast.token_extent(facts, len(tokens), read_config(SHIPPED / tokens.model))
+    return _measured("time to decode", extent, tokens.model, encode=False)
+
+
+def _measured(what: str, extent: forecast.Extent, name: str, *, encode: bool) -> Facts:
+    seconds = _speed(name, encode).seconds(extent)
+    return {what: f"about {seconds_text(seconds)} with {name}, as measured on this machine"}
+
+
+@cache
+def _speed(name: str, encode: bool) -> forecast.Speed:
+    return forecast.measure_speed(load(name), encode=encode, decode=not encode)
+
+
+def _nano() -> ModelConfig:
+    return read_config(SHIPPED / "nano")
 
 
 def _span(times: list[float]) -> Facts:
@@ -205,6 +238,7 @@ def _picture_facts(path: Path) -> Facts:
         "stored as": stored,
         "size": f"{width} x {height}",
         **_as_tokens(tokens),
+        **_time_to_encode(forecast.picture_extent(path, lambda *sides: sides, _nano())),
         "bytes": _bytes(path),
         "bits per pixel": _rate(path, height * width),
     }

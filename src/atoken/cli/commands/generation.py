@@ -1,4 +1,4 @@
-"""``generate``."""
+"""``generate`` and ``eval-generation``."""
 
 from __future__ import annotations
 
@@ -105,3 +105,62 @@ def generate(request: Request) -> None:
     from ..generate import generate
 
     generate(request)
+
+
+@app.command("eval-generation")
+def evaluate_generation(
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", show_default=False, help="Folder of a generator, or drawn pictures (.npz)."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", show_default=False, help="Samples, features and results.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            show_default=False,
+            help="Captioned pictures, as recipes/generation/draw_data.py makes them: drawn are the held-out captions.",
+        ),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|DIR",
+            show_default=False,
+            help="For labels: an .npz of real pictures (arr_0) or statistics (mu, sigma), or a folder of pictures.",
+        ),
+    ] = None,
+    inception: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", show_default=False, help="Weights that torch-fidelity reads, for FID and its like."
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", show_default=False, help="Prompts, one a line, that no caption of --data holds."),
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("--n", metavar="N", show_default="50000, or all held-out", help="Samples.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", show_default="as the generator says", help="Steps.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(metavar="X", show_default="as the generator says", help="Guidance; 1: none.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(metavar="X", show_default="as the generator says", help="Of masked generators.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the first sample; the others count up.")] = 0,
+    batch: Annotated[int, typer.Option(metavar="N", help="Pictures that are computed and kept together.")] = 64,
+    tokenizer: Annotated[
+        str | None, typer.Option(show_default="the shipped model that the generator names", help="Its tokenizer.")
+    ] = None,
+    device: options.Device = None,
+    dtype: options.Dtype = "float32",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another run in --out.")] = False,
+) -> None:
+    """Measure a generator: draw samples and compare them with real pictures; interrupted, it goes on."""
+    from .. import eval_generation as work
+
+    how = (steps, guidance, temperature, device, dtype, overwrite)
+    work.evaluate(work.Request(model, out, data, reference, inception, prompts, n, seed, batch, tokenizer, *how))

@@ -63,11 +63,15 @@ def bench(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", show_default=False, help="Write all numbers to this file.")
     ] = None,
+    against: Annotated[
+        bool,
+        typer.Option("--against", help="Only the networks, beside plain PyTorch, torch.compile and OpenVINO."),
+    ] = False,
 ) -> None:
     """Measure speed and memory of the presets beside the machine's plain matrix products."""
     from ..bench import bench_presets
 
-    bench_presets(preset, device, json_file)
+    bench_presets(preset, device, json_file, against)
 
 
 @app.command()

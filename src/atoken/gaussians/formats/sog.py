@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ...core.errors import ReadError, reading
-from ...core.regular import is_name, open_regular
+from ...core.regular import Folder, is_name, open_regular
 from ...core.text import shortened
 from ...media.image.opener import open_picture
 from ...media.suffixes import SOG_META
@@ -65,8 +65,9 @@ def names_of(meta: Path) -> list[object]:
 
 def files_of(meta: Path) -> list[Path]:
     """Those of ``names_of`` that lie in its folder, as ``read`` takes them."""
+    folder = Folder(meta.parent)
     files = [meta.parent / name for name in names_of(meta) if is_name(name)]
-    return [file for file in files if _is_beside(meta, file)]
+    return [file for file in files if os.path.dirname(folder.real(file)) == folder.path]
 
 
 def to_bytes(gaussians: Gaussians) -> bytes:
@@ -188,18 +189,14 @@ def _beside(meta: Path, name: Any, most: int) -> bytes:
     """Bytes of a file in the folder of ``meta``, also after links are followed."""
     if not is_name(name):
         raise ReadError(f"{meta} refers to {shortened(repr(name))}, which is no name of a file")
-    target = os.path.realpath(meta.parent / name)
-    if name != SOG_META and not _is_beside(meta, target):
+    folder = Folder(meta.parent)
+    target = folder.real(meta.parent / name)
+    if name != SOG_META and os.path.dirname(target) != folder.path:
         raise ReadError(f"{meta} refers to {shortened(repr(name))}, outside its folder: refused")
     if name != SOG_META and not os.path.isfile(target):
         raise ReadError(f"{meta} needs {shortened(repr(name))}, which is missing")
     with open_regular(meta if name == SOG_META else target) as file:
         return _at_most(file.read(most + 1), most, f"{meta}: {shortened(name)}")
-
-
-def _is_beside(meta: Path, file: str | Path) -> bool:
-    """Whether ``file`` lies in the folder of ``meta``, links followed."""
-    return os.path.dirname(os.path.realpath(file)) == os.path.realpath(meta.parent)
 
 
 def _at_most(data: bytes, most: int, name: str) -> bytes:
