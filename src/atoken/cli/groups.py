@@ -15,7 +15,8 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     groups: dict[str, Any] = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
     parameters: list[Parameter] = []
     for name, parameter in signature(command).parameters.items():
-        parameters += _options(groups[name]) if name in groups else [parameter.replace(annotation=hints[name])]
+        one = parameter.replace(annotation=hints[name], kind=Parameter.KEYWORD_ONLY)
+        parameters += _options(groups[name]) if name in groups else [one]
 
     @wraps(command)
     def call(**values: Any) -> None:
