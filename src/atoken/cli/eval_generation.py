@@ -17,8 +17,16 @@ from ..core.device import find_device, is_short_of_memory
 from ..core.text import clean
 from ..engine.ranks import EndedByOthers, Ranks, joined
 from ..evaluation.generation import sheets
-from ..evaluation.generation.captioned import HELD_OUT, TRAIN, Entry, evenly, read_index, read_pictures, read_prompts
-from ..evaluation.generation.measures import nearest_captions, read_statistics
+from ..evaluation.generation.captioned import (
+    HELD_OUT,
+    TRAIN,
+    evenly,
+    nearest_captions,
+    read_index,
+    read_pictures,
+    read_prompts,
+)
+from ..evaluation.generation.measures import read_statistics
 from ..evaluation.generation.networks import Inception, Lite0, Network, compute_features, load_features
 from ..evaluation.generation.pictures import PictureSet, has_pictures, identity_of, of_archive, of_arrays, of_folder
 from ..evaluation.generation.report import FORMAT, Captioned, Protocols, Seen, against_reference, notes, table
@@ -45,7 +53,7 @@ DRAWS = "generation/load.py"
 class Request:
     """What ``atoken eval-generation`` was asked. Raises ``ValueError`` for a value that cannot be."""
 
-    model: Path
+    model: str
     out: Path
     data: Path | None
     reference: Path | None
@@ -57,7 +65,7 @@ class Request:
     tokenizer: str | None
     steps: int | None
     guidance: float | None
-    temperature: float | None
+    sampling: tuple[str, ...]
     device: str | None
     dtype: str
     overwrite: bool
@@ -69,6 +77,7 @@ class Request:
             raise ValueError("--prompts are those that no caption of --data holds: give --data")
         for name in ("n", "batch", "steps"):
             options.check_positive(f"--{name}", getattr(self, name))
+        options.parse_sampling(self.sampling)
         options.check_choice("--dtype", self.dtype, options.DTYPES)
         if not 0 <= self.seed < LARGEST_SEED - 2**32:
             raise ValueError(f"--seed is {self.seed}: give a number from 0 to {LARGEST_SEED - 2**32 - 1}")
@@ -76,12 +85,12 @@ class Request:
     @property
     def is_archive(self) -> bool:
         """Whether the pictures are drawn already."""
-        return self.model.suffix == ".npz"
+        return Path(self.model).suffix == ".npz"
 
     @property
     def how(self) -> dict[str, Any]:
         """How to draw, where it was said."""
-        return {name: getattr(self, name) for name in ("steps", "guidance", "temperature")}
+        return {"steps": self.steps, "guidance": self.guidance} | options.parse_sampling(self.sampling)
 
 
 class Evaluation:
@@ -170,7 +179,7 @@ class Evaluation:
                 raise ValueError(
                     f"{request.model} does not say what its pictures were told: with --data name a generator"
                 )
-            return of_archive(request.model)
+            return of_archive(Path(request.model))
         with ranks.together():
             plan = self.plan()
             if ranks.first:
@@ -249,7 +258,7 @@ def _referenced(run: Evaluation) -> dict[str, Any]:
         if path.is_dir():
             side = None if run.request.is_archive else min(run.generator.config.size)
             if side is None:
-                side = min(of_archive(run.request.model).read(0, 1)[0].shape[:2])
+                side = min(of_archive(Path(run.request.model)).read(0, 1)[0].shape[:2])
             pictures = of_folder(path, side)
         else:
             statistics = read_statistics(path)
@@ -263,7 +272,7 @@ def _referenced(run: Evaluation) -> dict[str, Any]:
     if real is not None:
         reference = real.describe() | ({"statistics": f"of {path.name}"} if statistics else {})
     numbers = against_reference(drawn, real, statistics, reference, run.protocols(drawn.pictures))
-    name = run.request.model.name if run.request.is_archive else run.generator.config.name
+    name = Path(run.request.model).name if run.request.is_archive else run.generator.config.name
     return run.results([{"name": name, "metrics": numbers}], drawn, reference)
 
 
@@ -279,7 +288,7 @@ def _captioned(run: Evaluation) -> dict[str, Any]:
     held_out, known = run.look(held), run.look(train)
     rebuilt = run.look(_rebuilt(run, held), ["lite0"])
     captioned = Captioned(held_out, known, run.held_entries, run.train_entries, request.seed)
-    fetched = run.look(_fetched(run, train, [entry.prompt for entry in run.held_entries]), ["lite0"])
+    fetched = run.look(_fetched(run, train), ["lite0"])
     if not ranks.first:
         return {}
     protocols = run.protocols(drawn.pictures)
@@ -331,18 +340,11 @@ def _rebuilt(run: Evaluation, held: PictureSet) -> PictureSet:
     return PictureSet(f"{held.name} through {run.generator.config.tokenizer}", held.count, read, identity)
 
 
-def _fetched(run: Evaluation, train: PictureSet, prompts: list[str]) -> PictureSet:
-    """For each prompt the training picture whose caption is nearest to it in the text tower."""
+def _fetched(run: Evaluation, train: PictureSet) -> PictureSet:
+    """For each held-out caption the training picture of its style whose caption is nearest to it in the text tower."""
     tower = text(MINILM, device=run.ranks.device)
-    captions, owners = captions_of(run.train_entries)
-    chosen = nearest_captions(tower(prompts), tower(captions), owners)
+    chosen = nearest_captions(run.held_entries, run.train_entries, tower)
     return of_arrays("nearest captions", [train.read(i, i + 1)[0] for i in chosen], train.identity, chosen)
-
-
-def captions_of(entries: Sequence[Entry]) -> tuple[list[str], list[int]]:
-    """All captions with their styles, and the numbers of their pictures."""
-    told = [(f"{entry.style} of {text}", number) for number, entry in enumerate(entries) for text in entry.captions]
-    return [text for text, _ in told], [number for _, number in told]
 
 
 def _say(request: Request, results: dict[str, Any]) -> None:

@@ -21,10 +21,9 @@ def generate(request: Request) -> None:
 
     Raises ``ValueError`` or ``OSError`` with one sentence, before anything is written.
     """
-    names = request.names()
+    names, more = request.names(), options.parse_sampling(request.sampling or ())
     if not request.overwrite and (there := [path for path in {*names, request.out} if os.path.lexists(path)]):
         raise ValueError(f"{min(there)} is already there: --overwrite replaces it")
-    assert request.model is not None
     generator = load_generator(
         request.model,
         tokenizer=request.tokenizer,
@@ -43,6 +42,7 @@ def generate(request: Request) -> None:
                 seeds=seeds,
                 size=request.height_and_width,
                 on_step=advance,
+                **more,
             )
     except Exception as error:
         if is_short_of_memory(error):

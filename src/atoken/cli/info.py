@@ -14,6 +14,8 @@ from torch import Tensor
 
 from ..codec.assets import is_splat_file, read_any
 from ..core.text import clean, shortened
+from ..generation.generator import NET
+from ..generation.load import is_generator, read_generator_config
 from ..media.image.files import read_image
 from ..media.image.opener import open_picture
 from ..media.kinds import modality_of
@@ -27,8 +29,8 @@ from ..tokenizer.config import PRESETS, ModelConfig
 from ..tokens.patch import PATCH
 from ..tokens.shards import SUFFIX, TokenShard
 from ..tokens.tokens import Tokens
-from ..weights.config import CONFIG, SHIPPED, WEIGHTS, list_models, read_config
-from ..weights.files import read_model
+from ..weights.config import CONFIG, GENERATORS, SHIPPED, WEIGHTS, list_generators, list_models, read_config
+from ..weights.files import read_model, read_weights
 from ..weights.load import CHECKPOINTS, build, load
 from ..weights.released import read_released
 from . import forecast, paths
@@ -79,7 +81,7 @@ def _listed(files: Sequence[str], report: Report) -> list[str]:
 
 
 def list_presets() -> None:
-    """Print one line for each preset and each shipped model."""
+    """Print one line for each preset, each shipped model and each shipped generator."""
     shipped = {name: read_model(SHIPPED / name)[0] for name in list_models()}
     rows = []
     for name, config in sorted({**PRESETS, **shipped}.items(), key=lambda item: item[1].width):
@@ -88,6 +90,10 @@ def list_presets() -> None:
         depth = f"{config.encoder_depth} + {config.decoder_depth}"
         weights = "shipped" if name in shipped else "-"
         rows.append((name, f"{parameters / 1e6:.1f} M", config.width, depth, ", ".join(config.kinds), weights))
+    for name in list_generators():
+        drawer, parameters = read_generator_config(GENERATORS / name), _parameters(GENERATORS / name)
+        size, width, depth = f"{parameters / 1e6:.1f} M", drawer.net.width, str(drawer.net.blocks)
+        rows.append((name, size, width, depth, f"draws those of {drawer.tokenizer}", "shipped"))
     show_table(("name", "parameters", "width", "depth", "tokens", "weights"), rows, words=("tokens", "weights"))
 
 
@@ -95,6 +101,10 @@ def _describe(name: str) -> Facts:
     path = Path(name)
     if not path.exists() and name in list_models():
         path = SHIPPED / name
+    if not path.exists() and name in list_generators():
+        path = GENERATORS / name
+    if path.is_dir() and is_generator(path):
+        return _generator_facts(path)
     if path.is_dir():
         config, state = read_model(path)
         return {"what": "model folder", **_model_facts(config, state, path), "bytes": _bytes(path / WEIGHTS)}
@@ -255,6 +265,19 @@ def _model_facts(config: ModelConfig, state: dict[str, Tensor], path: Path) -> F
         "dtype": ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes)),
         "weights": model.weights_hash,
     }
+
+
+def _generator_facts(path: Path) -> Facts:
+    config = read_generator_config(path)
+    facts: Facts = {"what": "generator folder"}
+    for name, value in config.to_dict().items():
+        facts |= {f"{name} {key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return {**facts, "parameters": _parameters(path), "bytes": _bytes(path / WEIGHTS)}
+
+
+def _parameters(generator: Path) -> int:
+    """Weights of a generator's net."""
+    return sum(tensor.numel() for name, tensor in read_weights(generator / WEIGHTS).items() if name.startswith(NET))
 
 
 def _bytes(path: Path) -> str:

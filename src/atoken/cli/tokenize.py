@@ -53,6 +53,9 @@ def tokenize(inputs: Sequence[str], settings: Settings, per_shard: int, by_folde
     if settings.kind is not None and settings.kind not in model.config.kinds:
         known = " and ".join(model.config.kinds)
         raise ValueError(f"--kind is {settings.kind!r}: {settings.model!r} was trained for {known} tokens")
+    if settings.features is not None and not 1 <= settings.features <= model.config.encoder_depth:
+        depth = model.config.encoder_depth
+        raise ValueError(f"--features is {settings.features}: give blocks of the encoder, from 1 to {depth}")
     facts = {**asdict(settings), "weights": model.weights_hash, "per_shard": per_shard, "labels": by_folder}
     del model
     out.mkdir(parents=True, exist_ok=True)

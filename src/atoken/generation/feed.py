@@ -14,13 +14,11 @@ from ..core.errors import ReadError
 from ..core.text import shortened
 from ..data.tokens import TokenBatch, TokenBatches
 from ..language.towers import TextTower
-from ..tokens.samples import TokenSample
+from ..tokens.samples import FEATURES, TokenSample
 from ..tokens.shards import TokenShards
 from .condition import Condition
 from .recipe import TokensConfig
 
-FEATURES = "features"
-"""Name of the tensor [N, F] of a sample that the objective aligns with."""
 REMEMBERED = 2**28
 """Bytes of captions' states that are kept: small collections show theirs again and again."""
 

@@ -15,6 +15,8 @@ from .file import NAMES, read_parts, to_bytes, tokens_of
 from .tokens import Tokens
 
 LONGEST_KEY = 1024
+FEATURES = "features"
+"""Name of the extra tensor [N, F] that has features of each token, such as the encoder's own states."""
 EXTRA = "extra."
 """What the names of extra tensors begin with in the file."""
 MIRRORED = "@flip"

@@ -37,6 +37,10 @@ def tokenize(
         bool, typer.Option("--flip", help="Store each picture and video mirrored, too, under its key and '@flip'.")
     ] = False,
     embed: Annotated[bool, typer.Option("--embed", help="Store embeddings, too.")] = False,
+    features: Annotated[
+        int | None,
+        typer.Option(metavar="BLOCK", show_default="none", help="Store the encoder's states after that block, too."),
+    ] = None,
     labels: Annotated[
         str, typer.Option(metavar="files|folders", help="Classes: from .cls and .json files, or from folders' names.")
     ] = "files",
@@ -56,7 +60,7 @@ def tokenize(
 
     options.check_choice("--labels", labels, ("files", "folders"))
     settings = Settings(
-        model, str(out), kind, size, fps, flip, embed, latents, dtype, device, token_budget or TOKEN_BUDGET
+        model, str(out), kind, size, fps, flip, embed, features, latents, dtype, device, token_budget or TOKEN_BUDGET
     )
     run_tokenize(sources, settings, per_shard, labels == "folders", workers)
 

@@ -28,8 +28,8 @@ class Request:
         Path, typer.Option(metavar="FILE", help="The picture; of several, a sheet of all, beside NAME-1.png, ...")
     ] = Path("generated.png")
     model: Annotated[
-        Path | None, typer.Option(metavar="DIR", show_default=False, help="Folder of a trained generator.")
-    ] = None
+        str, typer.Option(metavar="NAME|DIR", help="A generator that comes with the package, or its folder.")
+    ] = "nano-draw"
     tokenizer: Annotated[
         str | None,
         typer.Option(
@@ -49,6 +49,7 @@ class Request:
             help="How far the words are exaggerated; 1: not at all, and twice as fast.",
         ),
     ] = None
+    sampling: options.Sampling = None
     seed: Annotated[
         int | None,
         typer.Option(metavar="N", show_default="a random one", help="Of the first picture; the others count up."),
@@ -70,11 +71,10 @@ class Request:
 
         if (self.prompt is None) == (self.label is None):
             raise ValueError("give a prompt, such as 'a red heart', or --label, and not both")
-        if self.model is None:
-            raise ValueError("no generator comes with the package yet: name the folder of a trained one with --model")
         if self.out.suffix.lower() not in WRITABLE_SUFFIXES:
             known = ", ".join(sorted(WRITABLE_SUFFIXES))
             raise ValueError(f"--out is {str(self.out)!r}: give the name of a picture that ends in one of {known}")
+        options.parse_sampling(self.sampling or ())
         options.check_positive("--n", self.n)
         options.check_positive("--steps", self.steps)
         options.check_device(self.device)
@@ -110,8 +110,10 @@ def generate(request: Request) -> None:
 @app.command("eval-generation")
 def evaluate_generation(
     model: Annotated[
-        Path,
-        typer.Argument(metavar="MODEL", show_default=False, help="Folder of a generator, or drawn pictures (.npz)."),
+        str,
+        typer.Argument(
+            metavar="MODEL", show_default=False, help="A shipped generator, a folder of one, or pictures (.npz)."
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", show_default=False, help="Samples, features and results.")],
     data: Annotated[
@@ -147,9 +149,7 @@ def evaluate_generation(
     guidance: Annotated[
         float | None, typer.Option(metavar="X", show_default="as the generator says", help="Guidance; 1: none.")
     ] = None,
-    temperature: Annotated[
-        float | None, typer.Option(metavar="X", show_default="as the generator says", help="Of masked generators.")
-    ] = None,
+    sampling: options.Sampling = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the first sample; the others count up.")] = 0,
     batch: Annotated[int, typer.Option(metavar="N", help="Pictures that are computed and kept together.")] = 64,
     tokenizer: Annotated[
@@ -162,5 +162,5 @@ def evaluate_generation(
     """Measure a generator: draw samples and compare them with real pictures; interrupted, it goes on."""
     from .. import eval_generation as work
 
-    how = (steps, guidance, temperature, device, dtype, overwrite)
+    how = (steps, guidance, tuple(sampling or ()), device, dtype, overwrite)
     work.evaluate(work.Request(model, out, data, reference, inception, prompts, n, seed, batch, tokenizer, *how))
