@@ -1,4 +1,4 @@
-"""Commands about words: ``classify`` and ``search``."""
+"""Commands about words: ``classify``, ``search`` and ``ask``."""
 
 from __future__ import annotations
 
@@ -50,3 +50,39 @@ def search(
     from ..text_search import search as run_search
 
     run_search(Search(folder, query, model, device, top, index, page))
+
+
+@app.command()
+def ask(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILES... QUESTION", show_default=False, help="Pictures, videos and 3D files; last the question."
+        ),
+    ],
+    model: Annotated[
+        Path | None, typer.Option(metavar="DIR", show_default=False, help="Folder of a trained model that answers.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(show_default="the shipped model that it names", help="The tokenizer that it was trained with."),
+    ] = None,
+    language_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|DIR",
+            show_default="the one that it names",
+            help="The language model that it was trained with.",
+        ),
+    ] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="A dialogue: FILES alone; each line of standard input is a question.")
+    ] = False,
+    tokens: Annotated[int, typer.Option("--tokens", metavar="N", help="Most tokens of an answer.")] = 64,
+    device: options.Device = None,
+) -> None:
+    """Answer a question about pictures, videos and 3D, word by word, with a trained language model."""
+    from ..ask import Question
+    from ..ask import ask as answer
+
+    answer(Question(tuple(words), model, tokenizer, language_model, chat, tokens, device))
