@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .tokens.shards import ShardWriter, TokenShard, TokenShards
     from .tokens.stream import TokenFile, TokenWriter
     from .tokens.tokens import Tokens
-    from .weights.config import list_models
+    from .weights.config import list_generators, list_models
     from .weights.load import load
 
 moved.install()
@@ -43,6 +43,7 @@ __all__ = [
     "TokenShards",
     "TokenWriter",
     "Tokens",
+    "list_generators",
     "list_models",
     "load",
     "load_generator",
@@ -68,6 +69,7 @@ _HOMES = {
     "TokenShards": "tokens.shards",
     "TokenWriter": "tokens.stream",
     "Tokens": "tokens.tokens",
+    "list_generators": "weights.config",
     "list_models": "weights.config",
     "load": "weights.load",
     "load_generator": "generation.load",

@@ -15,7 +15,14 @@ from atoken.core import machine
 @pytest.mark.slow
 def test_the_lines_of_training(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "MATMUL_SIDES", (64,))
-    for name, value in {"WARMUP": 1, "REPEATS": 1, "PRESET": "tiny", "TOKENS": 8, "SIZE": 32, "PICTURES": 1}.items():
+    for name, value in {
+        "WARMUP": 1,
+        "REPEATS": 1,
+        "PRESETS_HERE": ("tiny",),
+        "TOKENS": 8,
+        "SIZE": 32,
+        "PICTURES": 1,
+    }.items():
         monkeypatch.setattr(bench_training, name, value)
     out = tmp_path / "bench.json"
     result = CliRunner().invoke(app, ["bench", "--preset", "training", "--json", str(out), "--device", "cpu"])

@@ -219,3 +219,21 @@ def test_info_says_tokens_and_their_bytes(atoken, picture, tmp_path):
         lines = atoken("info", path).stdout.splitlines()
         assert ["tokens", str(tokens)] in [line.split() for line in lines]
         check_names(next(line for line in lines if "bytes as tokens" in line), f"{96 * tokens} bytes", f"{12 * tokens}")
+
+
+@pytest.mark.slow
+def test_info_says_the_time_of_long_work(atoken, picture, monkeypatch, tmp_path):
+    monkeypatch.setattr(forecast, "measure_speed", lambda *_, encode, decode: forecast.Speed(1.0 + decode, 0.0))
+    still, moving = picture(tmp_path / "a.png"), animate(tmp_path / "b.gif", 9)
+    atoken("encode", still, moving, "--out", tmp_path)
+    files = still, moving, tmp_path / "a.atok", tmp_path / "b.atok"
+
+    def times() -> list[str]:
+        return [line for path in files for line in atoken("info", path).stdout.splitlines() if "time to" in line]
+
+    assert times() == []
+    monkeypatch.setattr(forecast, "FEW_TOKENS", 1)
+    for line, names in zip(
+        times(), [("encode", "6 s"), ("encode", "3 s"), ("decode", "12 s"), ("decode", "6 s")], strict=True
+    ):
+        check_names(line, *names, "nano", "this machine")

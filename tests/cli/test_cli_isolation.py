@@ -136,7 +136,7 @@ def test_ctrl_c_ends_a_long_operation_and_removes_what_is_half_written(tiny, thr
         for _ in range(times):
             process.send_signal(signal.SIGINT)
         try:
-            _, errors = process.communicate(timeout=40)  # a guard: the operation takes minutes
+            _, errors = process.communicate(timeout=120)  # a guard: the operation takes minutes
         finally:
             process.kill()
     assert process.returncode == 130

@@ -1,12 +1,11 @@
 """From arguments to files and to the names of results."""
 
 import os
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from atoken.cli.paths import Job, Source, check_folder, expand, is_outdated, names_result, plan
+from atoken.cli.paths import Job, LeftOut, Source, check_folder, expand, is_outdated, names_result, plan
 from refusals import check_names, refused
 
 
@@ -210,9 +209,9 @@ def test_parts_of_an_input_are_no_inputs_unless_they_are_named(tmp_path):
         folder = path.parent
         return [folder / "r_0.jpg", folder / "sub/../sub/r_1.jpg", folder / "d.txt"] if path.stem == "all" else []
 
-    left_out = Counter()
+    left_out = LeftOut()
     sources, _ = expand([str(tmp_path)], jpg, "picture", left_out, belonging)
     assert [source.path.name for source in sources] == ["other.jpg", "all.jpg"]
-    assert left_out == {".txt": 1}
+    assert left_out.others == {".txt": 1}
     sources, _ = expand([str(tmp_path), str(tmp_path / "set/r_0.jpg")], jpg, "picture", None, belonging)
     assert [source.path.name for source in sources] == ["other.jpg", "all.jpg", "r_0.jpg"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from atoken.core import files
-from atoken.core.files import atomic_write, sync_tree
+from atoken.core.files import atomic_folder, atomic_write, sync_tree
 from refusals import refused
 
 
@@ -182,13 +182,53 @@ def test_an_error_of_the_sync_keeps_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+# Folders
+
+
+def test_a_folder_appears_whole_with_its_parents_and_replaces_nothing(tmp_path, monkeypatch):
+    calls = calls_of(monkeypatch, "fsync", "rename")
+    out = tmp_path / "new/out"
+    with atomic_folder(out) as temporary:
+        (temporary / "below").mkdir()
+        (temporary / "below/a.txt").write_text("whole")
+        assert not out.exists()
+        assert temporary.parent == out.parent
+    assert (out / "below/a.txt").read_text() == "whole"
+    assert [*out.parent.iterdir()] == [out]
+    at = calls.index(("rename", temporary))
+    assert {("fsync", temporary / name) for name in ("", "below", "below/a.txt")} <= set(calls[:at])
+    assert {("fsync", out.parent), ("fsync", tmp_path)} <= set(calls[at:])
+    (tmp_path / "nowhere").symlink_to("gone")
+    for there in (out, out / "below/a.txt", tmp_path / "nowhere"):
+        with refused(there, error=FileExistsError), atomic_folder(there):
+            raise AssertionError
+
+
+def fill_and_fail(path, error):
+    with atomic_folder(path) as temporary:
+        (temporary / "a").write_text("half")
+        raise error
+
+
+def test_a_folder_that_fails_leaves_nothing_and_names_the_target(tmp_path):
+    for error, expected in ((ValueError("mine"), ValueError), (KeyboardInterrupt(), KeyboardInterrupt)):
+        with pytest.raises(expected):
+            fill_and_fail(tmp_path / "out", error)
+    with refused(tmp_path / "out", error=OSError) as caught, atomic_folder(tmp_path / "out") as temporary:
+        (temporary / "missing/a").write_text("half")
+    assert str(temporary.name) not in str(caught.value)
+    assert [*tmp_path.iterdir()] == []
+
+
 # What killed processes leave
 
 WRITER = """
 import sys, time
-from atoken.core.files import atomic_write
-with atomic_write(sys.argv[1]) as temporary:
-    temporary.write_text("half")
+from pathlib import Path
+from atoken.core.files import atomic_folder, atomic_write
+target = Path(sys.argv[1])
+with (atomic_write if target.suffix else atomic_folder)(target) as temporary:
+    (temporary if target.suffix else temporary / "a").write_text("half")
     print(temporary, flush=True)
     time.sleep(600)
 """
@@ -218,14 +258,17 @@ def test_the_next_write_removes_what_a_killed_process_left_and_nothing_of_a_livi
     for other in others:  # files of the user, and that of a machine whose locks may not be seen here
         other.write_text("kept")
     dead, left = start_writer(tmp_path / "dead.txt")
+    dead_folder, left_folder = start_writer(tmp_path / "dead")
     living, held = start_writer(tmp_path / "living.txt")
     try:
         stop(dead)
+        stop(dead_folder)
         write(tmp_path / "a.txt")
         assert held.exists()
     finally:
         stop(living)
     assert left.exists()  # it waits for a moment in which nobody writes there
+    assert (left_folder / "a").exists()
     write(tmp_path / "a.txt")
     assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / "a.txt"])
 

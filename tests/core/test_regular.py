@@ -12,7 +12,7 @@ import pytest
 from atoken.cli.sources import owned_files
 from atoken.codec.assets import read_any
 from atoken.core.errors import ReadError
-from atoken.core.regular import below, open_regular, read_regular
+from atoken.core.regular import Folder, below, open_regular, read_regular
 from atoken.data.tar_samples import samples
 from atoken.engine.checkpoint_metadata import read_metadata
 from atoken.evaluation.datasets.items import read_json
@@ -144,3 +144,41 @@ def test_a_list_of_clips_opens_none_of_them(tmp_path, alarm, name):
         (tmp_path / name).write_text(text)
         with refused(tmp_path / name, error=ReadError):
             open_video(tmp_path / name)
+
+
+def test_files_of_a_folder_are_resolved_as_the_system_does_it_and_folders_once(tmp_path, monkeypatch):
+    (tmp_path / "set/below").mkdir(parents=True)
+    (tmp_path / "set/out").symlink_to(tmp_path)
+    (tmp_path / "set/in").symlink_to("below")
+    (tmp_path / "set/loop").symlink_to("loop")
+    (tmp_path / "set/below/a").touch()
+    (tmp_path / "set/out.png").symlink_to("../secret.png")
+    (tmp_path / "link").symlink_to("set")
+    inside = ["a", "below/a", "in/a", "in", "missing/a", ".", "below/..", "below/../a", "in/../in/a", "loop", ""]
+    outside = ["..", "../a", "out/a", "out.png", "/etc/passwd", "below/../../a", "../set-2/a", "out"]
+    for way in ("set", "link"):
+        folder = Folder(tmp_path / way)
+        for name in inside + outside:
+            path = os.path.join(tmp_path, way, name)
+            assert folder.real(path) == os.path.realpath(path)
+            assert folder.holds(path) is (name in inside), name
+    asked = []
+    whole = os.path.realpath
+    monkeypatch.setattr("os.path.realpath", lambda path: asked.append(path) or whole(path))
+    folder = Folder(tmp_path / "set")
+    assert all(folder.holds(tmp_path / f"set/below/{number}.png") for number in range(1000))
+    assert len(asked) == 2
+
+
+def test_frames_resolve_their_folder_and_not_each_file(tmp_path, monkeypatch):
+    """100,000 frames took 28 s."""
+    frames = [{"file_path": f"./r_{number}", "mask_path": f"m/{number}.png"} for number in range(100)]
+    (tmp_path / "transforms.json").write_text(json.dumps({"frames": frames}))
+    for number in range(100):
+        for name in (f"r_{number}.png", f"r_{number}_depth.png"):
+            (tmp_path / name).touch()
+    asked = []
+    whole = os.path.realpath
+    monkeypatch.setattr("os.path.realpath", lambda path: asked.append(path) or whole(path))
+    assert len(owned_files(tmp_path / "transforms.json")) == 200
+    assert len(asked) < 10

@@ -113,6 +113,17 @@ def odd(**change):
     return edit
 
 
+def many_chunks(found):
+    """One list in 1,000 entries: as many chunks as their product, out of a file of their sum."""
+    chunks = found.state_dict_metadata["a"].chunks * 1000
+    for number in range(1000):
+        found.state_dict_metadata[f"a{number}"] = replace(found.state_dict_metadata["a"], chunks=chunks)
+
+
+def many_dimensions(found):
+    found.state_dict_metadata["a"].size = torch.Size([1] * 100)
+
+
 EDITS = {
     "leads out": (wrong_place(relative_path="../__0_0.distcp"), "../__0_0.distcp"),
     "is absolute": (wrong_place(relative_path="/etc/passwd"), "/etc/passwd"),
@@ -124,6 +135,8 @@ EDITS = {
     "begins nowhere": (wrong_place(offset="5"), "numbers"),
     "is bytes": (bytes_entry, "no tensor"),
     "is nothing": (odd(storage_data=None), "places"),
+    "has one list of chunks for many": (many_chunks, "more chunks"),
+    "has many dimensions": (many_dimensions, "dimensions"),
     "is no table": (odd(state_dict_metadata=[1]), "tensors"),
 }
 

@@ -20,7 +20,7 @@ from atoken.engine import checkpoint_files, checkpoints
 from atoken.engine.checkpoint_files import read_progress, sealed
 from atoken.engine.checkpoint_metadata import Reader, read_metadata
 from atoken.engine.ema import EMA
-from atoken.engine.optimizer import build_optimizers
+from atoken.engine.optimizer import STATES, build_optimizers
 from atoken.engine.ranks import Ranks
 from atoken.train.trainer import TokenizerSpec, parameter_groups, train
 from refusals import check_names, refused
@@ -237,6 +237,29 @@ def test_a_checkpoint_of_other_optimizers_is_one_sentence(run):
     config, out = run
     with refused("step-0000002", "muon", "--out"):
         restored(replace(config, optimizer=replace(config.optimizer, muon_lr=None)), out)
+
+
+def test_no_room_is_made_for_states_that_the_run_does_not_have(run, monkeypatch):
+    """A name is a few bytes of a file, and room for what it names as large as a parameter."""
+    config, out = run
+    stored = checkpoints.Checkpoints(out / "checkpoints", 2, Ranks()).newest()
+    names = [name for name in stored.metadata.state_dict_metadata if name.startswith("optimizer/")]
+    assert {tuple(name.split("/")[1:3]) for name in names} == {(k, each) for k in STATES for each in STATES[k]}
+    module = TokenizerSpec(config).build(Ranks(), stored.model)
+    optimizers = build_optimizers(parameter_groups(module, config.optimizer), config.optimizer)
+    made = []
+    for number in range(1000):
+        _, kind, _, name = names[0].split("/", 3)
+        entry = stored.metadata.state_dict_metadata[names[0]]
+        stored.metadata.state_dict_metadata = {
+            f"optimizer/{kind}/x{number}/{name}": entry,
+            **stored.metadata.state_dict_metadata,
+        }
+    zeros = torch.zeros_like
+    monkeypatch.setattr(torch, "zeros_like", lambda like: made.append(like) or zeros(like))
+    with refused("step-0000002", "optimizer/", "--out"):
+        checkpoints.Checkpoints(out / "checkpoints", 2, Ranks()).load(stored, module, EMA(module, 0.9), optimizers)
+    assert not made
 
 
 @pytest.mark.slow

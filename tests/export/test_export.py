@@ -224,5 +224,5 @@ def test_a_folder_that_is_there(tmp_path):
     shards = shards_of(tmp_path, [sample(0)])
     (tmp_path / "out").mkdir()
     for name in FORMATS:
-        with refused("out"):
+        with refused("out", "new folder", error=FileExistsError):
             export(shards, name, tmp_path / "out")

@@ -15,7 +15,7 @@ from atoken.nn.packed import dense_coords
 from atoken.nn.pooling import AttentionPooling
 from atoken.nn.position import PositionTable
 from atoken.nn.posterior import Posterior
-from atoken.nn.rope import RotatedHeads, rope_table, rotate
+from atoken.nn.rope import RotatedHeads, rope_table, rotate, rotate_heads
 from refusals import refused
 
 
@@ -98,6 +98,21 @@ def test_heads_rotated_in_place_are_those_of_the_plain_way_and_so_are_their_grad
     inputs = (qkv, *attention.q_rms_norm.parameters(), *attention.k_rms_norm.parameters())
     ours, theirs = (torch.autograd.grad(torch.stack(heads), inputs, directions) for heads in (quick, plain))
     torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("part", [1, 2**16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("qk_norm", [True, False])
+@torch.no_grad()
+def test_a_few_rows_at_a_time_give_what_all_give_at_once(qk_norm, dtype, part, monkeypatch):
+    monkeypatch.setattr("atoken.nn.norm.PART", part)
+    attention, norm = SelfAttention(32, 2, bias=False, qk_norm=qk_norm).to(dtype), RMSNorm(32)
+    table, x = rope_table(torch.randint(0, 9, (7, 4)), 16), torch.randn(7, 32).to(dtype)
+    qkv = attention._qkv(x)
+    heads = zip((attention.q_rms_norm, attention.k_rms_norm), qkv.unbind(1), strict=False)
+    plain = *(rotate(normed(own), table).to(dtype) for normed, own in heads), qkv[:, 2]
+    torch.testing.assert_close(rotate_heads(qkv, attention._gain(), table), plain)
+    torch.testing.assert_close(norm(x), F.rms_norm(x.float(), (32,), norm.weight, 1e-6).to(dtype))
 
 
 def test_attention_that_learns_takes_the_quick_way_to_the_same_numbers():

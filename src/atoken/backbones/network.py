@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 
-class FrozenNetwork(nn.Module):
+class FrozenNetwork(nn.Module, ABC):
     """A network whose weights never change, and through which gradients flow to the picture.
 
     Pictures are RGB [B, 3, H, W] in [-1, 1] for all of them; ``mean`` and ``std`` are those of the network's training,
@@ -33,9 +34,9 @@ class FrozenNetwork(nn.Module):
         self.register_buffer("shift", shift.view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", scale.view(1, 3, 1, 1), persistent=False)
 
+    @abstractmethod
     def features(self, images: Tensor) -> list[Tensor]:
         """Feature maps [B, C, h, w] of RGB images [B, 3, H, W] in [-1, 1], one for each of ``layers``."""
-        raise NotImplementedError
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images in [-1, 1] as the network wants them. Raises ``ValueError`` for another shape."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -27,9 +28,9 @@ def run_bench_3d() -> Iterator[tuple[str, str, float]]:
     gaussians, camera = ball(COUNT), turntable(1, size=SIZE)
     for backend in ("numba", "torch"):
         if find_spec(backend):
-            forward = _best(lambda b=backend: render(gaussians, camera, backend=b))  # type: ignore[misc]
+            forward = _best(partial(render, gaussians, camera, backend=backend))
             yield f"{COUNT:,} Gaussians at {SIZE}", backend, forward
-            both = _best(lambda b=backend: _with_gradients(gaussians, b))  # type: ignore[misc]
+            both = _best(partial(_with_gradients, gaussians, backend))
             yield f"{COUNT:,} Gaussians at {SIZE}, with gradients", backend, both
     if find_spec("embreex"):
         mesh = sphere(TRIANGLES)

@@ -40,6 +40,16 @@ CASES = (
     Case("so400m", 256, 1),
     Case("so400m", 512, 1),
 )
+CUDA_CASES = (
+    Case("nano", 256, 256),
+    Case("nano", 1024, 16),
+    Case("base", 256, 128),
+    Case("base", 512, 32),
+    Case("so400m", 256, 64),
+    Case("so400m", 512, 16),
+    Case("so400m", 1024, 4),
+)
+"""Batches that keep a large card busy."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ def run_bench(presets: Sequence[str], device: str) -> Iterator[Result]:
 
     Raises ``ValueError`` where the process of a case ended early, as it does when memory runs out.
     """
-    for case in CASES:
+    for case in CUDA_CASES if device.startswith("cuda") else CASES:
         if case.preset in presets:
             try:
                 with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
@@ -102,8 +112,8 @@ def measure(case: Case, device: str) -> Result:
         tokens=sum(lengths),
         encode_seconds=encode,
         decode_seconds=decode,
-        encode_flops=_flops(config, lengths, config.encoder_depth, FRAME_FEATURES + 2 * config.latent_channels),
-        decode_flops=_flops(config, lengths, config.decoder_depth, FRAME_FEATURES + config.latent_channels),
+        encode_flops=network_flops(config, lengths, config.encoder_depth, FRAME_FEATURES + 2 * config.latent_channels),
+        decode_flops=network_flops(config, lengths, config.decoder_depth, FRAME_FEATURES + config.latent_channels),
         matmul_flops=max(peak, matmul_peak(device, torch.bfloat16)),
         peak_bytes=peak_memory(device),
     )
@@ -127,7 +137,7 @@ def random_model(config: ModelConfig, device: str) -> AToken:
     return model
 
 
-def _flops(config: ModelConfig, lengths: list[int], depth: int, ends: int) -> float:
+def network_flops(config: ModelConfig, lengths: list[int], depth: int, ends: int) -> float:
     """Multiply-adds of the linear layers and of attention, twice; ``ends`` are the channels in and out of the width."""
     width, tokens = config.width, sum(lengths)
     linear = 2 * tokens * (4 * width**2 + 2 * width * config.mlp_width)

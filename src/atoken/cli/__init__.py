@@ -221,8 +221,8 @@ def generate(
         Path, typer.Option(metavar="FILE", help="The picture; of several, a sheet of all, beside NAME-1.png, ...")
     ] = Path("generated.png"),
     model: Annotated[
-        Path | None, typer.Option(metavar="DIR", show_default=False, help="Folder of a trained generator.")
-    ] = None,
+        str, typer.Option(metavar="NAME|DIR", help="A generator that comes with the package, or its folder.")
+    ] = "nano-draw",
     tokenizer: Annotated[
         str | None,
         typer.Option(
@@ -242,6 +242,7 @@ def generate(
             help="How far the words are exaggerated; 1: not at all, and twice as fast.",
         ),
     ] = None,
+    sampling: options.Sampling = None,
     seed: Annotated[
         int | None,
         typer.Option(metavar="N", show_default="a random one", help="Of the first picture; the others count up."),
@@ -260,7 +261,8 @@ def generate(
     from .generate import Request
     from .generate import generate as draw
 
-    draw(Request(prompt, label, out, model, tokenizer, n, steps, guidance, seed, size, device, dtype, overwrite))
+    how = (steps, guidance, tuple(sampling or ()), seed, size, device, dtype, overwrite)
+    draw(Request(prompt, label, out, model, tokenizer, n, *how))
 
 
 @app.command()
@@ -304,6 +306,10 @@ def tokenize(
         bool, typer.Option("--flip", help="Store each picture and video mirrored, too, under its key and '@flip'.")
     ] = False,
     embed: Annotated[bool, typer.Option("--embed", help="Store embeddings, too.")] = False,
+    features: Annotated[
+        int | None,
+        typer.Option(metavar="BLOCK", show_default="none", help="Store the encoder's states after that block, too."),
+    ] = None,
     labels: Annotated[
         str, typer.Option(metavar="files|folders", help="Classes: from .cls and .json files, or from folders' names.")
     ] = "files",
@@ -323,7 +329,7 @@ def tokenize(
 
     options.check_choice("--labels", labels, ("files", "folders"))
     settings = Settings(
-        model, str(out), kind, size, fps, flip, embed, latents, dtype, device, token_budget or TOKEN_BUDGET
+        model, str(out), kind, size, fps, flip, embed, features, latents, dtype, device, token_budget or TOKEN_BUDGET
     )
     run_tokenize(sources, settings, per_shard, labels == "folders", workers)
 
@@ -512,11 +518,15 @@ def bench(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", show_default=False, help="Write all numbers to this file.")
     ] = None,
+    against: Annotated[
+        bool,
+        typer.Option("--against", help="Only the networks, beside plain PyTorch, torch.compile and OpenVINO."),
+    ] = False,
 ) -> None:
     """Measure speed and memory of the presets beside the machine's plain matrix products."""
     from .bench import bench_presets
 
-    bench_presets(preset, device, json_file)
+    bench_presets(preset, device, json_file, against)
 
 
 @app.command()
@@ -633,6 +643,66 @@ def evaluate(
         overwrite=overwrite,
     )
     work(models, settings)
+
+
+@app.command("eval-generation")
+def evaluate_generation(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", show_default=False, help="A shipped generator, a folder of one, or pictures (.npz)."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", show_default=False, help="Samples, features and results.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            show_default=False,
+            help="Captioned pictures, as recipes/generation/draw_data.py makes them: drawn are the held-out captions.",
+        ),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|DIR",
+            show_default=False,
+            help="For labels: an .npz of real pictures (arr_0) or statistics (mu, sigma), or a folder of pictures.",
+        ),
+    ] = None,
+    inception: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", show_default=False, help="Weights that torch-fidelity reads, for FID and its like."
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", show_default=False, help="Prompts, one a line, that no caption of --data holds."),
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("--n", metavar="N", show_default="50000, or all held-out", help="Samples.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", show_default="as the generator says", help="Steps.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(metavar="X", show_default="as the generator says", help="Guidance; 1: none.")
+    ] = None,
+    sampling: options.Sampling = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the first sample; the others count up.")] = 0,
+    batch: Annotated[int, typer.Option(metavar="N", help="Pictures that are computed and kept together.")] = 64,
+    tokenizer: Annotated[
+        str | None, typer.Option(show_default="the shipped model that the generator names", help="Its tokenizer.")
+    ] = None,
+    device: options.Device = None,
+    dtype: options.Dtype = "float32",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another run in --out.")] = False,
+) -> None:
+    """Measure a generator: draw samples and compare them with real pictures; interrupted, it goes on."""
+    from .eval_generation import Request
+    from .eval_generation import evaluate as work
+
+    how = (steps, guidance, tuple(sampling or ()), device, dtype, overwrite)
+    work(Request(model, out, data, reference, inception, prompts, n, seed, batch, tokenizer, *how))
 
 
 @app.command()

@@ -12,7 +12,8 @@ import typer
 from .. import __version__
 from ..bench.gaussians import run_bench_3d
 from ..bench.network import CASES, Result, run_bench
-from ..bench.training import PARTS, TOKENS, StepResult
+from ..bench.rivals import Rival, missing_rivals, run_rivals
+from ..bench.training import PARTS, StepResult
 from ..bench.video import run_bench_video
 from ..core.device import find_device
 from ..core.files import atomic_write
@@ -22,13 +23,17 @@ from .report import bytes_text, say, show_table
 
 DEFAULT = ("nano", "base", "so400m", "video", "3d", "training")
 HEADER_3D = ("3D on the CPU", "by", "seconds")
+HEADER_RIVALS = ("in bf16", "pictures", "computed by", "seconds", "of ours", "of peak", "differs by")
 HEADER_VIDEO = ("video with nano at 256x256", "", "")
-HEADER_TRAINING = ("a step of nano", *PARTS, "tokens/s", "of peak")
+HEADER_TRAINING = ("a step of", *PARTS, "tokens/s", "of peak")
 HEADER = ("preset", "size", "weights", "encode", "decode", "encode tokens/s", "decode tokens/s", "of peak", "memory")
 
 
-def bench_presets(presets: list[str] | None, device: str | None, json_file: Path | None) -> None:
-    """Measure, print the table, and write ``json_file`` where one is given. Raises ``ValueError`` or ``OSError``."""
+def bench_presets(presets: list[str] | None, device: str | None, json_file: Path | None, against: bool) -> None:
+    """Measure, print the table, and write ``json_file`` where one is given. Raises ``ValueError`` or ``OSError``.
+
+    ``against``: only the networks of the presets, each beside others that compute the same.
+    """
     device = str(find_device(device, "--device"))
     known = (*dict.fromkeys(case.preset for case in CASES), "video", "3d", "training")
     for preset in presets or ():
@@ -48,6 +53,10 @@ def bench_presets(presets: list[str] | None, device: str | None, json_file: Path
         f"bf16 {_speed(machine['matmul_bfloat16'])}, fp32 {_speed(machine['matmul_float32'])}"
     )
     chosen, results = presets or list(DEFAULT), []
+    if against:
+        rivals = _against(chosen, device)
+        _write(json_file, {**machine, "rivals": [rival.to_dict() for rival in rivals]})
+        return
     for result in run_bench(chosen, device):
         results.append(result)
         say(f"{result.case.preset} at {result.case.size}: {result.share:.0%} of {_speed(result.matmul_flops)}")
@@ -67,16 +76,52 @@ def bench_presets(presets: list[str] | None, device: str | None, json_file: Path
     if rows_3d:
         show_table(HEADER_3D, [(what, by, f"{seconds:.3f}") for what, by, seconds in rows_3d], words=("by",))
     steps = _training(device) if "training" in chosen else []
+    report = {
+        "results": [result.to_dict() for result in results],
+        "video": rows_video,
+        "3d": rows_3d,
+        "training": [step.to_dict() for step in steps],
+    }
+    _write(json_file, {**machine, **report})
+
+
+def _write(json_file: Path | None, report: dict[str, object]) -> None:
     if json_file is not None:
-        report = {
-            **machine,
-            "results": [result.to_dict() for result in results],
-            "video": rows_video,
-            "3d": rows_3d,
-            "training": [step.to_dict() for step in steps],
-        }
         with atomic_write(json_file) as temporary:
             temporary.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _against(presets: list[str], device: str) -> list[Rival]:
+    rivals = []
+    for rival in run_rivals(presets, device):
+        rivals.append(rival)
+        case = rival.case
+        say(
+            f"{case.preset} at {case.size}, {rival.network}: {rival.name} takes {rival.ratio:.2f} times as long as ours"
+        )
+    if not rivals:
+        raise ValueError(f"--against compares networks of presets, and {', '.join(presets)} is none with cases")
+    show_table(HEADER_RIVALS, [_rival_row(rival) for rival in rivals], words=("pictures", "computed by"))
+    for reason in missing_rivals(device):
+        typer.echo(f"Left out: {reason}.")
+    typer.echo(
+        "Medians of nine rounds in which all take turns beside a matrix product. Of peak: as a share of that product\n"
+        "in the same round. Differs by: root mean square of the outputs less ours, over that of ours."
+    )
+    return rivals
+
+
+def _rival_row(rival: Rival) -> tuple[str, ...]:
+    case = rival.case
+    return (
+        f"{case.preset} {rival.network}",
+        f"{case.batch} x {case.size}x{case.size}",
+        rival.name,
+        f"{rival.seconds:.4f}",
+        f"{rival.ratio:.2f}",
+        f"{rival.share:.0%}",
+        f"{rival.difference:.1%}",
+    )
 
 
 def _training(device: str) -> list[StepResult]:
@@ -87,9 +132,9 @@ def _training(device: str) -> list[StepResult]:
     steps = list(run_bench_training(device))
     rows = [
         (
-            step.terms,
+            f"{step.preset}, {step.tokens} tokens: {step.terms}",
             *(f"{getattr(step, part):.3f} s" for part in PARTS),
-            f"{TOKENS / step.seconds:,.0f}",
+            f"{step.tokens / step.seconds:,.0f}",
             f"{step.share:.0%}",
         )
         for step in steps

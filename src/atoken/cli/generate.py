@@ -26,11 +26,12 @@ class Request:
     prompt: str | None
     label: str | None
     out: Path
-    model: Path | None
+    model: str
     tokenizer: str | None
     n: int
     steps: int | None
     guidance: float | None
+    sampling: tuple[str, ...]
     seed: int | None
     size: str | None
     device: str | None
@@ -40,11 +41,10 @@ class Request:
     def __post_init__(self) -> None:
         if (self.prompt is None) == (self.label is None):
             raise ValueError("give a prompt, such as 'a red heart', or --label, and not both")
-        if self.model is None:
-            raise ValueError("no generator comes with the package yet: name the folder of a trained one with --model")
         if self.out.suffix.lower() not in WRITABLE_SUFFIXES:
             known = ", ".join(sorted(WRITABLE_SUFFIXES))
             raise ValueError(f"--out is {str(self.out)!r}: give the name of a picture that ends in one of {known}")
+        options.parse_sampling(self.sampling)
         options.check_positive("--n", self.n)
         options.check_positive("--steps", self.steps)
         options.check_device(self.device)
@@ -73,10 +73,9 @@ def generate(request: Request) -> None:
 
     Raises ``ValueError`` or ``OSError`` with one sentence, before anything is written.
     """
-    names = request.names()
+    names, more = request.names(), options.parse_sampling(request.sampling)
     if not request.overwrite and (there := [path for path in {*names, request.out} if os.path.lexists(path)]):
         raise ValueError(f"{min(there)} is already there: --overwrite replaces it")
-    assert request.model is not None
     generator = load_generator(
         request.model,
         tokenizer=request.tokenizer,
@@ -95,6 +94,7 @@ def generate(request: Request) -> None:
                 seeds=seeds,
                 size=request.height_and_width,
                 on_step=advance,
+                **more,
             )
     except Exception as error:
         if is_short_of_memory(error):

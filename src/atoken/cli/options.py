@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -146,6 +146,15 @@ Latents = Annotated[
     str,
     typer.Option(metavar="|".join(LATENTS), help="Precision of the latents in the file (continuous tokens)."),
 ]
+Sampling = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        show_default="as the generator says",
+        help="Another of the generator's settings, such as temperature=0.9, method=heun, interval=0.1,0.9 or shift=2; "
+        "may be repeated.",
+    ),
+]
 Overwrite = Annotated[
     bool,
     typer.Option(
@@ -190,6 +199,21 @@ def parse_size(value: str | None) -> int | tuple[int, int] | None:
     if len(numbers) > 2 or min(numbers) < 1:
         raise ValueError(f"--size is {value!r}: give the shorter side, such as 256, or width x height, such as 320x240")
     return numbers[0] if len(numbers) == 1 else (numbers[1], numbers[0])
+
+
+def parse_sampling(pairs: Iterable[str]) -> dict[str, Any]:
+    """``"NAME=VALUE"`` as names and numbers, tuples of numbers, or words. Raises ``ValueError`` for another form."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals or not value or name in ("steps", "guidance"):
+            raise ValueError(f"--sampling is {pair!r}: give NAME=VALUE, such as method=heun, once for each")
+        try:
+            numbers = tuple(float(part) for part in value.split(","))
+            found[name] = numbers if len(numbers) > 1 else numbers[0]
+        except ValueError:
+            found[name] = value
+    return found
 
 
 def parse_extent(value: str) -> str | float:

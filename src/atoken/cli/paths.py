@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 
 _MAGIC = frozenset("*?[")
@@ -64,19 +65,25 @@ def expand(
     ``left_out`` counts the files of the folders that are no inputs. ``belonging`` says which files are parts of a
     wanted one, such as the pictures of posed views: in a folder they are no inputs of their own.
     """
-    found: dict[Path, Source] = {}
-    named: set[Path] = set()
-    unwanted: dict[Path, str] = {}
-    parts: set[Path] = set()
+    found: dict[str, Source] = {}
+    named: set[str] = set()
+    unwanted: dict[str, str] = {}
+    parts: set[str] = set()
     problems: list[str] = []
+    real = cache(os.path.realpath)  # folders hold many files, which take longer to resolve than to read the names of
+
+    def place(path: Path) -> str:
+        """The same for all names of a folder; a link to a file stays a name of its own."""
+        folder, name = os.path.split(path)
+        return os.path.join(real(folder), name)
 
     def add(path: Path, below: Path) -> None:
-        found.setdefault(_place(path), Source(path, below))
+        found.setdefault(place(path), Source(path, below))
 
     def is_input(path: Path) -> bool:
         if wanted(path):
             return True
-        unwanted[_place(path)] = _ending(path)
+        unwanted[place(path)] = _ending(path)
         return False
 
     for text in inputs:
@@ -93,7 +100,7 @@ def expand(
             complaint = f"{text}: no {what} matches"
         else:
             matches = [(path, Path(path.name))] if text and path.exists() else []
-            named.update(_place(path) for path, _ in matches)
+            named.update(place(path) for path, _ in matches)
             complaint = f"{text or repr(text)}: no such file or folder"
         for match in matches:
             add(*match)
@@ -101,14 +108,14 @@ def expand(
             problems.append(complaint)
     if belonging is not None:
         for source in list(found.values()):
-            for part in map(_place, belonging(source.path)):
+            for part in map(place, belonging(source.path)):
                 if part not in named and (part in found or part in unwanted):
                     parts.add(part)
                     found.pop(part, None)
                     unwanted.pop(part, None)
     if left_out is not None:
-        left_out.others.update(ending for place, ending in unwanted.items() if place not in found)
-        left_out.parts.update(map(_ending, parts))
+        left_out.others.update(ending for at, ending in unwanted.items() if at not in found)
+        left_out.parts.update(_ending(Path(part)) for part in parts)
     return sorted(found.values(), key=lambda source: source.path), problems
 
 
@@ -184,11 +191,6 @@ def _targets(sources: Sequence[Source], name: Callable[[Source, bool], Path]) ->
 
 def _ending(path: Path) -> str:
     return path.suffix.lower() or "without an ending"
-
-
-def _place(path: Path) -> Path:
-    """A path that is the same for all names of a folder; a link to a file stays a name of its own."""
-    return Path(os.path.realpath(path.parent), path.name)
 
 
 def _key(target: Path) -> str:

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import time
+from codecs import BOM_UTF8
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -19,6 +20,7 @@ import torch
 import typer
 
 from ..core.files import atomic_write
+from ..core.regular import read_regular
 from ..data.items import PARQUET, SAVED, Chunk, is_table, is_tar, plan
 from ..data.tokenize import Done, Settings, manifest_name, start_worker, tokenize_chunk
 from ..tokens.patch import KINDS
@@ -51,6 +53,9 @@ def tokenize(inputs: Sequence[str], settings: Settings, per_shard: int, by_folde
     if settings.kind is not None and settings.kind not in model.config.kinds:
         known = " and ".join(model.config.kinds)
         raise ValueError(f"--kind is {settings.kind!r}: {settings.model!r} was trained for {known} tokens")
+    if settings.features is not None and not 1 <= settings.features <= model.config.encoder_depth:
+        depth = model.config.encoder_depth
+        raise ValueError(f"--features is {settings.features}: give blocks of the encoder, from 1 to {depth}")
     facts = {**asdict(settings), "weights": model.weights_hash, "per_shard": per_shard, "labels": by_folder}
     del model
     out.mkdir(parents=True, exist_ok=True)
@@ -80,7 +85,8 @@ def find_files(inputs: Sequence[str], out: Path) -> tuple[list[tuple[Path, Path]
     for text in inputs:
         path = Path(text)
         listed = path.is_file() and path.suffix.lower() in LISTS
-        named += [str(path.parent / line) for line in path.read_text().splitlines() if line] if listed else [text]
+        lines = read_regular(path).removeprefix(BOM_UTF8).splitlines() if listed else []  # names may be no UTF-8
+        named += [str(path.parent / os.fsdecode(line)) for line in lines if line] if listed else [text]
 
     def wanted(path: Path) -> bool:
         return is_tar(path) or is_table(path) or is_source(path)

@@ -8,15 +8,19 @@ import shutil
 import socket
 import time
 import zlib
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 try:
     import fcntl
 except ImportError:  # Windows: nothing is locked, and leftovers stay
     fcntl = None  # type: ignore[assignment]
+
+Writer = TypeVar("Writer", bound="AtomicWriter")
 
 LOCK_SECONDS = 1.0
 """How long a write waits for its shared lock while another process removes leftovers."""
@@ -25,11 +29,11 @@ _swept: set[tuple[int, int]] = set()
 """Device and inode of folders whose leftovers this process has removed: one look at a folder is enough."""
 
 _begun: deque[Path] = deque(maxlen=256)
-"""Temporary files that this process has begun last; most are gone."""
+"""Temporary files and folders that this process has begun last; most are gone."""
 
 
 def remove_temporaries() -> None:
-    """Remove the temporary files that are being written: for a process that ends without unwinding."""
+    """Remove the temporary files and folders that are being written: for a process that ends without unwinding."""
     for temporary in list(_begun):
         _remove(temporary)
 
@@ -53,6 +57,37 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
     _refuse_unless_replaceable(target)
+    with _becoming(target) as temporary:
+        yield temporary
+        if target.exists():
+            with suppress(OSError):  # a file system without modes
+                shutil.copymode(target, temporary)
+        _sync(temporary)
+        os.replace(temporary, target)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield an empty folder beside `path`; when the block ends well it becomes `path`, with all that was put into it.
+
+    As ``atomic_write`` in all else. Raises ``FileExistsError`` where there is something of that name, and ``OSError``.
+    """
+    target = Path(os.path.abspath(path))
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, "is there already: give the name of a new folder", str(path))
+    with _becoming(target) as temporary:
+        temporary.mkdir()
+        yield temporary
+        sync_tree(temporary)
+        os.rename(temporary, target)
+
+
+@contextmanager
+def _becoming(target: Path) -> Iterator[Path]:
+    """A name beside ``target`` for what the block makes and renames to it; removed where it does not.
+
+    Parent folders are made, and on the disk afterwards. An ``OSError`` about that name names ``target``.
+    """
     made = [folder for folder in target.parents if not folder.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -60,27 +95,41 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target)) from error
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(target)) from error
-
     temporary = target.with_name(f"{_prefix()}{os.getpid()}-{secrets.token_hex(8)}{target.suffix}")
     _begun.append(temporary)
     with _in_use(target.parent):
         try:
             yield temporary
-            if target.exists():
-                with suppress(OSError):  # a file system without modes
-                    shutil.copymode(target, temporary)
-            _sync(temporary)
-            os.replace(temporary, target)
             for folder in (target.parent, *(new.parent for new in made)):
                 _sync(folder)
         except OSError as error:
             _remove(temporary)
-            if error.errno is None or error.filename not in (None, str(temporary), temporary):
+            name = None if error.filename is None else os.fspath(error.filename)
+            if error.errno is None or (name is not None and not str(name).startswith(str(temporary))):
                 raise
             raise OSError(error.errno, error.strerror, str(target)) from error
         except BaseException:
             _remove(temporary)
             raise
+
+
+class AtomicWriter(ABC):
+    """A writer whose file is there, complete, after a ``with`` block without an error, and else is as it was."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @abstractmethod
+    def _written(self) -> AbstractContextManager[object]:
+        """Writes the file about the block: opens it before, and adds after it what is known only then."""
+
+    def __enter__(self: Writer) -> Writer:
+        self._block = self._written()
+        self._block.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._block.__exit__(*error)
 
 
 def sync_tree(folder: str | os.PathLike[str]) -> None:
@@ -134,7 +183,7 @@ def _in_use(folder: Path) -> Iterator[None]:
 
 
 def _remove_leftovers(folder: Path, descriptor: int) -> None:
-    """Remove the temporary files of dead processes, once for each folder; not while anyone writes there."""
+    """Remove the temporary files and folders of dead processes, once for each folder; not while anyone writes there."""
     about = os.fstat(descriptor)
     if (about.st_dev, about.st_ino) in _swept:
         return
@@ -174,5 +223,8 @@ def _refuse_unless_replaceable(target: Path) -> None:
 
 
 def _remove(temporary: Path) -> None:
+    if temporary.is_dir() and not temporary.is_symlink():
+        shutil.rmtree(temporary, ignore_errors=True)
+        return
     with suppress(OSError):  # the first error is the one to report
         temporary.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -14,12 +14,21 @@ REPEATS = 5
 LONG = 1.0
 """Seconds from which on a call is measured once: CPUs without bf16 take minutes for a product of 2048."""
 MATMUL_SIDES = (1024, 2048)
+CUDA_SIDES = (4096, 8192)
+"""A large card is not busy with less."""
+
+
+@lru_cache
+def has_amx() -> bool:
+    """Whether the CPU multiplies bf16 matrices in tiles (AMX); False with a torch (before 2.11) that does not tell."""
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16", False))
 
 
 def matmul_peak(device: str, dtype: torch.dtype) -> float:
     """Floating-point operations a second of the fastest square matrix product."""
     best = 0.0
-    for side in MATMUL_SIDES:
+    for side in CUDA_SIDES if device.startswith("cuda") else MATMUL_SIDES:
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         seconds = best_seconds(partial(torch.matmul, a, b), device)
         best = max(best, 2 * side**3 / seconds)

@@ -21,7 +21,8 @@ def from_mapping(cls: type[Config], values: Mapping[str, Any], where: str) -> Co
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{where}: expected a table of keys, found {type(values).__name__}")
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    assert dataclasses.is_dataclass(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}
     if unknown := sorted(set(values) - set(fields), key=str):
         raise ValueError(f"{where}: unknown key {shortened(repr(unknown[0]))}; the keys are {', '.join(fields)}")
     hints = get_type_hints(cls)

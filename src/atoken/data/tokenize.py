@@ -19,7 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ..codec import EncodeOptions
 from ..codec.assets import read_any
+from ..codec.images import features
 from ..core.device import is_short_of_memory
 from ..core.errors import ReadError
 from ..core.files import atomic_write
@@ -32,7 +34,7 @@ from ..media.video.source import open_video
 from ..pipeline.atoken import AToken
 from ..pipeline.bulk import in_batches
 from ..tokens.patch import PATCH
-from ..tokens.samples import MIRRORED, TokenSample
+from ..tokens.samples import FEATURES, MIRRORED, TokenSample
 from ..tokens.shards import ShardWriter, shard_name
 from ..tokens.tokens import Tokens
 from ..weights.load import load
@@ -51,6 +53,8 @@ class Settings:
     fps: float | None = None
     flip: bool = False
     embed: bool = False
+    features: int | None = None
+    """Blocks of the encoder after which its states are stored, too."""
     latents: str = "float16"
     dtype: str = "float32"
     device: str | None = None
@@ -177,23 +181,24 @@ class Work:
 
     def _read(self, raw: Raw) -> Opened:
         """Raises whatever readers raise."""
-        if raw.error is not None:
-            raise ReadError(raw.error)
         size, budget, media = self.settings.size, self.settings.token_budget, raw.media
+        if raw.error is not None or media is None:
+            raise ReadError(raw.error or f"{raw.where}: there is nothing to read")
         if isinstance(media, bytes) and needs_file(raw.suffix):
             file = self._file(raw)
             file.write_bytes(media)
             media = file
         raw = raw._replace(media=None)
-        modality = "image" if isinstance(media, bytes) else modality_of(media)
-        if modality == "3d":
-            return Opened(raw, read_any(media), modality, budget)
-        if modality == "video":
-            video = open_video(media, size=size, fps=self.settings.fps)  # type: ignore[arg-type]
-            return Opened(raw, Shown(video, size), modality, budget)
-        picture = read_image(media, name=raw.where)  # type: ignore[arg-type]
+        if not isinstance(media, bytes):
+            modality = modality_of(media)
+            if modality == "3d":
+                return Opened(raw, read_any(media), modality, budget)
+            if modality == "video":
+                video = open_video(media, size=size, fps=self.settings.fps)
+                return Opened(raw, Shown(video, size), modality, budget)
+        picture = read_image(media, name=raw.where)
         picture = picture if size is None else adm_crop(picture, size)
-        return Opened(raw, picture, modality, -(-picture.shape[0] // PATCH[1]) * -(-picture.shape[1] // PATCH[2]))
+        return Opened(raw, picture, "image", -(-picture.shape[0] // PATCH[1]) * -(-picture.shape[1] // PATCH[2]))
 
     def _compute(self, batch: list[Opened]) -> list[list[TokenSample]]:
         """The samples of each that was read: one, or two where it is mirrored, too."""
@@ -208,15 +213,29 @@ class Work:
         budget = self.settings.token_budget
         tokens: list[Tokens] = self.model.encode(sources, kind=self.settings.kind, token_budget=budget)
         vectors = self.model.embed(sources, token_budget=budget) if self.settings.embed else None
+        states = self._features(sources, batch)
         made: list[list[TokenSample]] = [[] for _ in batch]
         for place, ((number, key), each) in enumerate(zip(owners, tokens, strict=True)):
             raw = batch[number].raw
             stored = each.half() if self.settings.latents == "float16" else each
             extras = {} if vectors is None else {"embedding": vectors[place].clone()}
+            extras |= {} if states is None else {FEATURES: states[place].half().clone()}
             made[number].append(
                 TokenSample(key=key, tokens=stored, label=raw.label, captions=raw.captions, extras=extras)
             )
         return made
+
+    def _features(self, sources: list[Any], batch: list[Opened]) -> list[torch.Tensor] | None:
+        """The encoder's states of pictures. Raises ``ValueError`` for anything else."""
+        settings = self.settings
+        if settings.features is None:
+            return None
+        if other := [item.modality for item in batch if item.modality != "image"]:
+            raise ValueError(f"--features are those of pictures, and this is {other[0]}")
+        kind = settings.kind or self.model.config.kinds[0]
+        with torch.no_grad():
+            options = EncodeOptions(kind, token_budget=settings.token_budget)
+            return features(self.model, sources, settings.features, options)
 
 
 def _count(item: Opened) -> int:

@@ -53,11 +53,17 @@ _INSTRUCTIONS = {
 """Of pickle; others can make a few bytes take all memory (LONG_BINPUT)."""
 
 
+MOST_DIMENSIONS = 64
+"""Of a tensor in torch."""
+
+
 class _Record:
     """A value of a pickle: the arguments and the state that it was given."""
 
+    state: Any = None
+
     def __init__(self, *arguments: Any) -> None:
-        self.state: Any = arguments
+        self.state = arguments
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -97,12 +103,19 @@ def _checked(found: Any, folder: Path) -> Metadata:
     entries, places = table["state_dict_metadata"], table["storage_data"]
     _need(type(entries) is dict, "no table of tensors")
     _need(type(places) is dict, "no table of places")
+    _need(sum(map(_chunks, entries.values())) <= len(places), "more chunks than places")  # one list may stand in many
     return Metadata(
         {_text(name): _tensor(name, entry, folder) for name, entry in entries.items()},
         storage_data=dict(_place(index, info, folder) for index, info in places.items()),
         storage_meta=StorageMeta(),
         version=table.get("version"),
     )
+
+
+def _chunks(entry: Any) -> int:
+    """How many chunks an entry has, before one of them is looked at."""
+    chunks = entry.state.get("chunks") if isinstance(entry, _Record) and type(entry.state) is dict else None
+    return len(chunks) if type(chunks) is list else 0
 
 
 def _tensor(name: str, entry: Any, folder: Path) -> TensorStorageMetadata:
@@ -152,6 +165,7 @@ def _fields(record: Any, kind: str) -> dict[str, Any]:
 
 def _size(value: Any) -> torch.Size:
     _need(type(value) is torch.Size, "a size that is none")
+    _need(len(value) <= MOST_DIMENSIONS, "a size of too many dimensions")
     _need(all(0 <= number < 2**63 for number in value), "a size below zero")
     return value
 

@@ -31,6 +31,7 @@ from .checkpoint_files import (
 )
 from .checkpoint_metadata import Reader, read_metadata
 from .ema import EMA
+from .optimizer import STATES
 from .ranks import Ranks
 
 Optimizers = dict[str, torch.optim.Optimizer]
@@ -198,14 +199,17 @@ class Checkpoints:
 def _stored_states(
     folder: Path, metadata: Metadata, module: nn.Module, optimizers: Optimizers
 ) -> dict[tuple[str, str], dict[str, Tensor]]:
-    """Room for the optimizers' states that a checkpoint holds. Raises ``ValueError`` for those of another recipe."""
+    """Room for the optimizers' states that a checkpoint holds, as far as they are of this recipe.
+
+    Raises ``ValueError`` for any other, before there is room for it.
+    """
     parameters = dict(module.named_parameters())
     states: dict[tuple[str, str], dict[str, Tensor]] = {}
     for path, entry in metadata.state_dict_metadata.items():
         if not path.startswith("optimizer/"):
             continue
         _, kind, key, name = (*path.split("/", 3), "", "", "")[:4]
-        if kind not in optimizers or name not in parameters:
+        if kind not in optimizers or name not in parameters or key not in STATES[kind]:
             raise ValueError(f"{folder} has {shortened(path)}, which this recipe does not train: give another --out")
         scalar = not getattr(entry, "size", ())
         device = parameters[name].device if optimizers[kind].defaults.get("fused") else "cpu"

@@ -119,7 +119,7 @@ class _TensorBoard:
 
 class _Wandb:
     def __init__(self, out: Path, project: str) -> None:
-        import wandb  # type: ignore[import-not-found,unused-ignore]
+        import wandb
 
         self.wandb: Any = wandb
         self.run: Any = wandb.init(project=project, dir=str(out), resume="allow", id=out.resolve().name)

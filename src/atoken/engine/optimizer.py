@@ -13,6 +13,9 @@ from ..nn.block import Block
 from .config import OptimizerConfig
 from .muon import Muon
 
+STATES = {"adamw": frozenset({"step", "exp_avg", "exp_avg_sq"}), "muon": frozenset({"momentum_buffer"})}
+"""What an optimizer keeps of each parameter, by its name."""
+
 
 @dataclass(frozen=True, eq=False)
 class ParameterGroup:

@@ -24,28 +24,28 @@ PARTS = IMAGE_SUFFIXES | {".mtl", ".bin"}
 
 
 @cache
-def code_version() -> dict[str, str]:
-    """The release, and the SHA-256 of the source files that the numbers depend on."""
-    return {"atoken": __version__, "sha256": code_hash(ROOT)}
+def code_version(*more: str) -> dict[str, str]:
+    """The release, and the SHA-256 of the source files that the numbers depend on; ``more`` entries beside ours."""
+    return {"atoken": __version__, "sha256": code_hash(ROOT, *more)}
 
 
-def code_hash(root: Path) -> str:
-    """SHA-256 of the package in the folder ``root``: names and bytes of ``ENTRIES`` and of all that they import."""
+def code_hash(root: Path, *more: str) -> str:
+    """SHA-256 of the package in the folder ``root``: names and bytes of ``ENTRIES``, ``more``, and all they import."""
     digest = hashlib.sha256()
-    for path in sorted(import_closure(root)):
+    for path in sorted(import_closure(root, *more)):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
-def import_closure(root: Path) -> set[Path]:
-    """The source files of the package in the folder ``root`` that its ``ENTRIES`` need, themselves included.
+def import_closure(root: Path, *more: str) -> set[Path]:
+    """The source files of the package in the folder ``root`` that its ``ENTRIES`` and ``more`` need, and they.
 
     Imports are read from the source, those inside of functions too; those for type checkers alone do not count. With a
     module come the ``__init__.py`` of the packages that it is in.
     """
     left = [
         path
-        for entry in ENTRIES
+        for entry in (*ENTRIES, *more)
         for path in ((root / entry).rglob("*.py") if (root / entry).is_dir() else [root / entry])
     ]
     found: set[Path] = set()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from ..core.files import sync_tree
+from ..core.files import atomic_folder
 from ..tokens.shards import TokenShards
 from . import codes, latents, plain
 
@@ -32,21 +29,12 @@ REFUSED = {"mar": MOMENTS, "tokenbridge": MOMENTS, "repa": MOMENTS, "repa-e": MO
 def export(shards: TokenShards, name: str, out: Path) -> int:
     """Write ``shards`` as format ``name`` to the new folder ``out``, all or nothing; returns the number of samples.
 
-    Raises ``ValueError`` for another name, samples that the format does not hold, and an ``out`` that is there.
+    Raises ``ValueError`` for another name and samples that the format does not hold, and ``FileExistsError`` for an
+    ``out`` that is there.
     """
     if name in REFUSED:
         raise ValueError(f"--format {name} cannot be: it {REFUSED[name]}; lightningdit and numpy hold that")
     if name not in FORMATS:
         raise ValueError(f"--format is {name!r}: give one of {', '.join(FORMATS)}")
-    if out.exists():
-        raise ValueError(f"{out} is there already: give the name of a new folder")
-    temporary = out.absolute().with_name(f".{out.name}-{secrets.token_hex(8)}")
-    temporary.mkdir(parents=True)
-    try:
-        count = FORMATS[name](shards, temporary)
-        sync_tree(temporary)
-        os.rename(temporary, out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    return count
+    with atomic_folder(out) as temporary:
+        return FORMATS[name](shards, temporary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -30,7 +31,7 @@ def check_sampling(steps: int, guidance: float) -> None:
     require(guidance >= 0, f"guidance is {guidance}: give 0 or more; 1 is without guidance")
 
 
-class NetConfig:
+class NetConfig(ABC):
     """What the nets of all generators have in common. A subclass is a frozen dataclass with these fields and more."""
 
     width: int
@@ -55,9 +56,9 @@ class NetConfig:
         )
 
     @property
+    @abstractmethod
     def blocks(self) -> int:
         """Transformer blocks over a sample's tokens."""
-        raise NotImplementedError
 
     @property
     def head_dim(self) -> int:

@@ -42,8 +42,6 @@ class LatentStats:
         """Whether all tensors are equal."""
         return equal_fields(self, other)
 
-    __hash__ = None  # type: ignore[assignment]
-
     @classmethod
     def of(cls, latents: Tensor, *, whiten: bool = False) -> LatentStats:
         """Those of latents [N, C]. Raises ``ValueError`` for fewer than two tokens."""

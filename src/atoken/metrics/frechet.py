@@ -106,13 +106,18 @@ class FeatureStatistics:
 
 
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> FrechetDistance:
-    """Distance between the Gaussians of two sets of features.
+    """Distance between the Gaussians of two sets of features. Raises ``ValueError`` for fewer than two vectors."""
+    return gaussian_distance((a.mean, a.covariance), (b.mean, b.covariance))
+
+
+def gaussian_distance(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> FrechetDistance:
+    """Distance between two Gaussians, each a mean fp64 [C] and a covariance fp64 [C, C].
 
     The trace of the square root comes from the eigenvalues of the symmetric C1^½ C2 C1^½, which are those of C1 C2 and
-    stay real where a general matrix square root drifts off. Raises ``ValueError`` for fewer than two vectors.
+    stay real where a general matrix square root drifts off.
     """
-    mean_part = float((a.mean - b.mean).square().sum())
-    first, second = a.covariance, b.covariance
+    mean_part = float((a[0] - b[0]).square().sum())
+    first, second = a[1], b[1]
     values, vectors = torch.linalg.eigh(first)
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.mT
     cross = torch.linalg.eigvalsh(root @ second @ root).clamp_min(0).sqrt().sum()

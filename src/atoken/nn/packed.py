@@ -43,8 +43,6 @@ class Packed:
         """Whether feats and coords are equal, in dtype and in value."""
         return equal_fields(self, other)
 
-    __hash__ = None  # type: ignore[assignment]
-
     @classmethod
     def cat(cls, samples: Sequence[tuple[Tensor, Tensor]]) -> Packed:
         """Join samples given as (feats [n, C], coords int [n, 4] = (t, x, y, z))."""

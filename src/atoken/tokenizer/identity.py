@@ -108,8 +108,6 @@ class _Marks:
         same = same and all(a() is b() is not None for a, b in zip(self.owners, other.owners, strict=True))
         return same and torch.equal(self.samples, other.samples)
 
-    __hash__ = None  # type: ignore[assignment]
-
 
 def _sample(parameter: Tensor) -> Tensor:
     """The bits of numbers all over a parameter, int32 [at most ``SAMPLES`` and a few]."""

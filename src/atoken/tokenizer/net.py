@@ -45,19 +45,15 @@ class Encoded:
         return Posterior(self.moments)
 
 
-class TokenizerNet(Identity):
-    """Encoder, bottleneck, decoder and Gaussian head over packed tokens. A config alone gives random weights."""
-
-    _latent_stats: ChannelStats | None = None
+class TokenEncoder(Identity):
+    """Encoder and bottleneck over packed patches: all that makes tokens. A config alone gives random weights."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder = Encoder(config)
         self.proj = nn.Linear(config.width, 2 * config.latent_channels, bias=False)
-        self.decoder = Decoder(config)
         self.fsq = FSQ(config.fsq_levels)
-        self.gaussians = None if config.gaussians is None else GaussianDecoder(config.gaussians)
 
     @property
     def device(self) -> torch.device:
@@ -74,31 +70,6 @@ class TokenizerNet(Identity):
     def num_codebooks(self) -> int:
         """Codes of each token. Raises ``ValueError`` for a model of continuous tokens."""
         return len(self.vocab_size)
-
-    @property
-    def latent_stats(self) -> ChannelStats | None:
-        """Mean and deviation of each latent channel over the training data.
-
-        None where they were not measured, and where the weights have changed since. ``ValueError`` where those of
-        another model or number of channels are set.
-        """
-        stats = self._latent_stats
-        return stats if stats is not None and stats.weights == self.weights_hash else None
-
-    @latent_stats.setter
-    def latent_stats(self, stats: ChannelStats | None) -> None:
-        if stats is not None and len(stats.mean) != self.config.latent_channels:
-            raise ValueError(f"latent_stats are of {len(stats.mean)} channels, not of {self.config.latent_channels}")
-        if stats is not None and stats.weights != self.weights_hash:
-            raise ValueError(
-                f"latent_stats are of weights {stats.weights[:12]}, and this is {self.config.name!r} with weights "
-                f"{self.weights_hash[:12]}"
-            )
-        self._latent_stats = stats
-
-    def remember_stats(self, stats: ChannelStats | None) -> None:
-        """Keep what was stored beside the weights; ``latent_stats`` leaves it out where it is of others."""
-        self._latent_stats = stats
 
     @property
     def compute_dtype(self) -> str:
@@ -130,6 +101,42 @@ class TokenizerNet(Identity):
         """The latent projection in fp32, whatever the dtype of tokens [N, W] and weights: [N, 2 * latent_channels]."""
         with torch.autocast(tokens.device.type, enabled=False):  # neighbouring FSQ levels need more bits than bf16 has
             return F.linear(tokens.float(), self.proj.weight.float())
+
+
+class TokenizerNet(TokenEncoder):
+    """Encoder, bottleneck, decoder and Gaussian head over packed tokens. A config alone gives random weights."""
+
+    _latent_stats: ChannelStats | None = None
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.decoder = Decoder(config)
+        self.gaussians = None if config.gaussians is None else GaussianDecoder(config.gaussians)
+
+    @property
+    def latent_stats(self) -> ChannelStats | None:
+        """Mean and deviation of each latent channel over the training data.
+
+        None where they were not measured, and where the weights have changed since. ``ValueError`` where those of
+        another model or number of channels are set.
+        """
+        stats = self._latent_stats
+        return stats if stats is not None and stats.weights == self.weights_hash else None
+
+    @latent_stats.setter
+    def latent_stats(self, stats: ChannelStats | None) -> None:
+        if stats is not None and len(stats.mean) != self.config.latent_channels:
+            raise ValueError(f"latent_stats are of {len(stats.mean)} channels, not of {self.config.latent_channels}")
+        if stats is not None and stats.weights != self.weights_hash:
+            raise ValueError(
+                f"latent_stats are of weights {stats.weights[:12]}, and this is {self.config.name!r} with weights "
+                f"{self.weights_hash[:12]}"
+            )
+        self._latent_stats = stats
+
+    def remember_stats(self, stats: ChannelStats | None) -> None:
+        """Keep what was stored beside the weights; ``latent_stats`` leaves it out where it is of others."""
+        self._latent_stats = stats
 
     def decode_packed(self, packed: Packed, *, features: int = PATCH_FEATURES) -> Tensor:
         """Decode latents (or FSQ codes) feats [N, latent_channels] to patches [N, ``features``], nominally in [-1, 1].

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import Tensor
 
@@ -15,6 +15,8 @@ from .file import NAMES, read_parts, to_bytes, tokens_of
 from .tokens import Tokens
 
 LONGEST_KEY = 1024
+FEATURES = "features"
+"""Name of the extra tensor [N, F] that has features of each token, such as the encoder's own states."""
 EXTRA = "extra."
 """What the names of extra tensors begin with in the file."""
 MIRRORED = "@flip"
@@ -54,8 +56,6 @@ class TokenSample:
         """Whether all fields are equal, tensors by dtype and by value."""
         return equal_fields(self, other)
 
-    __hash__ = None  # type: ignore[assignment]
-
     def to_bytes(self) -> bytes:
         """A whole ``.atok`` file, the same bytes for equal samples; ``Tokens.load`` reads its tokens.
 
@@ -89,11 +89,11 @@ class TokenSample:
 
 def check_key(key: object) -> None:
     """Raise ``ValueError`` unless ``key`` can be that of a sample: printable Unicode text, not too long."""
-    if not _is_text(key) or not 0 < len(key) <= LONGEST_KEY or not key.isprintable() or key == "__metadata__":  # type: ignore[arg-type, attr-defined]
+    if not _is_text(key) or not 0 < len(key) <= LONGEST_KEY or not key.isprintable() or key == "__metadata__":
         raise ValueError(f"{shortened(repr(key))} is no key of a sample: give 1 to {LONGEST_KEY} printable characters")
 
 
-def _is_text(value: object) -> bool:
+def _is_text(value: object) -> TypeGuard[str]:
     """Whether ``value`` is text that UTF-8 can hold."""
     try:
         return isinstance(value, str) and value.encode() is not None

@@ -11,16 +11,15 @@ import tempfile
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, NamedTuple
 
 from torch.utils.data import Dataset
 
 from ..core.errors import ReadError
-from ..core.files import atomic_write
+from ..core.files import AtomicWriter, atomic_write
 from ..core.regular import open_regular
 from ..core.text import shortened
 from .file import BLANK, CHECKSUM, LARGEST_HEADER, MISMATCH, read_header
@@ -43,7 +42,7 @@ class Record(NamedTuple):
     tokens: int
 
 
-class ShardWriter:
+class ShardWriter(AtomicWriter):
     """Writes one shard, sample after sample; at the end of a ``with`` block without an error it is there, complete.
 
     Equal samples in the same order give the same bytes. Only the keys are kept in memory. Processes that write at the
@@ -52,19 +51,19 @@ class ShardWriter:
     """
 
     def __init__(self, path: Path_) -> None:
-        self.path = Path(path)
+        super().__init__(path)
         self.tokens = 0
         self._lengths: dict[str, tuple[int, int]] = {}
-        self._stack = ExitStack()
 
     def __len__(self) -> int:
         return len(self._lengths)
 
-    def __enter__(self) -> ShardWriter:
-        self._temporary = self._stack.enter_context(atomic_write(self.path))
-        # the header comes first in the file and is known last: samples wait in a file without a name
-        self._samples: IO[bytes] = self._stack.enter_context(tempfile.TemporaryFile(dir=self.path.absolute().parent))
-        return self
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        with atomic_write(self.path) as temporary, tempfile.TemporaryFile(dir=self.path.absolute().parent) as samples:
+            self._samples: IO[bytes] = samples  # the header comes first in the file and is known last: they wait here
+            yield
+            self._finish(temporary)
 
     def write(self, sample: TokenSample) -> None:
         """Add a sample."""
@@ -80,24 +79,13 @@ class ShardWriter:
         self._lengths[key] = len(data), tokens
         self.tokens += tokens
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        except BaseException as failure:
-            self._stack.__exit__(type(failure), failure, failure.__traceback__)
-            raise
-        self._stack.__exit__(kind, error, trace)
-
-    def _finish(self) -> None:
+    def _finish(self, temporary: Path) -> None:
         head = _head(self._lengths)
         if len(head) > LARGEST_HEADER:
             raise ValueError(f"{self.path}: {len(self)} samples are too many for one shard: write several")
         if not self._lengths:
             raise ValueError(f"{self.path}: there are no samples to write")
-        with self._temporary.open("wb") as file:
+        with temporary.open("wb") as file:
             file.write(len(head).to_bytes(8, "little") + head)
             self._samples.seek(0)
             shutil.copyfileobj(self._samples, file, 1 << 20)

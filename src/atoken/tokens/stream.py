@@ -7,18 +7,17 @@ import math
 import os
 from array import array
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..core.errors import ReadError
-from ..core.files import atomic_write
+from ..core.files import AtomicWriter, atomic_write
 from ..core.regular import open_regular
 from ..core.text import shortened
 from .checks import check_count, check_values
@@ -42,7 +41,7 @@ SPARE = 256
 """Bytes of the header kept for the numbers that grow while a file is written."""
 
 
-class TokenWriter:
+class TokenWriter(AtomicWriter):
     """Writes the tokens of a video, tile after tile, to a ``.atok`` file that any reader of the format opens.
 
     The header, which counts what was written, and the checksum come last; at the end of a ``with`` block without an
@@ -50,19 +49,19 @@ class TokenWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        super().__init__(path)
         self.tokens = 0
-        self._stack = ExitStack()
         self._first: TokenHeader | None = None
         self._like: dict[str, Any] = {}
         self._steps = 0
         self._times = array("d")  # small tensors that outlive the large ones of their tile would fragment the heap
         self._dtype, self._row = torch.float32, [0]
 
-    def __enter__(self) -> TokenWriter:
-        temporary = self._stack.enter_context(atomic_write(self.path))
-        self._file: IO[bytes] = self._stack.enter_context(temporary.open("w+b"))
-        return self
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        with atomic_write(self.path) as temporary, temporary.open("w+b") as self._file:
+            yield
+            self._finish()
 
     def write(self, tile: Tokens) -> None:
         """Add the tokens of the next tile, which all but the last must fill."""
@@ -99,17 +98,6 @@ class TokenWriter:
             raise ValueError(
                 f"{self.path}: the times of the tiles do not ascend: {times[0]} s comes after {self._times[-1]} s"
             )
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        except BaseException as failure:
-            self._stack.__exit__(type(failure), failure, failure.__traceback__)
-            raise
-        self._stack.__exit__(kind, error, trace)
 
     def _finish(self) -> None:
         if self._first is None:

@@ -46,8 +46,6 @@ class Tokens(TokenHeader):
         """Whether all fields are equal, tensors by dtype and by value."""
         return equal_fields(self, other)
 
-    __hash__ = None  # type: ignore[assignment]
-
     @classmethod
     def from_indices(
         cls,

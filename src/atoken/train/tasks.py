@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -75,7 +76,7 @@ class Context:
     """Terms of the recipe's own, each with its weight."""
 
 
-class Task:
+class Task(ABC):
     """What one batch teaches: a class of ``TASKS``, or one that a recipe names as ``module:Class``."""
 
     modality: ClassVar[str] = "image"
@@ -100,9 +101,9 @@ class Task:
         """The task of a recipe. Raises ``ValueError`` where a network is missing."""
         return cls(**task.options)
 
+    @abstractmethod
     def __call__(self, model: AToken, batch: Batch) -> dict[str, Tensor]:
         """Unweighted terms of a batch, each a scalar."""
-        raise NotImplementedError
 
 
 class Reconstruction(Task):

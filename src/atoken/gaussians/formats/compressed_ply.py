@@ -13,21 +13,7 @@ import numpy as np
 from ...core.errors import ReadError
 from ..types import SH_C0, Gaussians
 from .ply import Header, tables
-from .table import (
-    COLOUR,
-    OPACITY,
-    PLACE,
-    ROTATION,
-    SCALE,
-    Columns,
-    columns_of,
-    from_smallest_three,
-    logit,
-    sigmoid,
-    smallest_three,
-    stacked,
-    unit_quaternions,
-)
+from .table import Columns, Parts, from_smallest_three, smallest_three
 
 CHUNK = 256
 PACKED = ("packed_position", "packed_rotation", "packed_scale", "packed_color")
@@ -60,26 +46,24 @@ def unpacked(data: bytes, header: Header, name: object) -> Columns:
         low, high = (np.stack([ranges[f"{end}_{key}"][of] for key in keys], 1) for end in ("min", "max"))
         return low * (1 - shares) + high * shares
 
-    columns = dict(zip(PLACE, spread(_bits(table[PACKED[0]], (11, 10, 11)), list("xyz")).T, strict=True))
+    places = spread(_bits(table[PACKED[0]], (11, 10, 11)), list("xyz"))
     scales = spread(_bits(table[PACKED[2]], (11, 10, 11)), ["scale_x", "scale_y", "scale_z"])
-    columns |= dict(zip(SCALE, scales.T, strict=True))
     colour = _bits(table[PACKED[3]], (8, 8, 8, 8))
     rgb = spread(colour[:, :3], list("rgb")) if "min_r" in chunk.fields else colour[:, :3]
-    columns |= dict(zip(COLOUR, ((rgb - 0.5) / SH_C0).T, strict=True))
-    columns[OPACITY[0]] = logit(colour[:, 3])
     rotation = table[PACKED[1]]
     rest_of = (_bits(rotation & 0x3FFFFFFF, (10, 10, 10)) - 0.5) * np.sqrt(2)
-    return columns | dict(zip(ROTATION, from_smallest_three(rotation >> 30, rest_of).T, strict=True))
+    rotations = from_smallest_three(rotation >> 30, rest_of)
+    return Parts(places, scales, (rgb - 0.5) / SH_C0, colour[:, 3], rotations).columns()
 
 
 def to_bytes(gaussians: Gaussians) -> bytes:
     """A compressed file in the asset's own frame; neighbours are stored together. Raises ``ValueError`` for NaN."""
-    columns = columns_of(gaussians)
-    order = _along_a_curve(stacked(columns, PLACE))
-    columns = {key: column[order] for key, column in columns.items()}
-    place, scale = stacked(columns, PLACE), np.maximum(stacked(columns, SCALE), LEAST_SCALE)
-    colour, alpha = stacked(columns, COLOUR) * SH_C0 + 0.5, sigmoid(columns[OPACITY[0]])[:, None]
-    largest, rest = smallest_three(unit_quaternions(columns))
+    parts = Parts.of(gaussians)
+    order = _along_a_curve(parts.place)
+    parts = Parts(*(part[order] for part in parts))
+    place, scale = parts.place, np.maximum(parts.scale, LEAST_SCALE)
+    colour, alpha = parts.colour * SH_C0 + 0.5, parts.opacity[:, None]
+    largest, rest = smallest_three(parts.rotation)
     starts = np.arange(0, len(order), CHUNK)
     of = np.arange(len(order)) // CHUNK
     shares, ranges = [], []

@@ -10,19 +10,7 @@ import numpy as np
 
 from ...core.errors import ReadError
 from ..types import SH_C0, Gaussians
-from .table import (
-    COLOUR,
-    OPACITY,
-    PLACE,
-    ROTATION,
-    SCALE,
-    columns_of,
-    gaussians_of,
-    logit,
-    sigmoid,
-    stacked,
-    unit_quaternions,
-)
+from .table import Parts, gaussians_of
 
 RECORD = np.dtype([("place", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("rotation", "u1", 4)])
 
@@ -37,21 +25,19 @@ def read(data: bytes, name: object) -> Gaussians:
         raise ReadError(f"{name} is no .splat: a Gaussian has a negative size; download it again")
     with np.errstate(divide="ignore"):
         scales = np.log(table["scale"])
-    columns = dict(zip(PLACE, table["place"].T, strict=True)) | dict(zip(SCALE, scales.T, strict=True))
     rgba = table["rgba"] / 255
-    columns |= dict(zip(COLOUR, ((rgba[:, :3] - 0.5) / SH_C0).T, strict=True))
-    columns[OPACITY[0]] = logit(rgba[:, 3])
     rotations = (table["rotation"].astype(np.float32) - 128) / 128
-    return gaussians_of(columns | dict(zip(ROTATION, rotations.T, strict=True)), name)
+    parts = Parts(table["place"], scales, (rgba[:, :3] - 0.5) / SH_C0, rgba[:, 3], rotations)
+    return gaussians_of(parts.columns(), name)
 
 
 def to_bytes(gaussians: Gaussians) -> bytes:
     """A file in the asset's own frame. Raises ``ValueError`` for numbers that are not finite."""
-    columns = columns_of(gaussians)
+    parts = Parts.of(gaussians)
     table = np.zeros(len(gaussians), RECORD)
-    table["place"] = stacked(columns, PLACE)
-    table["scale"] = np.exp(stacked(columns, SCALE))
-    rgba = np.concatenate([stacked(columns, COLOUR) * SH_C0 + 0.5, sigmoid(columns[OPACITY[0]])[:, None]], 1)
+    table["place"] = parts.place
+    table["scale"] = np.exp(parts.scale)
+    rgba = np.concatenate([parts.colour * SH_C0 + 0.5, parts.opacity[:, None]], 1)
     table["rgba"] = np.clip(np.round(rgba * 255), 0, 255)
-    table["rotation"] = np.clip(np.round(unit_quaternions(columns) * 128 + 128), 0, 255)
+    table["rotation"] = np.clip(np.round(parts.rotation * 128 + 128), 0, 255)
     return table.tobytes()

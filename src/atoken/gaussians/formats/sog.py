@@ -20,27 +20,12 @@ import numpy as np
 from PIL import Image
 
 from ...core.errors import ReadError, reading
-from ...core.regular import is_name, open_regular
+from ...core.regular import Folder, is_name, open_regular
 from ...core.text import shortened
 from ...media.image.opener import open_picture
 from ...media.suffixes import SOG_META
 from ..types import Gaussians
-from .table import (
-    COLOUR,
-    MOST_GAUSSIANS,
-    OPACITY,
-    PLACE,
-    ROTATION,
-    SCALE,
-    columns_of,
-    from_smallest_three,
-    gaussians_of,
-    logit,
-    sigmoid,
-    smallest_three,
-    stacked,
-    unit_quaternions,
-)
+from .table import MOST_GAUSSIANS, Parts, from_smallest_three, gaussians_of, smallest_three
 
 LONGEST_META = 1 << 22
 """Bytes; codebooks take some kilobytes."""
@@ -80,13 +65,14 @@ def names_of(meta: Path) -> list[object]:
 
 def files_of(meta: Path) -> list[Path]:
     """Those of ``names_of`` that lie in its folder, as ``read`` takes them."""
+    folder = Folder(meta.parent)
     files = [meta.parent / name for name in names_of(meta) if is_name(name)]
-    return [file for file in files if _is_beside(meta, file)]
+    return [file for file in files if os.path.dirname(folder.real(file)) == folder.path]
 
 
 def to_bytes(gaussians: Gaussians) -> bytes:
     """A zipped file in the asset's own frame. Raises ``ValueError`` for numbers that are not finite."""
-    columns = columns_of(gaussians)
+    parts = Parts.of(gaussians)
     count = len(gaussians)
     width = max(4, -(-int(np.ceil(np.sqrt(count))) // 4) * 4)
     height = -(-count // width)
@@ -100,15 +86,15 @@ def to_bytes(gaussians: Gaussians) -> bytes:
         image.save(stream, "WEBP", lossless=True, exact=True)  # exact: colours behind alpha 0 are data
         return stream.getvalue()
 
-    place = stacked(columns, PLACE).astype(np.float64)
+    place = parts.place.astype(np.float64)
     place = np.sign(place) * np.log1p(np.abs(place))
     low, high = place.min(0), place.max(0)
     steps = np.round((place - low) / np.maximum(high - low, 1e-30) * 65535).astype(np.uint16)
-    largest, rest = smallest_three(unit_quaternions(columns))
+    largest, rest = smallest_three(parts.rotation)
     quats = np.clip(np.round((rest / np.sqrt(2) + 0.5) * 255), 0, 255)
-    scales, scale_book = _codebook(stacked(columns, SCALE))
-    colours, colour_book = _codebook(stacked(columns, COLOUR))
-    opacity = np.round(sigmoid(columns[OPACITY[0]]) * 255)
+    scales, scale_book = _codebook(parts.scale)
+    colours, colour_book = _codebook(parts.colour)
+    opacity = np.round(parts.opacity * 255)
     meta = {
         "version": 2,
         "count": count,
@@ -171,17 +157,15 @@ def _gaussians(load: Load, path: Path) -> Gaussians:
     low, high = numbers("means", "mins", 3), numbers("means", "maxs", 3)
     steps = pixels("means", 0)[:, :3] | pixels("means", 1)[:, :3].astype(np.uint16) << 8
     place = low + (high - low) * (steps / 65535)
-    columns = dict(zip(PLACE, (np.sign(place) * np.expm1(np.abs(place))).T, strict=True))
-    columns |= dict(zip(SCALE, numbers("scales", "codebook", 256)[pixels("scales")[:, :3]].T, strict=True))
-    sh0 = pixels("sh0")
-    columns |= dict(zip(COLOUR, numbers("sh0", "codebook", 256)[sh0[:, :3]].T, strict=True))
-    columns[OPACITY[0]] = logit(sh0[:, 3] / 255)
-    quats = pixels("quats")
+    scales = numbers("scales", "codebook", 256)[pixels("scales")[:, :3]]
+    sh0, quats = pixels("sh0"), pixels("quats")
     if (quats[:, 3] < FIRST_TAG).any():
         raise ReadError(f"{path}: quats.webp holds no quaternions (alpha below {FIRST_TAG}); save it again")
     rest = (quats[:, :3] / 255 - 0.5) * np.sqrt(2)
     rotations = from_smallest_three(quats[:, 3].astype(np.int64) - FIRST_TAG, rest)
-    return gaussians_of(columns | dict(zip(ROTATION, rotations.T, strict=True)), path)
+    colours = numbers("sh0", "codebook", 256)[sh0[:, :3]]
+    parts = Parts(np.sign(place) * np.expm1(np.abs(place)), scales, colours, sh0[:, 3] / 255, rotations)
+    return gaussians_of(parts.columns(), path)
 
 
 def _pixels(data: bytes, count: int, name: str) -> np.ndarray:
@@ -205,18 +189,14 @@ def _beside(meta: Path, name: Any, most: int) -> bytes:
     """Bytes of a file in the folder of ``meta``, also after links are followed."""
     if not is_name(name):
         raise ReadError(f"{meta} refers to {shortened(repr(name))}, which is no name of a file")
-    target = os.path.realpath(meta.parent / name)
-    if name != SOG_META and not _is_beside(meta, target):
+    folder = Folder(meta.parent)
+    target = folder.real(meta.parent / name)
+    if name != SOG_META and os.path.dirname(target) != folder.path:
         raise ReadError(f"{meta} refers to {shortened(repr(name))}, outside its folder: refused")
     if name != SOG_META and not os.path.isfile(target):
         raise ReadError(f"{meta} needs {shortened(repr(name))}, which is missing")
     with open_regular(meta if name == SOG_META else target) as file:
         return _at_most(file.read(most + 1), most, f"{meta}: {shortened(name)}")
-
-
-def _is_beside(meta: Path, file: str | Path) -> bool:
-    """Whether ``file`` lies in the folder of ``meta``, links followed."""
-    return os.path.dirname(os.path.realpath(file)) == os.path.realpath(meta.parent)
 
 
 def _at_most(data: bytes, most: int, name: str) -> bytes:

@@ -17,22 +17,7 @@ import numpy as np
 
 from ...core.errors import ReadError, reading
 from ..types import Gaussians
-from .table import (
-    COLOUR,
-    MOST_GAUSSIANS,
-    OPACITY,
-    PLACE,
-    ROTATION,
-    SCALE,
-    columns_of,
-    from_smallest_three,
-    gaussians_of,
-    logit,
-    sigmoid,
-    smallest_three,
-    stacked,
-    unit_quaternions,
-)
+from .table import MOST_GAUSSIANS, Parts, from_smallest_three, gaussians_of, smallest_three
 
 MAGIC, VERSION = b"NGSP", 3
 HEADER = struct.Struct("<4sIIBBBB")
@@ -60,22 +45,22 @@ def to_bytes(gaussians: Gaussians) -> bytes:
 
     Raises ``ValueError`` for numbers that are not finite and for places beyond 8 million units.
     """
-    columns = columns_of(gaussians)
-    place = stacked(columns, PLACE).astype(np.float64) * AXES
+    whole = Parts.of(gaussians)
+    place = whole.place.astype(np.float64) * AXES
     bits = int(np.clip(np.floor(np.log2((2**23 - 1) / max(np.abs(place).max(), 1e-9))), -1, MOST_BITS))
     if bits < 0:
         raise ValueError("the places are too far out for .spz, which has 24 bits for them: write a .ply")
     fixed = np.round(place * 2**bits).astype("<i4")
-    rotation = (unit_quaternions(columns) * TURN)[:, [1, 2, 3, 0]]  # x, y, z, w
+    rotation = (whole.rotation * TURN)[:, [1, 2, 3, 0]]  # x, y, z, w
     largest, rest = smallest_three(rotation)
     size = np.round(np.abs(rest) * np.sqrt(2) * 511).astype(np.uint32).clip(0, 511) | (rest < 0).astype(np.uint32) << 9
     packed = largest.astype(np.uint32) << 30 | size[:, 0] << 20 | size[:, 1] << 10 | size[:, 2]
     parts = [
         HEADER.pack(MAGIC, VERSION, len(place), 0, bits, 0, 0),
         fixed.view(np.uint8).reshape(-1, 4)[:, :3].tobytes(),
-        _byte(sigmoid(columns[OPACITY[0]]) * 255),
-        _byte(stacked(columns, COLOUR) * (COLOUR_SCALE * 255) + 127.5),
-        _byte((stacked(columns, SCALE) + 10) * 16),
+        _byte(whole.opacity * 255),
+        _byte(whole.colour * (COLOUR_SCALE * 255) + 127.5),
+        _byte((whole.scale + 10) * 16),
         packed.astype("<u4").tobytes(),
     ]
     return gzip.compress(b"".join(parts), mtime=0)
@@ -153,12 +138,14 @@ def _columns(parts: list[bytes], degree: int, bits: int, version: int, name: obj
         warnings.warn(f"{name}: colours are taken without the {count} numbers of their directions", stacklevel=5)
     low, middle, high = place.reshape(-1, 3).astype(np.int32).T
     fixed = (low | middle << 8 | high << 16) - ((high >> 7) << 24)
-    columns = dict(zip(PLACE, (fixed.reshape(-1, 3) / 2.0**bits * AXES).T, strict=True))
-    columns[OPACITY[0]] = logit(alpha / 255)
-    columns |= dict(zip(COLOUR, ((colour.reshape(-1, 3) / 255 - 0.5) / COLOUR_SCALE).T, strict=True))
-    columns |= dict(zip(SCALE, (scale.reshape(-1, 3) / 16 - 10).T, strict=True))
     xyzw = _first_three(rotation) if version == 2 else _smallest_three(rotation)
-    return columns | dict(zip(ROTATION, (xyzw[:, [3, 0, 1, 2]] * TURN).T, strict=True))
+    return Parts(
+        place=fixed.reshape(-1, 3) / 2.0**bits * AXES,
+        scale=scale.reshape(-1, 3) / 16 - 10,
+        colour=(colour.reshape(-1, 3) / 255 - 0.5) / COLOUR_SCALE,
+        opacity=alpha / 255,
+        rotation=xyzw[:, [3, 0, 1, 2]] * TURN,
+    ).columns()
 
 
 def _first_three(rotation: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ writing turn by half a turn about z, as SuperSplat does when it opens a file; th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -78,14 +79,44 @@ def columns_of(gaussians: Gaussians) -> dict[str, np.ndarray]:
     return {key: joined[:, index] for index, key in enumerate(NEEDED)}
 
 
-def stacked(columns: Columns, names: tuple[str, ...]) -> np.ndarray:
+class Parts(NamedTuple):
+    """The properties of K Gaussians as compressed formats store them, in the frame of the columns."""
+
+    place: np.ndarray
+    """[K, 3]."""
+    scale: np.ndarray
+    """Natural logarithms, [K, 3]."""
+    colour: np.ndarray
+    """Harmonics of degree 0, [K, 3]."""
+    opacity: np.ndarray
+    """In 0 ... 1, [K]."""
+    rotation: np.ndarray
+    """Quaternions (w, x, y, z), [K, 4]."""
+
+    @classmethod
+    def of(cls, gaussians: Gaussians) -> Parts:
+        """Those of Gaussians in their asset's own frame, float32; quaternions have length 1, float64.
+
+        Raises ``ValueError`` for numbers that are not finite.
+        """
+        columns = columns_of(gaussians)
+        place, scale, colour, rotation = (_stacked(columns, keys) for keys in (PLACE, SCALE, COLOUR, ROTATION))
+        return cls(place, scale, colour, sigmoid(columns[OPACITY[0]]), _unit(rotation.astype(np.float64)))
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The columns ``NEEDED``; opacities of 0 and 1 are ``LOGIT_EPS`` from them."""
+        named = ((PLACE, self.place), (SCALE, self.scale), (COLOUR, self.colour), (ROTATION, self.rotation))
+        found = {key: column for keys, part in named for key, column in zip(keys, part.T, strict=True)}
+        return {**found, OPACITY[0]: logit(self.opacity)}
+
+
+def _stacked(columns: Columns, names: tuple[str, ...]) -> np.ndarray:
     """Some of the columns side by side, float32 [K, len(names)]."""
     return np.stack([columns[key] for key in names], 1)
 
 
-def unit_quaternions(columns: Columns) -> np.ndarray:
-    """Rotations of length 1, float64 [K, 4] = (w, x, y, z); all zeros stand for no rotation, as in ``render``."""
-    rotations = stacked(columns, ROTATION).astype(np.float64)
+def _unit(rotations: np.ndarray) -> np.ndarray:
+    """Rotations [K, 4] of length 1; all zeros stand for no rotation, as in ``render``."""
     length = np.linalg.norm(rotations, axis=1, keepdims=True)
     return np.where(length > 0, rotations / np.maximum(length, 1e-30), [1.0, 0, 0, 0])
 

@@ -7,9 +7,9 @@ import torch
 
 from ...data.tokens import TokenBatch
 from ...nn.packed import Packed
+from ...tokens.samples import FEATURES
 from ...tokens.shards import TokenShards
 from ..condition import Condition
-from ..feed import FEATURES
 from ..latents import LatentStats
 from .objective import FlowBatch
 

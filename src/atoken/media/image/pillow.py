@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFile
 
 from ...core.errors import ReadError
 from ...core.text import shortened
@@ -125,9 +125,9 @@ def _bands(
 
 def _drawn(image: Image.Image) -> Box | None:
     """The part of a GIF's screen that its first picture covers, None for all; Pillow fills the rest with entry 0."""
-    if image.format != "GIF" or not getattr(image, "tile", None):
+    if image.format != "GIF" or not isinstance(image, ImageFile.ImageFile) or not image.tile:
         return None
-    box: Box = image.tile[0][1]  # type: ignore[attr-defined]  # of every ImageFile
+    box = image.tile[0][1]
     return None if box == (0, 0, *image.size) else box
 
 

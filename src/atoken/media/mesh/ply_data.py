@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -172,7 +173,7 @@ def _rows(
     counts = {index: np.empty(element.count, np.int64) for index in lists}
     steps = [(index, prop.count, width[prop.kind]) for index, prop in enumerate(element.properties)]
     raw = data if order is None else data.tobytes()
-    byteorder = "big" if order == ">" else "little"
+    byteorder: Literal["big", "little"] = "big" if order == ">" else "little"
     for row in range(element.count):
         starts[row] = position
         for index, kind, size in steps:
@@ -185,7 +186,7 @@ def _rows(
             if order is None:
                 length = int(raw[position]) if abs(raw[position]) < 2**62 else -1
             else:
-                length = int.from_bytes(raw[position:ahead], byteorder, signed=kind[0] == "i")  # type: ignore[arg-type]
+                length = int.from_bytes(raw[position:ahead], byteorder, signed=kind[0] == "i")
             position = ahead + length * size
             if length < 0 or position > len(data):
                 raise source.error(f"is cut short: {row} of {element.count} {element.name} elements are there")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -10,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ...core.errors import ReadError
-from ...core.regular import is_name, read_regular
+from ...core.regular import Folder, is_name, read_regular
 from ...core.text import shortened
 from ..image.opener import DEFAULT_MAX_PIXELS, check_size, decoding, opened
 from ..image.pillow import rgba_of
@@ -31,7 +32,7 @@ class Source:
         self.max_pixels = max_pixels
         self.data = read_regular(path) if data is None else data
         self.notes: list[str] = []
-        self._folder = Path(os.path.realpath(path.parent))
+        self._folder = Folder(path.parent)
         self._listed: dict[Path, dict[str, str]] = {}
         self._files: dict[Path, bytes] = {}
         self._textures: dict[tuple[object, bool], tuple[np.ndarray, ...]] = {}
@@ -58,20 +59,23 @@ class Source:
             clean = spelt.strip().replace("\\", "/")
             if not is_name(clean):
                 continue
-            target = self._folder / clean
-            for found in (target, self._any_case(clean), self._any_case(clean.rpartition("/")[2])):
-                if found is None:
-                    continue
-                real = Path(os.path.realpath(found))
-                if not real.is_relative_to(self._folder):
+            for found in self._spelt(clean):
+                if not self._folder.holds(found):
                     raise self.error(f"refers to {shortened(name)!r}, outside its folder: refused")
-                if real.is_file():
-                    return real
+                if os.path.isfile(real := self._folder.real(found)):
+                    return Path(real)
         return None
+
+    def _spelt(self, name: str) -> Iterator[str]:
+        """Paths that a file ``name`` may have."""
+        yield os.path.join(self._folder.path, name)
+        for other in dict.fromkeys((name, name.rpartition("/")[2])):
+            if (found := self._any_case(other)) is not None:
+                yield str(found)
 
     def _any_case(self, name: str) -> Path | None:
         """The file ``name`` of the folder whatever the case of its letters."""
-        place = self._folder
+        place = Path(self._folder.path)
         for part in name.split("/"):
             if part in ("", "."):
                 continue

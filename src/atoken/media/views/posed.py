@@ -20,7 +20,7 @@ from ..suffixes import VIEWS_FILE
 from .cameras import Cameras
 from .depth import read_depth
 from .extent import ROBUST, Extent, cube_of
-from .transforms import Frame, depth_of, mask_of, picture_of, read_frames
+from .transforms import Frame, FrameFiles, read_frames
 from .views import MOST_PIXELS, SIZE, Views
 
 MODELS = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
@@ -98,13 +98,14 @@ def read_views(
     """
     path = Path(source) / VIEWS_FILE if Path(source).is_dir() else Path(source)
     table, frames = read_frames(path)
+    files = FrameFiles(path)
     if len(frames) * size**2 > MOST_PIXELS:
         raise ReadError(f"{path} has {len(frames)} frames, too many at {size} x {size}: take fewer or smaller views")
     w2c, lenses, pictures = [], [], []
     for index, frame in enumerate(frames):
         frame = _whole(table, frame)
         w2c.append(_w2c(frame, index, path))
-        colour, depth = _rgbd(path, frame, max_pixels)
+        colour, depth = _rgbd(files, frame, max_pixels)
         lens = _lens(frame, colour.shape[:2], path)
         colour, depth = lens.undistorted(colour, depth)
         factor = size / max(depth.shape)
@@ -197,21 +198,21 @@ def _lens(frame: Frame, size: tuple[int, int], path: Path) -> Lens:
     return Lens(fx, fy, cx, cy, distortion)
 
 
-def _rgbd(path: Path, frame: Frame, max_pixels: int) -> tuple[np.ndarray, np.ndarray]:
+def _rgbd(files: FrameFiles, frame: Frame, max_pixels: int) -> tuple[np.ndarray, np.ndarray]:
     """Colour uint8 [H, W, 3] over black and depth float32 [H, W] of one frame, infinity where there is nothing."""
-    picture = picture_of(path, frame)
+    picture = Path(files.picture(frame))
     rgba = read_rgba(picture, max_pixels=max_pixels)
     colour = blend(rgba[..., :3], rgba[..., 3], (0, 0, 0))
     height, width = colour.shape[:2]
-    file = depth_of(path, frame)
+    file = Path(files.depth(frame, str(picture)))
     if not file.exists():
-        raise FileNotFoundError(2, f"missing, the depth of {picture.name} ({path.name}: depth_path)", str(file))
-    depth = read_depth(file, frame, path, max_pixels)
+        raise FileNotFoundError(2, f"missing, the depth of {picture.name} ({files.table.name}: depth_path)", str(file))
+    depth = read_depth(file, frame, files.table, max_pixels)
     if not math.isclose(depth.shape[0] * width, depth.shape[1] * height, rel_tol=0.02):
         shapes = f"{depth.shape[1]} x {depth.shape[0]}, its picture {width} x {height}"
         raise ReadError(f"{file} is {shapes}: a depth needs the shape of its picture")
     depth = np.where(rgba[..., 3] > 0, _nearest(depth, height, width), np.float32(np.inf))
-    mask = mask_of(path, frame)
+    mask = files.mask(frame)
     if mask is not None:
         kept = read_rgba(mask, max_pixels=max_pixels)[..., :3].max(2)
         depth = np.where(_nearest(kept, height, width) > 127, depth, np.float32(np.inf))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ...core.errors import ReadError, reading
-from ...core.regular import is_name, read_regular
+from ...core.regular import Folder, is_name, read_regular
 from ...core.text import shortened
 
 Frame = Mapping[str, Any]
@@ -19,8 +19,8 @@ def files_of(path: Path) -> list[Path]:
     """The pictures, masks and depths that a ``transforms.json`` names in its folder; none where it cannot be read."""
     try:
         _, frames = read_frames(path)
-        named = [(picture_of(path, frame), depth_of(path, frame), mask_of(path, frame)) for frame in frames]
-        return [file for files in named for file in files if file is not None and file.is_file()]
+        files = FrameFiles(path)
+        return [Path(file) for frame in frames for file in files.all_of(frame) if os.path.isfile(file)]
     except (ValueError, OSError):
         return []
 
@@ -38,35 +38,52 @@ def read_frames(path: Path) -> tuple[Frame, list[Frame]]:
     return table, frames
 
 
-def _file(path: Path, name: Any, key: str) -> Path:
-    """The file ``name`` in the folder of ``path``, also once links are followed. Raises ``ReadError``."""
-    if not is_name(name):
-        raise ReadError(f"{path}: a frame's {key} is {shortened(repr(name))}: give the name of a file")
-    file = path.parent / name
-    if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(path.parent)):
-        raise ReadError(f"{path} refers to {shortened(repr(name))}, outside its folder: refused")
-    return file
+class FrameFiles:
+    """The paths of the files that the frames of a table name, which are there or not.
 
+    Each method raises ``ReadError`` for one outside of its folder. Paths are text, which is quicker for 100,000 frames.
+    """
 
-def picture_of(path: Path, frame: Frame) -> Path:
-    """The picture of a frame, ".png" where its name has no ending. Raises ``ReadError`` for a name outside."""
-    name = frame.get("file_path")
-    file = _file(path, name, "file_path")
-    if isinstance(name, str) and (not file.suffix or not file.exists()):  # "r_0", and "frame.0001"
-        with_suffix = _file(path, f"{name}.png", "file_path")
-        return with_suffix if not file.suffix or with_suffix.exists() else file
-    return file
+    def __init__(self, table: Path) -> None:
+        self.table = table
+        self._parent = str(table.parent)
+        self._folder = Folder(self._parent)
 
+    def picture(self, frame: Frame) -> str:
+        """The picture; a name without a suffix is that of a PNG."""
+        name = frame.get("file_path")
+        file = self._file(name, "file_path")
+        bare = not os.path.splitext(file)[1]
+        if bare or not os.path.exists(file):  # "r_0", and "frame.0001"
+            with_suffix = self._file(f"{name}.png", "file_path")
+            return with_suffix if bare or os.path.exists(with_suffix) else file
+        return file
 
-def mask_of(path: Path, frame: Frame) -> Path | None:
-    """Its mask, where it names one."""
-    return None if frame.get("mask_path") is None else _file(path, frame["mask_path"], "mask_path")
+    def mask(self, frame: Frame) -> str | None:
+        """The mask, or None where there is none."""
+        return None if frame.get("mask_path") is None else self._file(frame["mask_path"], "mask_path")
 
+    def depth(self, frame: Frame, picture: str) -> str:
+        """The depth that is named, or the one beside the picture."""
+        for key in ("depth_path", "depth_file_path"):
+            if frame.get(key) is not None:
+                return self._file(frame[key], key)
+        return self._inside(f"{os.path.splitext(picture)[0]}_depth.png")
 
-def depth_of(path: Path, frame: Frame) -> Path:
-    """Its depth: as named, else the picture's name with ``_depth.png``."""
-    for key in ("depth_path", "depth_file_path"):
-        if frame.get(key) is not None:
-            return _file(path, frame[key], key)
-    stem = picture_of(path, frame).relative_to(path.parent).with_suffix("")
-    return _file(path, f"{stem}_depth.png", "file_path")
+    def all_of(self, frame: Frame) -> Iterator[str]:
+        """Picture, depth and mask."""
+        picture = self.picture(frame)
+        yield picture
+        yield self.depth(frame, picture)
+        if (mask := self.mask(frame)) is not None:
+            yield mask
+
+    def _file(self, name: Any, key: str) -> str:
+        if not is_name(name):
+            raise ReadError(f"{self.table}: a frame's {key} is {shortened(repr(name))}: give the name of a file")
+        return self._inside(os.path.join(self._parent, name))
+
+    def _inside(self, file: str) -> str:
+        if not self._folder.holds(file):
+            raise ReadError(f"{self.table} refers to {shortened(repr(file))}, outside its folder: refused")
+        return file
