@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import warnings
 from collections.abc import Sequence
@@ -79,25 +78,22 @@ def _write(
     axes = {name: {0: "batch"} | ({} if len(inputs) == 1 else {1: "tokens"}) for name in (*input_names, *output_names)}
     if "pooled" in axes:
         axes["pooled"] = {0: "batch"}
-    file = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter(
-            "ignore"
-        )  # that the exporter is the old one: the new one takes minutes where it takes one
-        torch.onnx.export(
-            module,
-            inputs,
-            file,
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=input_names,
-            output_names=output_names,
-            dynamic_axes=axes,
-        )
-    model = onnx.load_from_string(file.getvalue())
-    onnx.helper.set_model_props(model, _facts(net, kind))
     with atomic_write(path) as temporary:
-        temporary.write_bytes(model.SerializeToString())
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # that this exporter is old: the new one takes minutes for its second
+            torch.onnx.export(
+                module,
+                inputs,
+                temporary,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=input_names,
+                output_names=output_names,
+                dynamic_axes=axes,
+            )
+        model = onnx.load(temporary)
+        onnx.helper.set_model_props(model, _facts(net, kind))
+        onnx.save(model, temporary)
 
 
 def _facts(net: TokenizerNet, kind: str) -> dict[str, str]:

@@ -104,6 +104,8 @@ class PixelEncoder(nn.Module):
     latents [B, C, (t,) h, w], or indices [B, G, (t,) h, w]; hidden [B, W, (t,) h, w]; pooled [B, D].
     """
 
+    coords: Tensor
+
     def __init__(self, net: TokenizerNet, kind: str, size: tuple[int, ...]) -> None:
         super().__init__()
         self.encoder, self.grid, self.moving = PaddedEncoder(net, kind), grid_of(size), len(size) == 3
@@ -127,6 +129,8 @@ class PixelEncoder(nn.Module):
 
 class PixelDecoder(nn.Module):
     """Latents or indices [B, C, (t,) h, w] of one fixed size -> pixels [B, 3, (4 t,) H, W], nominally in [-1, 1]."""
+
+    coords: Tensor
 
     def __init__(self, net: TokenizerNet, kind: str, size: tuple[int, ...]) -> None:
         super().__init__()
@@ -239,6 +243,14 @@ def _head_norm(x: Tensor, norm: HeadNorm) -> Tensor:
 
 class Levels(nn.Module):
     """``nn.fsq`` without checks of values, which no graph holds."""
+
+    middle: Tensor
+    levels: Tensor
+    weights: Tensor
+    owner: Tensor
+    bound: Tensor
+    offset: Tensor
+    shift: Tensor
 
     def __init__(self, groups: tuple[tuple[int, ...], ...]) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -61,7 +62,7 @@ def convert_checkpoint(
 
 
 def convert_to_onnx(
-    source: str, out: Path, kind: str | None, size: str | None, overwrite: bool, others: dict[str, object]
+    source: str, out: Path, kind: str | None, size: str | None, overwrite: bool, others: Mapping[str, object]
 ) -> None:
     """Write the ONNX files of what ``atoken.load`` takes. Raises ``ValueError`` or ``OSError`` with one sentence."""
     options.check_choice("--kind", kind, KINDS)

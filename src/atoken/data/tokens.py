@@ -163,8 +163,8 @@ class TokenBatches(IterableDataset[TokenBatch]):
                 errors.append(error)
         if not samples:
             raise errors[0]  # ranks in step need a batch of each
-        for error in errors:
-            warnings.warn(f"{error}: left out", stacklevel=2)
+        for damage in errors:
+            warnings.warn(f"{damage}: left out", stacklevel=2)
         return replace(pack_tokens(samples, cursor), damaged=len(errors))
 
     def _own(self) -> Iterator[tuple[list[int], dict[str, Any]]]:
