@@ -95,7 +95,7 @@ def convert(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is already there.")] = False,
     onnx: Annotated[
         bool,
-        typer.Option("--onnx", help="Write encoder.onnx and decoder.onnx instead, of any model: nano, a folder, a file."),
+        typer.Option("--onnx", help="Write encoder.onnx and decoder.onnx instead, of any model that loads."),
     ] = False,
     size: Annotated[
         str | None,
