@@ -93,8 +93,24 @@ def convert(
         typer.Option(metavar="FILE", help="The released Gaussian decoder (3d_decode_gs.pt), which 3D needs."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is already there.")] = False,
+    onnx: Annotated[
+        bool,
+        typer.Option("--onnx", help="Write encoder.onnx and decoder.onnx instead, of any model that loads."),
+    ] = False,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[FRAMESx]HxW",
+            help="With --onnx: pixels of this size in and out. Without it, padded batches of tokens with a mask.",
+        ),
+    ] = None,
 ) -> None:
-    """Turn a released checkpoint into a model folder (config.json and model.safetensors)."""
-    from ..convert import convert_checkpoint
+    """Turn a released checkpoint into a model folder (config.json and model.safetensors), or a model into ONNX."""
+    from ..convert import convert_checkpoint, convert_to_onnx
 
+    if onnx:
+        others = {"--dtype": dtype, "--gaussians": gaussians}
+        return convert_to_onnx(str(checkpoint), out, kind, size, overwrite, others)
+    if size is not None:
+        raise ValueError("--size is for --onnx")
     convert_checkpoint(checkpoint, out, kind, dtype, overwrite, gaussians)
