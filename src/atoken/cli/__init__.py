@@ -662,8 +662,11 @@ def evaluate_generation(
         Path | None,
         typer.Option(metavar="FILE", show_default=False, help="Prompts, one a line, that no caption of --data holds."),
     ] = None,
-    n: Annotated[
-        int | None, typer.Option("--n", metavar="N", show_default="50000, or all held-out", help="Samples.")
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", show_default="50000, or one for each held-out picture", help="Pictures that are drawn."
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(metavar="N", show_default="as the generator says", help="Steps.")] = None,
     guidance: Annotated[
@@ -684,7 +687,7 @@ def evaluate_generation(
     from .eval_generation import evaluate as work
 
     how = (steps, guidance, tuple(sampling or ()), device, dtype, overwrite)
-    work(Request(model, out, data, reference, inception, prompts, n, seed, batch, tokenizer, *how))
+    work(Request(model, out, data, reference, inception, prompts, samples, seed, batch, tokenizer, *how))
 
 
 @app.command()

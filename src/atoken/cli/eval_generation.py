@@ -59,7 +59,7 @@ class Request:
     reference: Path | None
     inception: Path | None
     prompts: Path | None
-    n: int | None
+    samples: int | None
     seed: int
     batch: int
     tokenizer: str | None
@@ -75,7 +75,7 @@ class Request:
             raise ValueError("give --data, a folder of captioned pictures, or --reference, and not both")
         if self.prompts and not self.data:
             raise ValueError("--prompts are those that no caption of --data holds: give --data")
-        for name in ("n", "batch", "steps"):
+        for name in ("samples", "batch", "steps"):
             options.check_positive(f"--{name}", getattr(self, name))
         options.parse_sampling(self.sampling)
         options.check_choice("--dtype", self.dtype, options.DTYPES)
@@ -102,7 +102,9 @@ class Evaluation:
         if request.inception:
             self.networks["inception"] = Inception(request.inception, ranks.device)
         self.entries = [] if request.data is None else read_index(request.data)
-        self.held_entries = evenly([e for e in self.entries if e.split == HELD_OUT], request.n) if self.entries else []
+        self.held_entries = (
+            evenly([e for e in self.entries if e.split == HELD_OUT], request.samples) if self.entries else []
+        )
         self.train_entries = [entry for entry in self.entries if entry.split == TRAIN]
 
     @cached_property
@@ -117,7 +119,7 @@ class Evaluation:
         """Samples that are drawn."""
         if self.held_entries:
             return len(self.held_entries)
-        return self.request.n or 50_000
+        return self.request.samples or 50_000
 
     @property
     def conditions(self) -> str:
@@ -171,7 +173,7 @@ class Evaluation:
             "dtype": request.dtype,
         }
 
-    def samples(self) -> PictureSet:
+    def drawn(self) -> PictureSet:
         """Draw what is not drawn yet, all ranks together."""
         request, ranks = self.request, self.ranks
         if request.is_archive:
@@ -267,7 +269,7 @@ def _referenced(run: Evaluation) -> dict[str, Any]:
                 raise ValueError(f"{path} holds statistics of the FID Inception and no pictures: give --inception")
             if pictures is None and not statistics:
                 raise ValueError(f"{path} holds neither pictures (arr_0) nor statistics (mu and sigma)")
-    drawn = run.look(run.samples())
+    drawn = run.look(run.drawn())
     real = None if pictures is None else run.look(pictures)
     if real is not None:
         reference = real.describe() | ({"statistics": f"of {path.name}"} if statistics else {})
@@ -284,7 +286,7 @@ def _captioned(run: Evaluation) -> dict[str, Any]:
         prompts = read_prompts(request.prompts, run.entries) if request.prompts else []
         held = read_pictures(request.data, "held-out pictures", run.held_entries)
         train = read_pictures(request.data, "training pictures", run.train_entries)
-    drawn = run.look(run.samples())
+    drawn = run.look(run.drawn())
     held_out, known = run.look(held), run.look(train)
     rebuilt = run.look(_rebuilt(run, held), ["lite0"])
     captioned = Captioned(held_out, known, run.held_entries, run.train_entries, request.seed)

@@ -199,7 +199,6 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     said = [f"{drawn['name']} (weights {drawn['sha256'][:12]}): {how}; {results['conditions']}."] if drawn else []
     reference = results["reference"]
     against = reference["set"] if reference["n"] is None else f"{reference['set']} (N = {reference['n']})"
-    said.append(
-        f"N = {results['n']}, against {against}; AToken {results['code']['atoken']}, code {results['code']['sha256'][:12]}."
-    )
+    version, code = results["code"]["atoken"], results["code"]["sha256"][:12]
+    said.append(f"N = {results['n']}, against {against}; AToken {version}, code {code}.")
     return said
