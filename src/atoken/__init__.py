@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .media.video.frames import Clip
     from .media.video.source import open_video
     from .media.video.writer import write_video
+    from .mllm.load import load_mllm
     from .nn.packed import Packed
     from .pipeline.atoken import AToken
     from .tokenizer.config import PRESETS, GaussianConfig, ModelConfig
@@ -47,6 +48,7 @@ __all__ = [
     "list_models",
     "load",
     "load_generator",
+    "load_mllm",
     "open_video",
     "read_image",
     "text",
@@ -73,6 +75,7 @@ _HOMES = {
     "list_models": "weights.config",
     "load": "weights.load",
     "load_generator": "generation.load",
+    "load_mllm": "mllm.load",
     "open_video": "media.video.source",
     "read_image": "media.image.files",
     "text": "language.towers",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from typing import Any
 
@@ -11,7 +12,8 @@ from ...core.errors import ReadError, reading
 from ...core.text import shortened
 from ..image.opener import open_picture
 from .asset import Piece
-from .material import Material
+from .dae_effects import rewritten
+from .material import ALPHA_CUTOFF, Material
 from .source import Source
 
 
@@ -23,10 +25,11 @@ def read_dae(source: Source) -> list[Piece]:
     except ImportError:
         raise ReadError(f"{source.path} needs: pip install 'atoken[mesh]'") from None
     resolver = _resolver(trimesh, source)
+    file = io.BytesIO(rewritten(source))
     try:
         with reading(source.path), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            scene = trimesh.load_scene(source.path, process=False, resolver=resolver)
+            scene = trimesh.load_scene(file, file_type="dae", process=False, resolver=resolver)
     finally:
         if resolver.refusal is not None:
             raise resolver.refusal
@@ -92,4 +95,5 @@ def _piece(source: Source, geometry: Any, matrix: np.ndarray) -> Piece:
     colours = None
     if visual.kind == "vertex":
         colours = np.asarray(visual.vertex_colors, np.uint8)
-    return Piece(vertices, faces, uv, colours, [Material(factor, False, mips)])
+    cutoff = ALPHA_CUTOFF if factor[3] < 1 else None
+    return Piece(vertices, faces, uv, colours, [Material(factor, False, mips, cutoff)])
