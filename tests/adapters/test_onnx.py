@@ -15,12 +15,6 @@ GRIDS = [(1, 4, 6), (1, 3, 3), (6, 2, 2), (1, 20, 17)]
 EXACT = {"atol": 1e-5, "rtol": 1e-4}  # fp32 sums of at most 3072 terms, in another order
 
 
-@pytest.fixture(scope="module")
-def tiny():
-    torch.manual_seed(0)
-    return AToken(PRESETS["tiny"]).eval()
-
-
 def padded(samples):
     """Feats, coords and mask of (feats [n, F], coords [n, 4])."""
     most = max(len(feats) for feats, _ in samples)

@@ -351,3 +351,45 @@ def test_blocks_that_the_encoder_lacks_are_refused(run, pets, tmp_path, block):
     assert refused.exit_code == 2
     check_names(refused.stderr, "--features", block)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_moments_go_to_mar(run, atoken, pets, tmp_path):
+    assert (
+        run(pets, "--out", tmp_path / "out", "--size", 32, "--flip", "--labels", "folders", "--moments").exit_code == 0
+    )
+    plain = tmp_path / "plain"
+    assert run(pets, "--out", plain, "--size", 32, "--flip", "--labels", "folders").exit_code == 0
+    for key, sample in samples(plain).items():
+        found = samples(tmp_path / "out")[key]
+        assert found.tokens == sample.tokens
+        assert found.extras["logvar"].shape == found.tokens.values.shape
+    done = atoken("export", tmp_path / "out", "--format", "mar", "--out", tmp_path / "mar")
+    assert done.exit_code == 0, done.stderr
+    assert len(list((tmp_path / "mar").rglob("*.npz"))) == 3
+    refused = run(pets, "--out", tmp_path / "codes", "--kind", "discrete", "--moments")
+    assert refused.exit_code == 2
+    check_names(refused.stderr, "--moments")
+
+
+@pytest.mark.slow
+def test_solids_on_another_grid_go_to_internlumina_and_back(run, atoken, tmp_path):
+    trimesh = pytest.importorskip("trimesh")
+    trimesh.creation.box((1, 0.5, 0.3)).export(tmp_path / "chair.glb")
+    shards = tmp_path / "out"
+    assert run(tmp_path / "chair.glb", "--out", shards, "--kind", "discrete", "--voxels", 48).exit_code == 0
+    (sample,) = samples(shards).values()
+    assert sample.tokens.grid == (1, 48, 48, 48)
+    for command, source, out in (("export", shards, "theirs"), ("import", tmp_path / "theirs", "back")):
+        done = atoken(command, source, "--format", "internlumina", "--out", tmp_path / out)
+        assert done.exit_code == 0, done.stderr
+    assert samples(tmp_path / "back") == {sample.key: sample}
+
+
+def test_import_of_nothing(atoken, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for form in ("internlumina", "webdataset", "numpy"):
+        done = atoken("import", tmp_path / "empty", "--format", form, "--out", tmp_path / "out")
+        assert done.exit_code == 2
+        check_names(done.stderr, "empty")
+        assert not (tmp_path / "out").exists()

@@ -56,6 +56,8 @@ def tokenize(inputs: Sequence[str], settings: Settings, per_shard: int, by_folde
     if settings.features is not None and not 1 <= settings.features <= model.config.encoder_depth:
         depth = model.config.encoder_depth
         raise ValueError(f"--features is {settings.features}: give blocks of the encoder, from 1 to {depth}")
+    if settings.moments and (settings.kind or model.config.kinds[0]) == "discrete":
+        raise ValueError("--moments are those of continuous tokens: leave it out, or give --kind continuous")
     facts = {**asdict(settings), "weights": model.weights_hash, "per_shard": per_shard, "labels": by_folder}
     del model
     out.mkdir(parents=True, exist_ok=True)
@@ -76,6 +78,7 @@ def _check(settings: Settings, per_shard: int, workers: int | None) -> None:
     options.check_positive("--per-shard", per_shard)
     options.check_positive("--workers", workers)
     options.check_positive("--size", settings.size)
+    options.check_positive("--voxels", settings.voxels)
     options.check_positive("--token-budget", settings.token_budget)
 
 
@@ -149,7 +152,7 @@ def _begin(out: Path, facts: dict[str, object], chunks: Sequence[Chunk]) -> None
     except ValueError:
         raise ValueError(f"{path} is damaged: give another --out") from None
     for name in facts:
-        if known.get(name) != facts[name]:
+        if (known.get(name) or None) != (facts[name] or None):  # earlier versions had fewer options
             what = "the files differ" if name in ("samples", "shards") else f"--{name} was {known.get(name)}"
             raise ValueError(f"{out} holds the tokens of another run ({what}, by {PLAN}): give another --out")
 

@@ -1,4 +1,4 @@
-"""Commands about whole data sets: ``tokenize``, ``tokens``, ``export``, ``data pack``."""
+"""Commands about whole data sets: ``tokenize``, ``tokens``, ``export``, ``import``, ``data pack``."""
 
 from __future__ import annotations
 
@@ -41,6 +41,13 @@ def tokenize(
         int | None,
         typer.Option(metavar="BLOCK", show_default="none", help="Store the encoder's states after that block, too."),
     ] = None,
+    moments: Annotated[
+        bool, typer.Option("--moments", help="Store the log-variance of each latent, too, for mar and repa.")
+    ] = False,
+    voxels: Annotated[
+        int | None,
+        typer.Option(metavar="N", show_default="the model's", help="Voxels along a side of 3D: 48 for internlumina."),
+    ] = None,
     labels: Annotated[
         str, typer.Option(metavar="files|folders", help="Classes: from .cls and .json files, or from folders' names.")
     ] = "files",
@@ -60,7 +67,20 @@ def tokenize(
 
     options.check_choice("--labels", labels, ("files", "folders"))
     settings = Settings(
-        model, str(out), kind, size, fps, flip, embed, features, latents, dtype, device, token_budget or TOKEN_BUDGET
+        model,
+        str(out),
+        kind,
+        size,
+        fps,
+        flip,
+        embed,
+        features,
+        moments,
+        voxels,
+        latents,
+        dtype,
+        device,
+        token_budget or TOKEN_BUDGET,
     )
     run_tokenize(sources, settings, per_shard, labels == "folders", workers)
 
@@ -113,7 +133,8 @@ def export(
             "--format",
             metavar="NAME",
             show_default=False,
-            help="lightningdit (gae), jlt, llamagen (unitok), rar, internlumina, trellis, webdataset or numpy.",
+            help="lightningdit (gae), jlt, mar (tokenbridge), repa (sra), sr-dit, rae, llamagen (unitok), rar, "
+            "internlumina, trellis, webdataset, parquet, arrow or numpy.",
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", show_default=False, help="A new folder.")],
@@ -122,6 +143,31 @@ def export(
     from ..export import export as run_export
 
     run_export(shards, form, out)
+
+
+@app.command("import")
+def import_tokens(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", show_default=False, help="A folder that export wrote, or a file of it.")
+    ],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format", metavar="NAME", show_default=False, help="internlumina, numpy, webdataset, parquet or arrow."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", show_default=False, help="Folder for the token shards.")],
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Whose tokens InternLumina-U2's own files are, which do not say it."),
+    ] = None,
+    fps: Annotated[float | None, typer.Option(metavar="FPS", help="Frames a second of its clips.")] = None,
+    per_shard: Annotated[int, typer.Option(metavar="N", help="Samples in each shard.")] = 10_000,
+) -> None:
+    """Turn files that other trainers read into token shards again."""
+    from ..export import import_samples
+
+    import_samples(source, form, out, model, fps, per_shard)
 
 
 @data.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -107,15 +107,17 @@ def generate(request: Request) -> None:
     generate(request)
 
 
-@app.command("eval-generation")
-def evaluate_generation(
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What ``atoken eval-generation`` was asked. Raises ``ValueError`` for a value that cannot be."""
+
     model: Annotated[
         str,
         typer.Argument(
             metavar="MODEL", show_default=False, help="A shipped generator, a folder of one, or pictures (.npz)."
         ),
-    ],
-    out: Annotated[Path, typer.Option(metavar="DIR", show_default=False, help="Samples, features and results.")],
+    ]
+    out: Annotated[Path, typer.Option(metavar="DIR", show_default=False, help="Samples, features and results.")]
     data: Annotated[
         Path | None,
         typer.Option(
@@ -123,7 +125,7 @@ def evaluate_generation(
             show_default=False,
             help="Captioned pictures, as recipes/generation/draw_data.py makes them: drawn are the held-out captions.",
         ),
-    ] = None,
+    ] = None
     reference: Annotated[
         Path | None,
         typer.Option(
@@ -131,36 +133,64 @@ def evaluate_generation(
             show_default=False,
             help="For labels: an .npz of real pictures (arr_0) or statistics (mu, sigma), or a folder of pictures.",
         ),
-    ] = None,
+    ] = None
     inception: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE", show_default=False, help="Weights that torch-fidelity reads, for FID and its like."
         ),
-    ] = None,
+    ] = None
     prompts: Annotated[
         Path | None,
         typer.Option(metavar="FILE", show_default=False, help="Prompts, one a line, that no caption of --data holds."),
-    ] = None,
-    n: Annotated[
-        int | None, typer.Option("--n", metavar="N", show_default="50000, or all held-out", help="Samples.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(metavar="N", show_default="as the generator says", help="Steps.")] = None,
+    ] = None
+    samples: Annotated[
+        int | None,
+        typer.Option(metavar="N", show_default="50000, or all held-out captions", help="Pictures that are drawn."),
+    ] = None
+    steps: Annotated[int | None, typer.Option(metavar="N", show_default="as the generator says", help="Steps.")] = None
     guidance: Annotated[
         float | None, typer.Option(metavar="X", show_default="as the generator says", help="Guidance; 1: none.")
-    ] = None,
-    sampling: options.Sampling = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the first sample; the others count up.")] = 0,
-    batch: Annotated[int, typer.Option(metavar="N", help="Pictures that are computed and kept together.")] = 64,
+    ] = None
+    sampling: options.Sampling = None
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the first sample; the others count up.")] = 0
+    batch: Annotated[int, typer.Option(metavar="N", help="Pictures that are computed and kept together.")] = 64
     tokenizer: Annotated[
         str | None, typer.Option(show_default="the shipped model that the generator names", help="Its tokenizer.")
-    ] = None,
-    device: options.Device = None,
-    dtype: options.Dtype = "float32",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another run in --out.")] = False,
-) -> None:
-    """Measure a generator: draw samples and compare them with real pictures; interrupted, it goes on."""
-    from .. import eval_generation as work
+    ] = None
+    device: options.Device = None
+    dtype: options.Dtype = "float32"
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another run in --out.")] = False
 
-    how = (steps, guidance, tuple(sampling or ()), device, dtype, overwrite)
-    work.evaluate(work.Request(model, out, data, reference, inception, prompts, n, seed, batch, tokenizer, *how))
+    def __post_init__(self) -> None:
+        from ...generation.generator import LARGEST_SEED
+
+        if (self.data is None) == (self.reference is None):
+            raise ValueError("give --data, a folder of captioned pictures, or --reference, and not both")
+        if self.prompts and not self.data:
+            raise ValueError("--prompts are those that no caption of --data holds: give --data")
+        for name in ("samples", "batch", "steps"):
+            options.check_positive(f"--{name}", getattr(self, name))
+        options.parse_sampling(self.sampling or ())
+        options.check_choice("--dtype", self.dtype, options.DTYPES)
+        if not 0 <= self.seed < LARGEST_SEED - 2**32:
+            raise ValueError(f"--seed is {self.seed}: give a number from 0 to {LARGEST_SEED - 2**32 - 1}")
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether the pictures are drawn already."""
+        return Path(self.model).suffix == ".npz"
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """How to draw, where it was said."""
+        return {"steps": self.steps, "guidance": self.guidance} | options.parse_sampling(self.sampling or ())
+
+
+@app.command("eval-generation")
+@grouped
+def evaluate_generation(request: EvaluationRequest) -> None:
+    """Measure a generator: draw samples and compare them with real pictures; interrupted, it goes on."""
+    from ..eval_generation import evaluate
+
+    evaluate(request)
