@@ -122,11 +122,13 @@ def _material(source: Source, effect: Any) -> Material:
     constant = effect.shadingtype == "constant" and effect.diffuse is None
     if not constant and (hasattr(effect.emission, "sampler") or (_four(effect.emission)[:3] > 0).any()):
         source.note("light that materials give off (emission) is left out")
-    factor, mips, wrap = np.ones(4, np.float32), (), Wrap()
+    factor, wrap = np.ones(4, np.float32), Wrap()
+    mips: tuple[np.ndarray, ...] = ()
     texture, colour = _texture_of(effect), effect.emission if constant else effect.diffuse
     if texture is not None:
         mips = source.texture(str(texture.sampler.surface.image.path), alpha=False)
-        wrap = Wrap(*(_wrap(texture.sampler.xmlnode, axis) for axis in ("wrap_s", "wrap_t")))
+        sampler = texture.sampler.xmlnode
+        wrap = Wrap(_wrap(sampler, "wrap_s"), _wrap(sampler, "wrap_t"))
     elif colour is not None:
         factor[:3] = np.clip(_four(colour)[:3], 0, 1)  # its alpha means nothing
     factor[3] = 1 if shader is None else _opacity(source, shader)
