@@ -58,6 +58,13 @@ main()
     assert "Usage: atoken" in done.stdout
 
 
+@pytest.mark.slow
+def test_loading_a_model_imports_no_compiler(tmp_path):
+    code = "import sys, atoken\natoken.load('nano')\nassert 'torch._dynamo' not in sys.modules"
+    done = python(code, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_public_name_is_there():
     import atoken
 

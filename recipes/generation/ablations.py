@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=Path, default=Path("data/draw/tokens-features"))
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--n", type=int, default=400, help="held-out emoji that are drawn (there are 414)")
+    parser.add_argument("--samples", type=int, default=400, help="held-out emoji that are drawn (there are 414)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=list(CHANGES), default=list(CHANGES))
     args = parser.parse_args()
@@ -108,7 +108,7 @@ def main() -> None:
         recipe.write_text(text, "utf-8")
         if not (folder / "model").is_dir():
             work("train", recipe, "--out", folder)
-        work("eval-generation", folder / "model", "--data", data, "--n", args.n, "--out", folder / "eval")
+        work("eval-generation", folder / "model", "--data", data, "--samples", args.samples, "--out", folder / "eval")
         results = read_results(folder / "eval" / RESULTS, FORMAT)
         drawn, *others = results["rows"]
         rows.append([name, *(cell(metric, drawn["metrics"].get(metric)) for metric in METRICS)])

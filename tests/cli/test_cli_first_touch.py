@@ -9,9 +9,10 @@ from PIL import Image
 
 import atoken as library
 from atoken import PRESETS, Tokens, read_image, write_image
-from atoken.cli import forecast, pictures
+from atoken.cli import forecast
 from atoken.cli.forecast import Extent, Speed, estimate, expected_frames, measure_speed
 from atoken.cli.report import seconds_text
+from atoken.cli.settings import EncodeSettings
 from atoken.cli.sources import owned_files
 from atoken.media.video.source import open_video
 from refusals import check_names
@@ -143,7 +144,7 @@ def test_max_side_shrinks_pictures(atoken, tiny, picture, tmp_path):
     assert read_image(tmp_path / "a.reconstructed.png").shape == (16, 32, 3)
     flat = np.full((64, 2, 3), 77, np.uint8)
     write_image(tmp_path / "b.png", flat)
-    settings = pictures.Settings("nano", tmp_path, None, "float32", None, False, max_side=16)
+    settings = EncodeSettings(max_side=16)
     assert np.array_equal(settings.read_picture(tmp_path / "b.png"), flat[:16, :1])
     for arguments, named in (
         (["--max-side", "0"], "--max-side is 0"),

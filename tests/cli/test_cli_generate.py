@@ -117,6 +117,17 @@ def test_without_a_model_it_draws_with_the_one_that_ships(atoken, drawer, tiny, 
     assert all(fact in told for fact in ("generator folder", "flow", "tokenizer", "sampling steps", "parameters"))
 
 
+def test_too_little_memory_is_one_sentence(generate, working_folder, monkeypatch):
+    def fail(*arguments: object):
+        raise MemoryError
+
+    monkeypatch.setattr("atoken.generation.flow.generator.draw", fail)
+    done = generate("--label", 1, "--n", 3)
+    assert done.exit_code == 2
+    check_names(done.stderr, "memory", "--size")
+    assert list(working_folder.iterdir()) == []
+
+
 def test_settings_of_drawing(generate, tmp_path):
     pictures = []
     for number, more in enumerate(("method=heun", "interval=0.4,0.6", "shift=3", "method=euler")):

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from atoken import PRESETS, __version__, list_generators, list_models
-from atoken.cli import options
+from atoken.cli.settings import FORMATS
 from atoken.codec import TOKEN_BUDGET
 from atoken.media.image.files import DEFAULT_MAX_PIXELS
 from atoken.media.suffixes import IMAGE_SUFFIXES
@@ -85,7 +85,7 @@ def test_the_defaults_that_help_names_are_those_of_the_library(atoken, command):
     assert f"[default: ({TOKEN_BUDGET})]" in text
     assert f"({DEFAULT_MAX_PIXELS})" in text
     assert "|".join(KINDS) in text
-    assert {f".{name}" for name in options.FORMATS} <= IMAGE_SUFFIXES
+    assert {f".{name}" for name in FORMATS} <= IMAGE_SUFFIXES
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ import pytest
 
 import atoken as library
 from atoken import Tokens
-from atoken.cli import pictures
 from atoken.cli.record import RECORD
+from atoken.media.image import files
 from refusals import check_names
 
 
@@ -43,7 +43,7 @@ def raising(monkeypatch, owner, name, error):
     monkeypatch.setattr(owner, name, call)
 
 
-READING, WRITING = (pictures, "read_image"), (Tokens, "save")
+READING, WRITING = (files, "read_image"), (Tokens, "save")
 
 
 @pytest.mark.slow

@@ -143,6 +143,26 @@ def test_the_position_table_is_resized_to_each_picture():
     assert layout.grids == ((5, 40), (16, 16))
 
 
+@pytest.mark.parametrize("grid", [(1, 1), (20, 1), (3, 1), (1, 5), (7, 40)])
+def test_resized_entries_are_weighted_by_a_triangle(grid):
+    """At place i of n, entry j of a side of S weighs 1 - |j + 1/2 - (i + 1/2) S / n| / max(1, S / n), if positive."""
+    table = PositionTable(16, 8)
+    weights = []
+    for length in grid:
+        centre = (torch.arange(length) + 0.5) * 16 / length
+        weight = 1 - (torch.arange(16) + 0.5 - centre[:, None]).abs() / max(1, 16 / length)
+        weights.append(weight.clamp(min=0) / weight.clamp(min=0).sum(1, keepdim=True))
+    square = table.position_embedding.weight.view(16, 16, 8)
+    expected = torch.einsum("ri,cj,ijw->rcw", *weights, square).flatten(0, 1)
+    coords = dense_coords((1, *grid, 1))
+    packed = Packed.cat([(torch.zeros(len(coords), 1), coords)])
+    found = table(packed.layout(4, 8))
+    torch.testing.assert_close(found, expected)
+    seed = torch.randn_like(expected)
+    ours, theirs = (torch.autograd.grad(each, table.position_embedding.weight, seed)[0] for each in (found, expected))
+    torch.testing.assert_close(ours, theirs)
+
+
 def test_the_posterior_samples_around_its_mean():
     moments = torch.cat([torch.full((4000, 2), 3.0), torch.tensor([[-2.0, 1.0]]).expand(4000, 2)], 1)
     posterior = Posterior(moments)

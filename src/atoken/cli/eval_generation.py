@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,12 +33,13 @@ from ..evaluation.generation.samples import begin, draw_parts, gather
 from ..evaluation.progress import RESULTS
 from ..evaluation.provenance import code_version, environment
 from ..evaluation.results import write_results
-from ..generation.generator import LARGEST_SEED, Generator
+from ..generation.generator import Generator
 from ..generation.load import load_generator
 from ..language.towers import MINILM, text
 from ..media.image.files import write_image
 from ..tokenizer.identity import fingerprint
 from . import options, paths
+from .commands.generation import EvaluationRequest
 from .report import counting, show_table
 
 FEATURES = "features"
@@ -49,60 +49,17 @@ DRAWS = "generation/load.py"
 """Where the code that draws begins."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What ``atoken eval-generation`` was asked. Raises ``ValueError`` for a value that cannot be."""
-
-    model: str
-    out: Path
-    data: Path | None
-    reference: Path | None
-    inception: Path | None
-    prompts: Path | None
-    n: int | None
-    seed: int
-    batch: int
-    tokenizer: str | None
-    steps: int | None
-    guidance: float | None
-    sampling: tuple[str, ...]
-    device: str | None
-    dtype: str
-    overwrite: bool
-
-    def __post_init__(self) -> None:
-        if (self.data is None) == (self.reference is None):
-            raise ValueError("give --data, a folder of captioned pictures, or --reference, and not both")
-        if self.prompts and not self.data:
-            raise ValueError("--prompts are those that no caption of --data holds: give --data")
-        for name in ("n", "batch", "steps"):
-            options.check_positive(f"--{name}", getattr(self, name))
-        options.parse_sampling(self.sampling)
-        options.check_choice("--dtype", self.dtype, options.DTYPES)
-        if not 0 <= self.seed < LARGEST_SEED - 2**32:
-            raise ValueError(f"--seed is {self.seed}: give a number from 0 to {LARGEST_SEED - 2**32 - 1}")
-
-    @property
-    def is_archive(self) -> bool:
-        """Whether the pictures are drawn already."""
-        return Path(self.model).suffix == ".npz"
-
-    @property
-    def how(self) -> dict[str, Any]:
-        """How to draw, where it was said."""
-        return {"steps": self.steps, "guidance": self.guidance} | options.parse_sampling(self.sampling)
-
-
 class Evaluation:
     """One run: what is drawn, what looks at it, and where it goes."""
 
-    def __init__(self, request: Request, ranks: Ranks) -> None:
+    def __init__(self, request: EvaluationRequest, ranks: Ranks) -> None:
         self.request, self.ranks = request, ranks
         self.networks: dict[str, Network] = {"lite0": Lite0(ranks.device)}
         if request.inception:
             self.networks["inception"] = Inception(request.inception, ranks.device)
         self.entries = [] if request.data is None else read_index(request.data)
-        self.held_entries = evenly([e for e in self.entries if e.split == HELD_OUT], request.n) if self.entries else []
+        held = [entry for entry in self.entries if entry.split == HELD_OUT]
+        self.held_entries = evenly(held, request.samples) if held else []
         self.train_entries = [entry for entry in self.entries if entry.split == TRAIN]
 
     @cached_property
@@ -117,7 +74,7 @@ class Evaluation:
         """Samples that are drawn."""
         if self.held_entries:
             return len(self.held_entries)
-        return self.request.n or 50_000
+        return self.request.samples or 50_000
 
     @property
     def conditions(self) -> str:
@@ -171,7 +128,7 @@ class Evaluation:
             "dtype": request.dtype,
         }
 
-    def samples(self) -> PictureSet:
+    def drawn(self) -> PictureSet:
         """Draw what is not drawn yet, all ranks together."""
         request, ranks = self.request, self.ranks
         if request.is_archive:
@@ -230,7 +187,7 @@ class Evaluation:
         }
 
 
-def evaluate(request: Request) -> None:
+def evaluate(request: EvaluationRequest) -> None:
     """Draw, look, measure and write. Raises ``ValueError`` or ``OSError`` with one sentence."""
     paths.check_folder(request.out)
     device = str(find_device(request.device, "--device"))
@@ -267,7 +224,7 @@ def _referenced(run: Evaluation) -> dict[str, Any]:
                 raise ValueError(f"{path} holds statistics of the FID Inception and no pictures: give --inception")
             if pictures is None and not statistics:
                 raise ValueError(f"{path} holds neither pictures (arr_0) nor statistics (mu and sigma)")
-    drawn = run.look(run.samples())
+    drawn = run.look(run.drawn())
     real = None if pictures is None else run.look(pictures)
     if real is not None:
         reference = real.describe() | ({"statistics": f"of {path.name}"} if statistics else {})
@@ -284,7 +241,7 @@ def _captioned(run: Evaluation) -> dict[str, Any]:
         prompts = read_prompts(request.prompts, run.entries) if request.prompts else []
         held = read_pictures(request.data, "held-out pictures", run.held_entries)
         train = read_pictures(request.data, "training pictures", run.train_entries)
-    drawn = run.look(run.samples())
+    drawn = run.look(run.drawn())
     held_out, known = run.look(held), run.look(train)
     rebuilt = run.look(_rebuilt(run, held), ["lite0"])
     captioned = Captioned(held_out, known, run.held_entries, run.train_entries, request.seed)
@@ -347,7 +304,7 @@ def _fetched(run: Evaluation, train: PictureSet) -> PictureSet:
     return of_arrays("nearest captions", [train.read(i, i + 1)[0] for i in chosen], train.identity, chosen)
 
 
-def _say(request: Request, results: dict[str, Any]) -> None:
+def _say(request: EvaluationRequest, results: dict[str, Any]) -> None:
     write_results(results, request.out / RESULTS)
     show_table(*table(results["rows"]))
     for note in notes(results):

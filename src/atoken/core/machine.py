@@ -39,11 +39,12 @@ def matmul_peak(device: str, dtype: torch.dtype) -> float:
 
 def best_seconds(call: Callable[[], object], device: str) -> float:
     """Seconds of the fastest of five calls, after one that counts only where it takes more than ``LONG``."""
-    first = _seconds(call, device)
-    return first if first > LONG else min(_seconds(call, device) for _ in range(REPEATS))
+    first = seconds_of(call, device)
+    return first if first > LONG else min(seconds_of(call, device) for _ in range(REPEATS))
 
 
-def _seconds(call: Callable[[], object], device: str) -> float:
+def seconds_of(call: Callable[[], object], device: str) -> float:
+    """Seconds of one call, with what it leaves to the device."""
     start = time.perf_counter()
     call()
     if device.startswith("cuda"):

@@ -49,7 +49,7 @@ def test_some_from_all_over():
     entries = [entry(str(number)) for number in range(10)]
     assert [each.key for each in evenly(entries, 3)] == ["0", "3", "6"]
     assert evenly(entries, None) == entries
-    with refused("--n", 11, 10):
+    with refused("--samples", 11, 10):
         evenly(entries, 11)
 
 

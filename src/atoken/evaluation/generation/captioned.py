@@ -73,7 +73,7 @@ def evenly(entries: Sequence[Entry], count: int | None) -> list[Entry]:
     if count is None:
         return list(entries)
     if count > len(entries):
-        raise ValueError(f"--n is {count}, and there are {len(entries)} held-out pictures")
+        raise ValueError(f"--samples is {count}, and there are {len(entries)} held-out pictures")
     return [entries[index * len(entries) // count] for index in range(count)]
 
 

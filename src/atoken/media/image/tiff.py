@@ -97,14 +97,17 @@ class Tiff(TiffImagePlugin.TiffImageFile):
         if not self._pairs or not self.tile:
             return super().load()
         self._mode = "RGBA"
-        little = (self.use_load_libtiff and np.little_endian) or self.tag_v2.prefix == b"II"
+        little = np.little_endian if self.use_load_libtiff else self.tag_v2.prefix == b"II"
         extra = self.tag_v2.get(EXTRASAMPLES, (0,))[0]
         white_is_zero = self.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
         super().load()
         pairs = np.frombuffer(self.tobytes(), "<u2" if little else ">u2").reshape(self.height, self.width, 2)
-        parts = np.round(pairs / 257).astype(np.uint8)  # 65535 / 255
+        parts = np.empty(pairs.shape, np.uint8)
+        for row, values in enumerate(pairs):  # one at a time, for want of memory
+            parts[row] = (values.astype(np.uint32) + 128) // 257
+        del pairs, values
         if white_is_zero:
-            parts[..., 0] = 255 - parts[..., 0]
+            np.subtract(255, parts[..., 0], out=parts[..., 0])
         if extra not in (_ASSOCIATED, _UNASSOCIATED):
             parts[..., 1] = 255
         made = Image.frombytes("La" if extra == _ASSOCIATED else "LA", self.size, parts.tobytes())
