@@ -11,7 +11,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,6 +80,13 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         sync_tree(temporary)
         os.rename(temporary, target)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """``atomic_folder``, or `path` itself where there is such a folder already."""
+    with nullcontext(path) if path.is_dir() else atomic_folder(path) as folder:
+        yield folder
 
 
 @contextmanager
