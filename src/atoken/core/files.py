@@ -93,7 +93,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def _becoming(target: Path) -> Iterator[Path]:
     """A name beside ``target`` for what the block makes and renames to it; removed where it does not.
 
-    Parent folders are made, and on the disk afterwards. An ``OSError`` about that name names ``target``.
+    Parent folders are made, and on the disk afterwards. An ``OSError`` about it, or what lies in it, names ``target``.
     """
     made = [folder for folder in target.parents if not folder.exists()]
     try:
@@ -111,10 +111,10 @@ def _becoming(target: Path) -> Iterator[Path]:
                 _sync(folder)
         except OSError as error:
             _remove(temporary)
-            name = None if error.filename is None else os.fspath(error.filename)
-            if error.errno is None or (name is not None and not str(name).startswith(str(temporary))):
+            name = str(temporary if error.filename is None else error.filename)
+            if error.errno is None or not name.startswith(str(temporary)):
                 raise
-            raise OSError(error.errno, error.strerror, str(target)) from error
+            raise OSError(error.errno, error.strerror, name.replace(str(temporary), str(target), 1)) from error
         except BaseException:
             _remove(temporary)
             raise
