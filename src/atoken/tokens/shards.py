@@ -201,7 +201,8 @@ def _places(entries: Mapping[str, Any], size: int) -> list[tuple[int, int]]:
     for key, entry in entries.items():
         try:
             start, stop = entry["data_offsets"]
-            fits = entry["dtype"] == "U8" and entry["shape"] == [stop - start] and start == end < stop
+            whole = type(start) is type(stop) is int  # 8.0 is 8, and no place in a file
+            fits = whole and entry["dtype"] == "U8" and entry["shape"] == [stop - start] and start == end < stop
         except (KeyError, TypeError, ValueError):
             fits = False
         if not fits:
