@@ -27,7 +27,7 @@ assert model.embed(["a.png"]).shape == (1, 384)
 
 
 def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.slow
@@ -56,6 +56,13 @@ main()
     done = python(code, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Usage: atoken" in done.stdout
+
+
+@pytest.mark.slow
+def test_loading_a_model_imports_no_compiler(tmp_path):
+    code = "import sys, atoken\natoken.load('nano')\nassert 'torch._dynamo' not in sys.modules"
+    done = python(code, tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_public_name_is_there():

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .media.video.frames import Clip
     from .media.video.source import open_video
     from .media.video.writer import write_video
+    from .mllm.load import load_mllm
     from .nn.packed import Packed
     from .pipeline.atoken import AToken
     from .tokenizer.config import PRESETS, GaussianConfig, ModelConfig
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from .tokens.shards import ShardWriter, TokenShard, TokenShards
     from .tokens.stream import TokenFile, TokenWriter
     from .tokens.tokens import Tokens
-    from .weights.config import list_models
+    from .weights.config import list_generators, list_models
     from .weights.load import load
 
 moved.install()
@@ -43,9 +44,11 @@ __all__ = [
     "TokenShards",
     "TokenWriter",
     "Tokens",
+    "list_generators",
     "list_models",
     "load",
     "load_generator",
+    "load_mllm",
     "open_video",
     "read_image",
     "text",
@@ -68,9 +71,11 @@ _HOMES = {
     "TokenShards": "tokens.shards",
     "TokenWriter": "tokens.stream",
     "Tokens": "tokens.tokens",
+    "list_generators": "weights.config",
     "list_models": "weights.config",
     "load": "weights.load",
     "load_generator": "generation.load",
+    "load_mllm": "mllm.load",
     "open_video": "media.video.source",
     "read_image": "media.image.files",
     "text": "language.towers",

@@ -8,17 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from atoken import PRESETS, AToken
 from atoken.adapters.comfyui import ATokenLoader, ATokenVAE
 from refusals import refused
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "comfyui"
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    torch.manual_seed(0)
-    return AToken(PRESETS["tiny"]).eval()
 
 
 def pictures(*shape):

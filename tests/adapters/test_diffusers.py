@@ -30,12 +30,6 @@ def nano():
     return load("nano", device="cpu")
 
 
-@pytest.fixture(scope="module")
-def tiny():
-    torch.manual_seed(0)
-    return AToken(PRESETS["tiny"]).eval()
-
-
 def pixels(*shape):
     return torch.rand(shape, generator=torch.Generator().manual_seed(sum(shape))) * 2 - 1
 

@@ -16,12 +16,6 @@ from refusals import refused
 EXACT = {"atol": 1e-5, "rtol": 1e-4}  # fp32 sums of at most 3072 terms, batched otherwise
 
 
-@pytest.fixture(scope="module")
-def tiny():
-    torch.manual_seed(0)
-    return AToken(PRESETS["tiny"]).eval()
-
-
 def pixels(*shape):
     return torch.rand(shape, generator=torch.Generator().manual_seed(sum(shape))) * 2 - 1
 

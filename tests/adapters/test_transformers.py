@@ -20,7 +20,7 @@ from transformers import (
 )
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 
-from atoken import PRESETS, AToken, load
+from atoken import PRESETS, load
 from atoken.adapters.transformers import (
     ATokenImageProcessor,
     ATokenLlavaProcessor,
@@ -34,12 +34,6 @@ from atoken.nn.packed import Packed
 from refusals import refused
 
 EXACT = {"atol": 1e-5, "rtol": 1e-4}  # fp32 sums of at most 3072 terms, batched otherwise
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    torch.manual_seed(0)
-    return AToken(PRESETS["tiny"]).eval()
 
 
 def photo(height, width):

@@ -18,6 +18,7 @@ from atoken.gaussians.viewer import GREY, turntable_frames
 from atoken.media.image.files import write_image
 from atoken.media.mesh import read_asset
 from atoken.media.video.source import open_video
+from atoken.media.views import voxels
 from atoken.media.views.cameras import hammersley_sphere
 from atoken.media.views.views import render_views
 from atoken.metrics.psnr import psnr
@@ -67,10 +68,13 @@ def test_there_and_back(atoken, solid, tower, encoded, tmp_path):
 
 
 @pytest.mark.slow
-def test_both_side_by_side(atoken, solid, tower, tmp_path):
+def test_both_side_by_side_from_voxels_that_are_found_once(atoken, solid, tower, tmp_path, monkeypatch):
+    found, calls = voxels.occupied_voxels, []
+    monkeypatch.setattr(voxels, "occupied_voxels", lambda *a, **options: calls.append(a) or found(*a, **options))
     result = atoken("reconstruct", tower, "--model", solid, "--out", tmp_path / "out")
     assert result.exit_code == 0
     assert "16 views" in result.stdout
+    assert len(calls) == 1
     sheet = read_image(tmp_path / "out/tower.reconstructed.png")
     assert sheet.shape == (4 * 256 + 36, 2 * 516 + 12, 3)
     assert (sheet[:4, :4] == GREY).all()

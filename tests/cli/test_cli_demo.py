@@ -2,7 +2,9 @@
 
 import base64
 import re
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 
 import atoken as atoken_package
 from atoken import PRESETS, AToken, GaussianConfig, Tokens, load, read_image
-from atoken.demo import assets, codes, words
+from atoken.demo import assets, codes, drawings, words
 from atoken.demo.assets import SOLIDS, solid
 from atoken.demo.images import PHOTOGRAPHS, reconstruct
 from atoken.demo.overview import GAP, HEIGHT, Column, colours, patches, write_overview
@@ -23,6 +25,9 @@ from atoken.media.patchify import image_to_patches
 from atoken.media.pixels import to_pixels
 from atoken.metrics.psnr import psnr
 from refusals import check_names
+
+sys.path.append(str(Path(__file__).parents[1] / "generation"))
+from generators import WORDS, Tower, generator
 
 
 @pytest.mark.slow
@@ -147,6 +152,19 @@ def test_words_are_those_of_the_nearest_vectors(monkeypatch):
     captions = re.findall(r"<figcaption><b>([^<]+)", body)
     assert [caption.rsplit(" ", 1)[0] for caption in captions[: len(words.LABELS)]] == list(words.LABELS)
     assert captions[len(shown) :: words.BEST] == ["cosine 1.00"] * len(words.QUERIES)
+
+
+def test_sliders_choose_among_pictures_that_lie_in_the_page(tiny, monkeypatch):
+    monkeypatch.setattr("atoken.generation.generator.text", Tower)
+    monkeypatch.setattr(drawings, "STEPS", 1)
+    drawer = generator(load(tiny), text_width=WORDS)
+    pictures = drawings.grid(drawer, "a red heart")
+    assert pictures.shape == (3 * 32, 3 * 48, 3)
+    alone = drawer("a red heart", seeds=drawings.SEEDS[1], guidance=drawings.GUIDANCE[2], steps=1)[0]
+    assert np.abs(pictures[64:, 48:96].astype(int) - alone).max() <= 1  # sums in another order may round otherwise
+    body = drawings.section(drawer).body
+    assert body.count("<img src='data:image/webp") == len(drawings.PROMPTS)
+    assert re.findall("data-name='(.*?)' data-values='(.*?)'", body) == [("seed", "1,2,3"), ("guidance", "1,3,6")]
 
 
 def test_the_overview_has_a_row_for_each_way_and_white_where_there_is_none(tmp_path):

@@ -48,7 +48,7 @@ def evaluate(atoken, drawer, tiny, tmp_path):
 
 @pytest.mark.slow
 def test_labels_are_balanced_and_every_number_has_its_protocol(evaluate, real, drawer, tmp_path):
-    done = evaluate("--reference", real, "--n", 7, "--batch", 3)
+    done = evaluate("--reference", real, "--samples", 7, "--batch", 3)
     assert done.exit_code == 0, done.stderr
     samples = np.load(tmp_path / "out/samples.npz")["arr_0"]
     assert (samples.shape, samples.dtype) == ((7, 32, 48, 3), np.uint8)
@@ -65,7 +65,7 @@ def test_labels_are_balanced_and_every_number_has_its_protocol(evaluate, real, d
 
     # what was drawn is not drawn again, features of an npz file are those of the run that made it
     stamp = (tmp_path / "out/samples.npz").stat().st_mtime_ns
-    again = evaluate("--reference", real, "--n", 7, "--batch", 3)
+    again = evaluate("--reference", real, "--samples", 7, "--batch", 3)
     assert again.stdout == done.stdout
     assert (tmp_path / "out/samples.npz").stat().st_mtime_ns == stamp
     of_file = evaluate("--reference", real, "--out", tmp_path / "file", model=tmp_path / "out/samples.npz")
@@ -74,10 +74,10 @@ def test_labels_are_balanced_and_every_number_has_its_protocol(evaluate, real, d
     assert found["rows"][0]["metrics"]["lite0-frechet"]["value"] == pytest.approx(number["value"], rel=1e-4)
     assert found["samples"]["sha256"] == results["samples"]["sha256"]
 
-    other = evaluate("--reference", real, "--n", 7, "--batch", 3, "--seed", 1)
+    other = evaluate("--reference", real, "--samples", 7, "--batch", 3, "--seed", 1)
     assert other.exit_code == 2
     check_names(other.stderr, "sampling", "--overwrite")
-    assert evaluate("--reference", real, "--n", 7, "--batch", 3, "--seed", 1, "--overwrite").exit_code == 0
+    assert evaluate("--reference", real, "--samples", 7, "--batch", 3, "--seed", 1, "--overwrite").exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_labels_are_balanced_and_every_number_has_its_protocol(evaluate, real, d
         ([], ("--data", "--reference")),
         (["--data", "x", "--reference", "y"], ("--data", "--reference")),
         (["--reference", "nowhere"], ("nowhere",)),
-        (["--reference", "x", "--n", "0"], ("--n", "0")),
+        (["--reference", "x", "--samples", "0"], ("--samples", "0")),
         (["--reference", "x", "--batch", "0"], ("--batch", "0")),
         (["--reference", "x", "--seed", "-1"], ("--seed", "-1")),
         (["--reference", "x", "--prompts", "p.txt"], ("--prompts", "--data")),

@@ -169,7 +169,7 @@ def test_a_kind_that_the_model_does_not_have(atoken, picture, tmp_path):
 
 @pytest.mark.parametrize("below", ["", "deep/er"])
 def test_an_output_below_a_file(atoken, tiny, picture, tmp_path, monkeypatch, below):
-    monkeypatch.setattr("atoken.cli.pictures.load", None)  # it must fail before the model is loaded
+    monkeypatch.setattr("atoken.cli.command.load", None)  # it must fail before the model is loaded
     (tmp_path / "file").write_text("mine")
     result = atoken("encode", picture(tmp_path / "a.png"), "--model", tiny, "--out", tmp_path / "file" / below)
     assert result.exit_code == 2

@@ -9,9 +9,10 @@ from PIL import Image
 
 import atoken as library
 from atoken import PRESETS, Tokens, read_image, write_image
-from atoken.cli import forecast, pictures
+from atoken.cli import forecast
 from atoken.cli.forecast import Extent, Speed, estimate, expected_frames, measure_speed
 from atoken.cli.report import seconds_text
+from atoken.cli.settings import EncodeSettings
 from atoken.cli.sources import owned_files
 from atoken.media.video.source import open_video
 from refusals import check_names
@@ -143,7 +144,7 @@ def test_max_side_shrinks_pictures(atoken, tiny, picture, tmp_path):
     assert read_image(tmp_path / "a.reconstructed.png").shape == (16, 32, 3)
     flat = np.full((64, 2, 3), 77, np.uint8)
     write_image(tmp_path / "b.png", flat)
-    settings = pictures.Settings("nano", tmp_path, None, "float32", None, False, max_side=16)
+    settings = EncodeSettings(max_side=16)
     assert np.array_equal(settings.read_picture(tmp_path / "b.png"), flat[:16, :1])
     for arguments, named in (
         (["--max-side", "0"], "--max-side is 0"),
@@ -219,3 +220,21 @@ def test_info_says_tokens_and_their_bytes(atoken, picture, tmp_path):
         lines = atoken("info", path).stdout.splitlines()
         assert ["tokens", str(tokens)] in [line.split() for line in lines]
         check_names(next(line for line in lines if "bytes as tokens" in line), f"{96 * tokens} bytes", f"{12 * tokens}")
+
+
+@pytest.mark.slow
+def test_info_says_the_time_of_long_work(atoken, picture, monkeypatch, tmp_path):
+    monkeypatch.setattr(forecast, "measure_speed", lambda *_, encode, decode: forecast.Speed(1.0 + decode, 0.0))
+    still, moving = picture(tmp_path / "a.png"), animate(tmp_path / "b.gif", 9)
+    atoken("encode", still, moving, "--out", tmp_path)
+    files = still, moving, tmp_path / "a.atok", tmp_path / "b.atok"
+
+    def times() -> list[str]:
+        return [line for path in files for line in atoken("info", path).stdout.splitlines() if "time to" in line]
+
+    assert times() == []
+    monkeypatch.setattr(forecast, "FEW_TOKENS", 1)
+    for line, names in zip(
+        times(), [("encode", "6 s"), ("encode", "3 s"), ("decode", "12 s"), ("decode", "6 s")], strict=True
+    ):
+        check_names(line, *names, "nano", "this machine")

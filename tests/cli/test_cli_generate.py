@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atoken import load, read_image, text
+from atoken import list_generators, list_models, load, load_generator, read_image, text
 from refusals import check_names
 
 sys.path.append(str(Path(__file__).parents[1] / "generation"))
@@ -85,6 +85,12 @@ def test_size_and_what_is_there_already(generate, tmp_path):
         (["--label", "cat", "--model", "nowhere"], ("nowhere", "config.json")),
         (["--label", "cat", "--dtype", "int8"], ("--dtype", "int8")),
         (["--label", "cat", "--tokenizer", "nano"], ("tiny", "nano")),
+        (["--label", "cat", "--sampling", "method"], ("--sampling", "method")),
+        (["--label", "cat", "--sampling", "method=rk4"], ("rk4", "heun")),
+        (["--label", "cat", "--sampling", "temperature=1"], ("temperature", "shift")),
+        (["--label", "cat", "--sampling", "interval=0.9,0.1"], ("interval", "0.9")),
+        (["--label", "cat", "--sampling", "shift=nan"], ("shift", "nan")),
+        (["--label", "cat", "--sampling", "steps=3"], ("--sampling", "steps=3")),
     ],
 )
 def test_one_sentence_and_nothing_written(generate, arguments, names, working_folder):
@@ -94,10 +100,42 @@ def test_one_sentence_and_nothing_written(generate, arguments, names, working_fo
     assert list(working_folder.iterdir()) == []
 
 
-def test_without_a_model_it_says_so(atoken):
-    done = atoken("generate", "a red heart")
+def test_without_a_model_it_draws_with_the_one_that_ships(atoken, drawer, tiny, tmp_path, monkeypatch):
+    for module in ("generation.load", "weights.config"):
+        monkeypatch.setattr(f"atoken.{module}.GENERATORS", tmp_path)
+    command = ("generate", "--label", "dog", "--tokenizer", tiny, "--steps", 1, "--out", tmp_path / "x.png")
+    done = atoken(*command)
     assert done.exit_code == 2
-    check_names(done.stderr, "--model")
+    check_names(done.stderr, "nano-draw", "none")
+    assert list_generators() == []
+    load_generator(drawer, tokenizer=tiny).save_pretrained(tmp_path / "nano-draw", storage="int8")
+    assert list_generators() == ["nano-draw"]
+    assert "nano-draw" not in list_models()
+    assert atoken(*command).exit_code == 0
+    assert read_image(tmp_path / "x.png").shape == (32, 48, 3)
+    told = atoken("info", tmp_path / "nano-draw").stdout
+    assert all(fact in told for fact in ("generator folder", "flow", "tokenizer", "sampling steps", "parameters"))
+
+
+def test_too_little_memory_is_one_sentence(generate, working_folder, monkeypatch):
+    def fail(*arguments: object):
+        raise MemoryError
+
+    monkeypatch.setattr("atoken.generation.flow.generator.draw", fail)
+    done = generate("--label", 1, "--n", 3)
+    assert done.exit_code == 2
+    check_names(done.stderr, "memory", "--size")
+    assert list(working_folder.iterdir()) == []
+
+
+def test_settings_of_drawing(generate, tmp_path):
+    pictures = []
+    for number, more in enumerate(("method=heun", "interval=0.4,0.6", "shift=3", "method=euler")):
+        out = tmp_path / f"{number}.png"
+        done = generate("--label", 1, "--seed", 0, "--guidance", 4, "--sampling", more, "--out", out)
+        assert done.exit_code == 0, done.stderr
+        pictures.append(read_image(out))
+    assert all((picture != pictures[-1]).any() for picture in pictures[:3])
 
 
 @pytest.mark.slow
@@ -108,6 +146,9 @@ def test_a_masked_generator_is_drawn_with_the_same_command(atoken, tiny, tmp_pat
     done = atoken(*command, "--steps", 2, "--guidance", 2, "--out", tmp_path / "x.png")
     assert done.exit_code == 0, done.stderr
     assert read_image(tmp_path / "x.png").shape == (32, 48, 3)
+    out = tmp_path / "sure.png"
+    assert atoken(*command, "--steps", 2, "--sampling", "temperature=0", "--out", out).exit_code == 0
+    assert (read_image(out) != read_image(tmp_path / "x.png")).any()
     failed = atoken(*command, "--steps", 0, "--out", tmp_path / "y.png")
     assert failed.exit_code == 2
     check_names(failed.stderr, "steps", 0)

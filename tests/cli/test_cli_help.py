@@ -11,8 +11,9 @@ from contextlib import suppress
 
 import pytest
 
-from atoken import PRESETS, __version__, list_models
-from atoken.cli import interrupt, options
+from atoken import PRESETS, __version__, list_generators, list_models
+from atoken.cli import interrupt
+from atoken.cli.settings import FORMATS
 from atoken.codec import TOKEN_BUDGET
 from atoken.core.errors import ReadError
 from atoken.media.image.files import DEFAULT_MAX_PIXELS
@@ -35,13 +36,15 @@ COMMANDS = [
     "demo",
 ]
 MAIN = "import sys; from atoken.cli import main; main()"
+GUARD = 600
+"""Seconds after which a process is taken to hang, on a machine however busy."""
 HEAVY = "torch", "numpy", "PIL", "safetensors"
 
 
 def process(*arguments, encoding="utf-8", **options):
     command = [sys.executable, "-c", MAIN, *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": encoding}
-    return subprocess.run(command, capture_output=True, encoding=encoding, timeout=60, env=environment, **options)
+    return subprocess.run(command, capture_output=True, encoding=encoding, timeout=GUARD, env=environment, **options)
 
 
 @pytest.mark.slow
@@ -57,7 +60,7 @@ for command in {[[], *([name] for name in COMMANDS)]}:
     loaded = [name for name in {HEAVY} if name in sys.modules]
     assert not loaded, (command, loaded)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=GUARD)
     assert done.returncode == 0, done.stderr
     assert all(f"{name} " in done.stdout for name in COMMANDS)
 
@@ -86,7 +89,7 @@ def test_the_defaults_that_help_names_are_those_of_the_library(atoken, command):
     assert f"[default: ({TOKEN_BUDGET})]" in text
     assert f"({DEFAULT_MAX_PIXELS})" in text
     assert "|".join(KINDS) in text
-    assert {f".{name}" for name in options.FORMATS} <= IMAGE_SUFFIXES
+    assert {f".{name}" for name in FORMATS} <= IMAGE_SUFFIXES
 
 
 @pytest.mark.slow
@@ -158,7 +161,7 @@ def test_a_reader_that_goes_away_sees_no_traceback():
     os.close(read)
     with os.fdopen(write, "w") as gone:
         command = [sys.executable, "-c", MAIN, "models"]
-        done = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=60)
+        done = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=GUARD)
     assert done.stderr == ""
 
 
@@ -178,7 +181,7 @@ def test_a_bar_on_a_terminal(tiny, picture, tmp_path):
     (tmp_path / "in/b.png").write_bytes(b"")
     command = [sys.executable, "-c", MAIN, "encode", tmp_path / "in", "--model", tiny, "--out", tmp_path / "out"]
     environment = {**os.environ, "TERM": "xterm", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, text=True, timeout=60, env=environment)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, text=True, timeout=GUARD, env=environment)
     os.close(theirs)
     with os.fdopen(ours, "rb", buffering=0) as terminal:
         shown = terminal.read(100_000).decode()
@@ -226,7 +229,7 @@ def test_models_lists_every_preset(atoken):
     assert result.exit_code == 0
     header, *lines = result.stdout.splitlines()
     assert header.split() == ["name", "parameters", "width", "depth", "tokens", "weights"]
-    assert {line.split()[0] for line in lines} == {*PRESETS, *list_models()}
+    assert {line.split()[0] for line in lines} == {*PRESETS, *list_models(), *list_generators()}
     so400m = next(line for line in lines if line.startswith("so400m"))
     assert so400m.split() == ["so400m", "845.7", "M", "1152", "27", "+", "27", "continuous", "-"]
     assert next(line for line in lines if line.startswith("nano")).split()[-1] == "shipped"

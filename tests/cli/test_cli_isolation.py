@@ -10,8 +10,8 @@ import pytest
 
 import atoken as library
 from atoken import Tokens
-from atoken.cli import pictures
 from atoken.cli.record import RECORD
+from atoken.media.image import files
 from refusals import check_names
 
 
@@ -43,7 +43,7 @@ def raising(monkeypatch, owner, name, error):
     monkeypatch.setattr(owner, name, call)
 
 
-READING, WRITING = (pictures, "read_image"), (Tokens, "save")
+READING, WRITING = (files, "read_image"), (Tokens, "save")
 
 
 @pytest.mark.slow
@@ -136,7 +136,7 @@ def test_ctrl_c_ends_a_long_operation_and_removes_what_is_half_written(tiny, thr
         for _ in range(times):
             process.send_signal(signal.SIGINT)
         try:
-            _, errors = process.communicate(timeout=40)  # a guard: the operation takes minutes
+            _, errors = process.communicate(timeout=120)  # a guard: the operation takes minutes
         finally:
             process.kill()
     assert process.returncode == 130

@@ -315,3 +315,33 @@ def test_convert_notices_a_model_that_does_not_read_back(atoken, state, tmp_path
     result = atoken("convert", tmp_path / "atoken-soc.pt", "--out", tmp_path / "out")
     assert result.exit_code == 2
     check_names(result.stderr, tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_convert_to_onnx(atoken, tiny, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    result = atoken("convert", tiny, "--onnx", "--size", "16x32", "--kind", "continuous", "--out", tmp_path / "onnx")
+    assert result.exit_code == 0, result.stderr
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "encoder.onnx")
+    assert session.get_inputs()[0].shape[1:] == [3, 16, 32]
+    assert (tmp_path / "onnx" / "decoder.onnx").is_file()
+    again = atoken("convert", tiny, "--onnx", "--out", tmp_path / "onnx")
+    assert again.exit_code == 2
+    check_names(again.stderr, "--overwrite")
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--onnx", "--size", "16x"], "16x"),
+        (["--onnx", "--size", "16x30"], "30"),
+        (["--onnx", "--dtype", "float16"], "--dtype"),
+        (["--size", "16x16"], "--onnx"),
+    ],
+)
+def test_convert_to_onnx_as_it_cannot_be(atoken, tiny, tmp_path, options, named):
+    pytest.importorskip("onnxruntime")
+    result = atoken("convert", tiny, "--out", tmp_path / "onnx", *options)
+    assert result.exit_code == 2
+    check_names(result.stderr, named)
+    assert not (tmp_path / "onnx").exists()

@@ -11,9 +11,9 @@ from PIL import Image
 
 import atoken as library
 from atoken import Tokens, read_image, write_image
-from atoken.cli.options import FORMATS
 from atoken.cli.record import RECORD
 from atoken.cli.report import bytes_text
+from atoken.cli.settings import FORMATS
 from atoken.metrics.psnr import psnr
 from refusals import check_names
 
@@ -133,7 +133,7 @@ def test_an_out_that_does_not_fit_is_refused_before_any_work(
         assert atoken("encode", path, "--model", tiny, "--out", tmp_path / "a.atok").exit_code == 0
         path = tmp_path / "a.atok"
     before = tree(tmp_path)
-    monkeypatch.setattr("atoken.cli.pictures.load", None)
+    monkeypatch.setattr("atoken.cli.command.load", None)
     result = atoken(command, path, "--model", tiny, "--out", tmp_path / out)
     assert result.exit_code == 2
     check_names(result.stderr, f"error: --out {tmp_path / out}", path, *fitting)
@@ -189,7 +189,7 @@ def test_background_shows_through(atoken, tiny, tmp_path):
 def test_dtype_reaches_the_model(atoken, tiny, picture, tmp_path, monkeypatch):
     seen = []
     load = library.load
-    monkeypatch.setattr("atoken.cli.pictures.load", lambda *a, **k: seen.append(k) or load(*a, **k))
+    monkeypatch.setattr("atoken.cli.command.load", lambda *a, **k: seen.append(k) or load(*a, **k))
     path = picture(tmp_path / "a.png")
     for dtype in ("float32", "bfloat16", "float16"):
         result = atoken("encode", path, "--model", tiny, "--out", tmp_path / dtype, "--dtype", dtype, "--device", "cpu")
@@ -241,7 +241,7 @@ def test_only_one_batch_of_pictures_is_in_memory(atoken, tiny, picture, tmp_path
         most.append(len(alive))
         return array
 
-    monkeypatch.setattr("atoken.cli.pictures.read_image", watched)
+    monkeypatch.setattr("atoken.media.image.files.read_image", watched)
     out = ["--out", tmp_path / "out", "--token-budget", 12]
     assert atoken("encode", tmp_path / "in", "--model", tiny, *out).exit_code == 0
     assert len(most) == 8

@@ -237,7 +237,7 @@ def test_files_of_finished_results_are_closed(atoken, tiny, other, tmp_path, mon
         opened.append(open_tokens(path))
         return opened[-1]
 
-    monkeypatch.setattr("atoken.cli.pictures.open_tokens", noted)
+    monkeypatch.setattr("atoken.cli.encode.open_tokens", noted)
     for model in (tiny, other):
         atoken("encode", source, "--model", model, "--out", tmp_path / "out")
     assert [tokens._file.closed for tokens in opened] == [True, True]

@@ -17,7 +17,12 @@ from PIL import Image
 
 import atoken as package
 from atoken import TokenShards, read_image
+from atoken.cli.tokenize_cost import costs
+from atoken.data.tokenize import Settings
 from atoken.media.image.crop import adm_crop
+from atoken.media.patchify import image_to_patches
+from atoken.media.pixels import to_pixels
+from atoken.nn.packed import Packed
 from refusals import check_names
 
 
@@ -115,6 +120,7 @@ def write_tar(path, files):
 def test_webdataset_shards(run, film, tmp_path):
     clip = film.write("clip.mp4", "mpeg4", film.frames(5)).read_bytes()
     files = {"0.png": png(0), "0.cls": b"7", "0.txt": b"noise", "1.mp4": clip, "1.json": b'{"caption": "a pan"}'}
+    files["0.cls"] = "7\r\n".encode("utf-16")  # as PowerShell writes
     files |= {"2.png": b"no picture", "3.png": png(3), "3.cls": b"seven", "4.txt": b"alone", "5.png": png(5)}
     write_tar(tmp_path / "data-000.tar", files)
     write_tar(tmp_path / "data-001.tar", {"0.png": png(9)})
@@ -166,7 +172,7 @@ def test_parquet_and_saved_data_sets(run, tmp_path):
 
 
 def test_lists_of_files(run, pets, tmp_path):
-    (pets / "some.txt").write_text("dog/a.png\ncat/c.png\n")
+    (pets / "some.txt").write_text("dog/a.png\r\ncat/c.png\r\n", "utf-8-sig")
     out = tmp_path / "out"
     assert run(pets / "some.txt", "--out", out).exit_code == 0
     assert list(samples(out)) == ["c", "a"]
@@ -310,15 +316,111 @@ def test_a_killed_run_ends_in_the_bytes_of_one_that_was_not(tiny, picture, tmp_p
         ]
         return subprocess.Popen(list(map(str, [*command, 2, "--workers", workers])), stderr=subprocess.DEVNULL)
 
-    assert start(tmp_path / "whole", 1).wait(240) == 0
+    assert start(tmp_path / "whole", 1).wait(600) == 0
     cut = tmp_path / "cut"
     process = start(cut, 2)
     while process.poll() is None and not list(cut.glob("*.atoks")):
         time.sleep(0.01)
     assert process.poll() is None
     process.send_signal(signal.SIGKILL)
-    process.wait(60)
+    process.wait(600)
     assert not (cut / "manifest.jsonl").exists()
-    assert start(cut, 2).wait(240) == 0
+    assert start(cut, 2).wait(600) == 0
     assert contents(cut) == contents(tmp_path / "whole")
     assert len(samples(cut)) == 24
+
+
+@pytest.mark.slow
+def test_states_of_the_encoder_are_stored_row_by_row(run, pets, tiny, tmp_path):
+    assert run(pets, "--out", tmp_path / "out", "--features", 1, "--flip").exit_code == 0
+    model = package.load(tiny)
+    for key, sample in samples(tmp_path / "out").items():
+        name = key.removesuffix("@flip")
+        picture = read_image(next(pets.parent.rglob(f"{name.removeprefix('pets/')}*.png")))
+        pixels = picture[:, ::-1].copy() if key != name else picture
+        patches, coords, _ = image_to_patches(to_pixels(pixels))
+        packed = Packed.cat([(patches, coords)])
+        (states,) = model.encode_packed(packed, pool=False, hidden_layers=(1,)).hidden_layers
+        found = sample.extras["features"]
+        assert found.dtype == torch.float16
+        assert len(found) == len(sample.tokens)
+        torch.testing.assert_close(found.float(), states, atol=2e-3, rtol=2e-3)  # fp16 has 11 bits
+
+
+@pytest.mark.parametrize("block", [0, 99])
+def test_blocks_that_the_encoder_lacks_are_refused(run, pets, tmp_path, block):
+    refused = run(pets, "--out", tmp_path / "out", "--features", block)
+    assert refused.exit_code == 2
+    check_names(refused.stderr, "--features", block)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_moments_go_to_mar(run, atoken, pets, tmp_path):
+    assert (
+        run(pets, "--out", tmp_path / "out", "--size", 32, "--flip", "--labels", "folders", "--moments").exit_code == 0
+    )
+    plain = tmp_path / "plain"
+    assert run(pets, "--out", plain, "--size", 32, "--flip", "--labels", "folders").exit_code == 0
+    for key, sample in samples(plain).items():
+        found = samples(tmp_path / "out")[key]
+        assert found.tokens == sample.tokens
+        assert found.extras["logvar"].shape == found.tokens.values.shape
+    done = atoken("export", tmp_path / "out", "--format", "mar", "--out", tmp_path / "mar")
+    assert done.exit_code == 0, done.stderr
+    assert len(list((tmp_path / "mar").rglob("*.npz"))) == 3
+    refused = run(pets, "--out", tmp_path / "codes", "--kind", "discrete", "--moments")
+    assert refused.exit_code == 2
+    check_names(refused.stderr, "--moments")
+
+
+@pytest.mark.slow
+def test_solids_on_another_grid_go_to_internlumina_and_back(run, atoken, tmp_path):
+    trimesh = pytest.importorskip("trimesh")
+    trimesh.creation.box((1, 0.5, 0.3)).export(tmp_path / "chair.glb")
+    shards = tmp_path / "out"
+    assert run(tmp_path / "chair.glb", "--out", shards, "--kind", "discrete", "--voxels", 48).exit_code == 0
+    (sample,) = samples(shards).values()
+    assert sample.tokens.grid == (1, 48, 48, 48)
+    for command, source, out in (("export", shards, "theirs"), ("import", tmp_path / "theirs", "back")):
+        done = atoken(command, source, "--format", "internlumina", "--out", tmp_path / out)
+        assert done.exit_code == 0, done.stderr
+    assert samples(tmp_path / "back") == {sample.key: sample}
+
+
+def test_import_of_nothing(atoken, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for form in ("internlumina", "webdataset", "numpy"):
+        done = atoken("import", tmp_path / "empty", "--format", form, "--out", tmp_path / "out")
+        assert done.exit_code == 2
+        check_names(done.stderr, "empty")
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_says_what_data_sets_cost_and_writes_nothing(run, pets, tmp_path):
+    out = tmp_path / "out"
+    rows = {}
+    for share in (0.2, 0.4):
+        done = run(pets, "--out", out, "--dry-run", "--utilisation", share)
+        assert done.exit_code == 0, done.stderr
+        check_names(" ".join(done.stdout.split())[:500], "ImageNet", "Objaverse")
+        rows[share] = done.stdout
+    assert not out.exists()
+    assert rows[0.2] != rows[0.4]
+    refused = run(pets, "--out", out, "--dry-run", "--utilisation", 2)
+    assert refused.exit_code == 2
+    check_names(refused.stderr, "--utilisation", "2")
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_costs_follow_from_the_arithmetic(flip):
+    config = package.PRESETS["base"]
+    found = costs(config, Settings("base", "out", size=512, flip=flip), 0.5)
+    pictures = next(cost for name, cost in found.items() if "ImageNet" in name)
+    assert pictures.tokens == 1024
+    assert pictures.samples == 1_281_167 * (1 + flip)
+    linear = 12 * (4 * 768**2 + 2 * 768 * 3072) + 768 * 768 + 2 * 768**2  # blocks, patch embedding, pooling
+    attention = 12 * 2 * 1024 * 768
+    assert pictures.rate == pytest.approx(0.5 * 989.4e12 / (2 * (linear + attention)))
+    assert pictures.hours == pytest.approx(pictures.samples * 1024 / pictures.rate / 3600)
+    assert pictures.bytes == pytest.approx(pictures.samples * (1024 * 96 + 700))

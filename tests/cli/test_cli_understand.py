@@ -262,7 +262,7 @@ from atoken.cli import main
 sys.argv = ["atoken", "search", {str(folder)!r}, "a red thing"]
 main()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout == first.stdout
 

@@ -56,7 +56,7 @@ def test_closing_stops_the_thread_and_the_source():
     items = prefetch(source())
     next(items)
     items.close()
-    assert closed.wait(5)
+    assert closed.wait(60)
     assert threading.active_count() < 20
 
 

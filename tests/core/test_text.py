@@ -5,7 +5,8 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 
-from atoken.core.text import LONGEST, clean, escaped, link_to, shortened
+from atoken.core.text import LONGEST, clean, decoded, escaped, link_to, shortened
+from refusals import refused
 
 
 def test_a_terminal_gets_one_line_without_control_characters():
@@ -34,3 +35,19 @@ def test_a_link_is_a_path_whatever_the_name(name):
     assert not link.startswith("//")
     assert not set("#?:\"'<> ") & set(link)
     assert unquote_to_bytes(link.removeprefix("./")).endswith(os.fsencode(name).lstrip(b"/"))
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
+)
+def test_a_file_of_any_unicode_is_text_without_its_mark(encoding):
+    for text in ("ein roter Stuhl, 红椅子\n", "7", "a"):
+        assert decoded(text.encode(encoding)) == text
+    assert decoded("红椅子".encode("utf-16")) == "红椅子"
+    assert decoded(b"") == ""
+
+
+@pytest.mark.parametrize("data", ["café".encode("latin-1"), b"\xff", b"\xff\xfea", b"a chair\0", b"\xef\xbb\xbf\xe9"])
+def test_what_is_no_unicode_is_said(data):
+    with refused():
+        decoded(data)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from atoken import ShardWriter, TokenShards
+from atoken import ShardWriter, TokenShard, TokenShards
+from atoken.core.errors import ReadError
 from atoken.data.tokens import TokenBatches, pack_tokens
 from refusals import refused
 from token_samples import picture, sample, solid, video
@@ -122,3 +123,48 @@ def test_codes_videos_and_solids(tmp_path):
     assert batch.labels.tolist() == [0, 1, -1]
     with refused("class/000", "class/005"):
         pack_tokens([samples[0], sample(5)])
+
+
+def damage(path, key):
+    """Flip a bit in the middle of a sample."""
+    shard = TokenShard(path)
+    start, end = shard._places[shard.keys.index(key)]
+    data = bytearray(path.read_bytes())
+    data[shard._start + (start + end) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_damaged_samples_are_left_out_named_and_counted(tmp_path):
+    samples = [sample(i, picture(i, rows=1, columns=2)) for i in range(6)]
+    with ShardWriter(tmp_path / "a.atoks") as writer:
+        for each in samples:
+            writer.write(each)
+    whole = [key for batch in keys(stream(tmp_path, samples=3)) for key in batch]
+    for key in ("class/001", "class/004"):
+        damage(tmp_path / "a.atoks", key)
+    with pytest.warns(UserWarning, match=r"class/00[14]") as warned:
+        batches = list(stream(tmp_path, samples=3))
+    assert sorted(str(each.message).count("class/001") for each in warned) == [0, 1]
+    left = [key for batch in keys(batches) for key in batch]
+    assert left == [key for key in whole if key not in ("class/001", "class/004")]
+    assert sum(batch.damaged for batch in batches) == 2
+    assert [batch.cursor for batch in batches] == [{**batches[0].cursor, "batch": 1}, {**batches[0].cursor, "batch": 2}]
+    with pytest.raises(ReadError, match=r"class/00[14]"):
+        list(stream(tmp_path, samples=1))
+
+
+def test_pinned_batches(folder, monkeypatch):
+    pinned = []
+
+    def pin(tensor):
+        pinned.append(tensor)
+        return tensor.clone()
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    batch = next(iter(stream(folder)))
+    for copy in (batch.pinned(), batch.pin_memory()):
+        assert copy.values is not batch.values
+        assert torch.equal(copy.values, batch.values)
+        assert torch.equal(copy.coords, batch.coords)
+        assert (copy.samples, copy.cursor) == (batch.samples, batch.cursor)
+    assert [tensor is batch.values for tensor in pinned] == [True, False] * 2

@@ -21,9 +21,9 @@ class Threads(Ranks):
 
     def gather(self, value):
         self.said[self.rank] = value
-        self.barrier.wait(30)
+        self.barrier.wait(600)
         said = list(self.said)
-        self.barrier.wait(30)
+        self.barrier.wait(600)
         return said
 
     def mean(self, values):

@@ -11,7 +11,7 @@ from atoken import PRESETS, AToken
 from atoken.generation.config import DiTConfig, FlowConfig, SampleConfig
 from atoken.generation.flow.generator import FlowGenerator
 from atoken.generation.flow.net import DiT
-from atoken.generation.latents import LatentStats
+from atoken.generation.latents import Normaliser
 
 WORDS = 8
 
@@ -43,7 +43,7 @@ def generator(model: AToken, *, whiten: bool = False, seed: int = 0, **changes: 
             if not parameter.any():
                 parameter.normal_(std=0.1)
     scales = 1 + torch.arange(48.0) / 10
-    stats = LatentStats.of(rand(200, 48, seed=4) * scales + 2, whiten=whiten)
+    stats = Normaliser.of([rand(200, 48, seed=4) * scales + 2], whiten=whiten)
     names = {"text_tower": "letters", "text_weights": Tower.weights_hash} if inputs.get("text_width") else {}
     config = FlowConfig(
         "small", net.config, model.config.name, model.weights_hash, size=(32, 48), whitened=whiten, **(names | changes)

@@ -21,16 +21,6 @@ from atoken.nn.packed import dense_coords
 from refusals import refused
 
 
-@pytest.fixture(scope="module")
-def model():
-    return tokenizer()
-
-
-@pytest.fixture
-def letters(monkeypatch):
-    monkeypatch.setattr(module, "text", Tower)
-
-
 def test_words_become_pictures_of_any_size(model, letters):
     gen = generator(model, text_width=WORDS)
     pictures = gen(["a red heart", "moon"], steps=2, guidance=2.0, seeds=1)

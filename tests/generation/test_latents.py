@@ -7,7 +7,7 @@ import torch
 from flow_parts import rand
 from torch.testing import assert_close
 
-from atoken.generation.latents import LatentStats
+from atoken.generation.latents import Normaliser
 from refusals import refused
 
 LATENTS = (rand(500, 6) @ rand(6, 6, seed=1)) * torch.tensor([0.1, 1, 3, 10, 30, 1]) + 5
@@ -15,7 +15,7 @@ LATENTS = (rand(500, 6) @ rand(6, 6, seed=1)) * torch.tensor([0.1, 1, 3, 10, 30,
 
 @pytest.mark.parametrize("whiten", [False, True])
 def test_normalised_and_restored(whiten):
-    stats = LatentStats.of(LATENTS, whiten=whiten)
+    stats = Normaliser.of(LATENTS.split(100), whiten=whiten)
     x = stats.normalise(LATENTS)
     assert_close(x.mean(0), torch.zeros(6), atol=1e-4, rtol=0)
     assert_close(x.std(0), torch.ones(6), atol=1e-3, rtol=0)
@@ -29,7 +29,7 @@ def test_a_channel_that_never_varies_stays_finite():
     latents = LATENTS.clone()
     latents[:, 2] = 7.0
     for whiten in (False, True):
-        stats = LatentStats.of(latents, whiten=whiten)
+        stats = Normaliser.of([latents], whiten=whiten)
         assert torch.isfinite(stats.normalise(latents)).all()
 
 
@@ -42,6 +42,6 @@ def test_statistics_that_do_not_fit():
         (one * torch.nan, one, None),
     ):
         with refused("statistics"):
-            LatentStats(mean, std, basis)
-    with refused("two", "1"):
-        LatentStats.of(LATENTS[:1])
+            Normaliser(mean, std, basis)
+    with refused("2", "1"):
+        Normaliser.of([LATENTS[:1]])

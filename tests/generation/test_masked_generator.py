@@ -8,27 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from generators import WORDS, Tower, tokenizer
+from generators import WORDS, tokenizer
 from masked_parts import masked_generator, small
 
 import atoken
 from atoken import PRESETS, AToken, Tokens
-from atoken.generation import generator as module
 from atoken.generation.condition import Condition
 from atoken.generation.masked.generator import MaskedGenerator
 from atoken.generation.pipeline import GenerationPipeline
 from atoken.nn.packed import dense_coords
 from refusals import refused
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tokenizer()
-
-
-@pytest.fixture
-def letters(monkeypatch):
-    monkeypatch.setattr(module, "text", Tower)
 
 
 def test_words_become_codes_and_pictures_of_any_size(model, letters):

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from flow_parts import PLACES, told
-from generators import Tower, tokenizer
 from masked_parts import LENGTHS, small, some_codes
 from safetensors.torch import load_file
 from torch._dynamo.testing import CompileCounter
@@ -21,19 +20,12 @@ import atoken
 from atoken import ShardWriter, TokenSample
 from atoken.engine.config import LogConfig, OptimizerConfig, ParallelConfig
 from atoken.engine.ranks import Ranks, parallelize
-from atoken.generation import generator as drawing
-from atoken.generation import train as module
 from atoken.generation.masked.config import SIZES, MaskedObjectiveConfig, MaskedSampleConfig
 from atoken.generation.masked.recipe import SEEN, MaskedRecipe
 from atoken.generation.masked.train import MaskedSpec, train
 from atoken.generation.plan import check_data
 from atoken.generation.recipe import PreviewConfig, TokensConfig
 from refusals import refused
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tokenizer()
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +42,8 @@ def shards(model, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def small_sizes(monkeypatch):
+def small_sizes(monkeypatch, letters):
     monkeypatch.setitem(SIZES, "nano", (1, 1, 32, 2, 48, 1, 16, 2, 24, 2))
-    monkeypatch.setattr(drawing, "text", Tower)
-    monkeypatch.setattr(module, "text", Tower)
 
 
 def recipe(shards: Path, **changes: object) -> MaskedRecipe:

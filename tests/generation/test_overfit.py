@@ -14,7 +14,7 @@ from atoken.generation.config import DiTConfig, FlowConfig, ObjectiveConfig
 from atoken.generation.flow.generator import FlowGenerator
 from atoken.generation.flow.net import DiT
 from atoken.generation.flow.objective import FlowBatch, FlowObjective
-from atoken.generation.latents import LatentStats
+from atoken.generation.latents import Normaliser
 from atoken.metrics.psnr import psnr
 
 PHOTOS = Path(atoken.__file__).parent / "assets" / "photos"
@@ -31,7 +31,7 @@ def test_one_batch_is_learnt_by_heart(prediction, whiten, shift):
         for name, (top, left) in CROPS.items()
     ]
     tokens = model.encode(pictures)
-    stats = LatentStats.of(torch.cat([item.latents for item in tokens]), whiten=whiten)
+    stats = Normaliser.of((item.latents for item in tokens), whiten=whiten)
     torch.manual_seed(0)
     config, objective = DiTConfig(4, 128, 4, 256, 48, classes=4), ObjectiveConfig(prediction, shift)
     learner = FlowObjective(DiT(config), objective)

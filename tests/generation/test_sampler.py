@@ -123,6 +123,8 @@ def test_nan_is_an_error_and_progress_is_told():
     label = Condition(torch.tensor([1]))
     draw(net, PLACES[:1], label, [0], ONE, "x", SampleConfig(3), lambda *done: steps.append(done))
     assert steps == [(1, 3), (2, 3), (3, 3)]
+    with refused("deviations", "guidance 1e+30"):
+        draw(net, PLACES[:1], label, [0], ONE, "v", SampleConfig(3, 1e30))
     with torch.no_grad():
         net.final.bias[0] = torch.nan
     with refused("nan", "guidance 2"):

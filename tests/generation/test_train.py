@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from generators import WORDS, Tower, tokenizer
+from generators import WORDS, tokenizer
 from torch._dynamo.testing import CompileCounter
 from torch.testing import assert_close
 
@@ -19,8 +19,6 @@ from atoken import ShardWriter, TokenSample
 from atoken.cli.recipes import read_any
 from atoken.engine.config import LogConfig, OptimizerConfig, ParallelConfig
 from atoken.engine.ranks import Ranks, parallelize
-from atoken.generation import generator as drawing
-from atoken.generation import train as module
 from atoken.generation.config import SIZES, ObjectiveConfig, SampleConfig, dit_config
 from atoken.generation.flow import flops
 from atoken.generation.flow.net import DiT
@@ -31,11 +29,6 @@ from atoken.generation.recipe import PreviewConfig, TokensConfig
 from refusals import refused
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "generation"
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tokenizer()
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +44,6 @@ def shards(model, tmp_path_factory) -> Path:
             captions = () if i == 3 else (f"picture {i}", "a picture")
             writer.write(TokenSample(key=str(i), tokens=tokens, label=i % 3, captions=captions, extras=extras))
     return folder
-
-
-@pytest.fixture
-def letters(monkeypatch):
-    monkeypatch.setattr(drawing, "text", Tower)
-    monkeypatch.setattr(module, "text", Tower)
 
 
 @pytest.fixture(autouse=True)

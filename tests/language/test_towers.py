@@ -96,6 +96,8 @@ def test_what_is_missing_or_wrong_is_said(siglip2, monkeypatch, tmp_path):
         text(str(tmp_path / "none"))
     with refused("list"):
         text(str(siglip2))("a red chair")
+    with refused(r"\udcff", "Unicode"):  # bytes of a command line that are no UTF-8
+        text(str(siglip2))(["a red chair \udcff"])
     transformers.BertConfig().save_pretrained(tmp_path)
     with refused("siglip2", "bert"):
         text(str(tmp_path))

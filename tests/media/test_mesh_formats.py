@@ -283,6 +283,25 @@ def test_an_off_without_colours_is_white(tmp_path, header, form):
     assert colours_of(read_asset(tmp_path / "a.off")) == {WHITE}
 
 
+@pytest.mark.parametrize(
+    ("header", "vertices", "faces"),
+    [
+        ("OFF", "0 0\n0 2\n0 0 2 2 0\n0 2 0", "4 0 1\n2 3 255 0 0\n"),
+        ("OFF", "0 0 0 2 0 0\n2 2 0 0 2 0", "3 0 1 2 255 0 0\n3 0 2 3 255 0 0"),
+        ("OFF", "0\n0\n0\n2\n0\n0\n2\n2\n0\n0\n2\n0", "4\n0\n1\n2\n3 1.0 0.0 0.0"),
+        ("COFF", "".join(f"{x} {y} 0\n255 0 0 255\n" for x, y in ((0, 0), (2, 0), (2, 2), (0, 2))), "4 0 1 2 3\n"),
+        ("NOFF", "".join(f"{x} {y} 0\n0 0 1\n" for x, y in ((0, 0), (2, 0), (2, 2), (0, 2))), "4 0 1 2 3 255 0 0\n"),
+    ],
+)
+def test_an_off_may_break_its_lines_anywhere(tmp_path, header, vertices, faces):
+    """Numbers are divided by any white space; only the colours of a face end with its line."""
+    count = faces.count("255 0 0") or 1
+    (tmp_path / "a.off").write_text(f"{header}\n4 {count} 0\n{vertices}\n{faces}")
+    asset = read_asset(tmp_path / "a.off")
+    assert area(asset) == pytest.approx(4)
+    assert colours_of(asset) == {(255, 0, 0)}
+
+
 def test_a_binary_off(tmp_path):
     rows = np.array([[*point, 1, 0, 0, 1] for point in SQUARE], ">f4").tobytes()
     face = np.array([4, 0, 1, 2, 3, 0], ">i4").tobytes()

@@ -380,6 +380,18 @@ def test_what_is_all_transparent_is_said_so(tmp_path, mode, cutoff, seen):
             read_asset(path)
 
 
+def test_glass_by_its_texture_beside_what_is_solid_is_said_so(tmp_path):
+    file = Glb()
+    faint = np.dstack([quarters_array(), np.full((64, 64), 77, np.uint8)])
+    primitive = file.textured(encoded(faint), alphaMode="BLEND")
+    blue = file.material(pbrMetallicRoughness={"baseColorFactor": [0, 0, 1, 1]})
+    behind = {"POSITION": file.accessor(CORNERS - np.array([0, 0, 0.1], np.float32))}
+    solid = {**primitive, "attributes": behind, "material": blue}
+    file.json["meshes"][0]["primitives"].append(solid)
+    with pytest.warns(UserWarning, match=r"a\.glb.*alpha"):
+        assert colours_of(read_asset(file.save(tmp_path / "a.glb"))) == {BLUE}
+
+
 def test_chunks_in_any_order_with_a_byte_order_mark(tmp_path):
     file = Glb()
     file.plate()

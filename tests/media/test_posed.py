@@ -106,6 +106,16 @@ def test_pictures_are_read_as_they_are_stored(tmp_path):
     assert np.abs(views.colour[0] - plain).mean() < 6
 
 
+def test_names_as_windows_writes_them(tmp_path):
+    folder = wall(tmp_path, {"fl_x": FOCAL}, {"file_path": ".\\images\\a", "depth_path": "images\\a_depth.npy"})
+    (folder / "images").mkdir()
+    for name in ("a.png", "a_depth.npy"):
+        (folder / name).rename(folder / "images" / name)
+    assert read_views(folder, size=SIDE).mask.any()
+    with refused("transforms.json", "outside", error=ReadError):
+        read_views(wall(tmp_path, {"fl_x": FOCAL}, {"file_path": "..\\a.png"}), size=SIDE)
+
+
 def test_names_with_dots_and_without_a_suffix(tmp_path):
     folder = wall(
         tmp_path, {"fl_x": FOCAL, "depth": {"min": 0.1, "max": 2}}, {"file_path": "frame.0001", "depth_path": None}

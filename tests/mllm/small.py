@@ -12,10 +12,10 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
 def text_tokenizer() -> Any:
-    """One token for each byte."""
+    """One token for each byte, and one for "ab"."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {letter: number for number, letter in enumerate(SPECIAL + letters)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    vocabulary = {letter: number for number, letter in enumerate([*SPECIAL, *letters, "ab"])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[("a", "b")]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(
@@ -25,10 +25,10 @@ def text_tokenizer() -> Any:
     return fast
 
 
-def language_model(width: int = 32, context: int = 2048) -> Any:
+def language_model(width: int = 32, context: int = 2048, **options: Any) -> Any:
     """Random by the seed that is set."""
     config = LlamaConfig(
-        vocab_size=len(SPECIAL) + 256,
+        vocab_size=len(SPECIAL) + 257,
         hidden_size=width,
         intermediate_size=2 * width,
         num_hidden_layers=2,
@@ -39,6 +39,7 @@ def language_model(width: int = 32, context: int = 2048) -> Any:
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
+        **options,
     )
     return LlamaForCausalLM(config).eval()
 

@@ -215,9 +215,10 @@ CASES = [([3, 3, 3, 7], [3, 3, 3, 7]), ([1, 1], [5, 9]), ([70], [130]), ([4, 4],
 
 @pytest.mark.parametrize(("queries", "keys"), CASES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-@pytest.mark.parametrize("block", [2**21, 300])
+@pytest.mark.parametrize(("amx", "block"), [(True, 300), (False, 2**21), (False, 300)])
 @torch.no_grad()
-def test_attention_is_its_definition(queries, keys, dtype, tolerance, block, monkeypatch):
+def test_attention_is_its_definition(queries, keys, dtype, tolerance, amx, block, monkeypatch):
+    monkeypatch.setattr("atoken.nn.attention.has_amx", lambda: amx)
     monkeypatch.setattr("atoken.nn.attention.BLOCK", block)
     torch.manual_seed(0)
     q = torch.randn(sum(queries), 2, 16).to(dtype)

@@ -15,7 +15,7 @@ from atoken.nn.packed import dense_coords
 from atoken.nn.pooling import AttentionPooling
 from atoken.nn.position import PositionTable
 from atoken.nn.posterior import Posterior
-from atoken.nn.rope import RotatedHeads, rope_table, rotate
+from atoken.nn.rope import RotatedHeads, rope_table, rotate, rotate_heads
 from refusals import refused
 
 
@@ -100,6 +100,21 @@ def test_heads_rotated_in_place_are_those_of_the_plain_way_and_so_are_their_grad
     torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("part", [1, 2**16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("qk_norm", [True, False])
+@torch.no_grad()
+def test_a_few_rows_at_a_time_give_what_all_give_at_once(qk_norm, dtype, part, monkeypatch):
+    monkeypatch.setattr("atoken.nn.norm.PART", part)
+    attention, norm = SelfAttention(32, 2, bias=False, qk_norm=qk_norm).to(dtype), RMSNorm(32)
+    table, x = rope_table(torch.randint(0, 9, (7, 4)), 16), torch.randn(7, 32).to(dtype)
+    qkv = attention._qkv(x)
+    heads = zip((attention.q_rms_norm, attention.k_rms_norm), qkv.unbind(1), strict=False)
+    plain = *(rotate(normed(own), table).to(dtype) for normed, own in heads), qkv[:, 2]
+    torch.testing.assert_close(rotate_heads(qkv, attention._gain(), table), plain)
+    torch.testing.assert_close(norm(x), F.rms_norm(x.float(), (32,), norm.weight, 1e-6).to(dtype))
+
+
 def test_attention_that_learns_takes_the_quick_way_to_the_same_numbers():
     attention = SelfAttention(32, 2, bias=False, qk_norm=True)
     coords = torch.cat([torch.zeros(6, 1, dtype=torch.int32), dense_coords((1, 2, 3, 1))], 1)
@@ -126,6 +141,26 @@ def test_the_position_table_is_resized_to_each_picture():
     torch.testing.assert_close(positions[0], wide)
     torch.testing.assert_close(positions[2], wide.repeat(2, 1))  # time gets nothing from the table
     assert layout.grids == ((5, 40), (16, 16))
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (20, 1), (3, 1), (1, 5), (7, 40)])
+def test_resized_entries_are_weighted_by_a_triangle(grid):
+    """At place i of n, entry j of a side of S weighs 1 - |j + 1/2 - (i + 1/2) S / n| / max(1, S / n), if positive."""
+    table = PositionTable(16, 8)
+    weights = []
+    for length in grid:
+        centre = (torch.arange(length) + 0.5) * 16 / length
+        weight = 1 - (torch.arange(16) + 0.5 - centre[:, None]).abs() / max(1, 16 / length)
+        weights.append(weight.clamp(min=0) / weight.clamp(min=0).sum(1, keepdim=True))
+    square = table.position_embedding.weight.view(16, 16, 8)
+    expected = torch.einsum("ri,cj,ijw->rcw", *weights, square).flatten(0, 1)
+    coords = dense_coords((1, *grid, 1))
+    packed = Packed.cat([(torch.zeros(len(coords), 1), coords)])
+    found = table(packed.layout(4, 8))
+    torch.testing.assert_close(found, expected)
+    seed = torch.randn_like(expected)
+    ours, theirs = (torch.autograd.grad(each, table.position_embedding.weight, seed)[0] for each in (found, expected))
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_the_posterior_samples_around_its_mean():

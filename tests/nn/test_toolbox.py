@@ -36,10 +36,10 @@ def plain(q: Tensor, k: Tensor, v: Tensor, queries: list[int], keys: list[int], 
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("keys", [LENGTHS, [4, 7, 5, 2]])
-@pytest.mark.parametrize("block", [None, 6])
-def test_attention_is_the_formula_in_each_segment(causal, keys, block, monkeypatch):
-    if block:
-        monkeypatch.setattr("atoken.nn.attention.BLOCK", block)
+@pytest.mark.parametrize(("amx", "block"), [(True, 6), (False, 2**21), (False, 6)])
+def test_attention_is_the_formula_in_each_segment(causal, keys, amx, block, monkeypatch):
+    monkeypatch.setattr("atoken.nn.attention.has_amx", lambda: amx)
+    monkeypatch.setattr("atoken.nn.attention.BLOCK", block)
     q, k, v = rand(sum(LENGTHS), 2, 8), rand(sum(keys), 2, 8, seed=1), rand(sum(keys), 2, 8, seed=2)
     spans = Spans.of(LENGTHS, keys, CPU)
     wanted = plain(q, k, v, LENGTHS, keys, causal)

@@ -157,7 +157,7 @@ def test_a_caption_in_latin_1_is_named_and_hurts_no_task_without_captions():
     assert [sample.caption for sample in read("cap_latin.tar", task="image-reconstruction").samples] == [None]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-le", "utf-16-be"])
 def test_captions_of_any_unicode(encoding):
     raw = {"__key__": "a", "txt": "ein roter Stuhl, 红椅子\n".encode(encoding)}
     assert caption_of(raw, needed=True) == "ein roter Stuhl, 红椅子"

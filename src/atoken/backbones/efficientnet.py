@@ -21,7 +21,7 @@ STAGES = (
     *((3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320)),
 )
 """Repeats, kernel, stride, expansion and output channels of the seven stages, before scaling (Table 1 there)."""
-STEM, HEAD, CLASSES = 32, 1280, 1000
+STEM, HEAD = 32, 1280
 LAYERS = ("stem", *(f"stage{index + 1}" for index in range(len(STAGES))), "head")
 BATCH_NORM_EPS = 1e-3
 MEAN = (127 / 255,) * 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
@@ -10,6 +9,7 @@ from importlib.util import find_spec
 import numpy as np
 import torch
 
+from ..core.machine import seconds_of
 from ..gaussians.raster.rasterize import render
 from ..gaussians.types import TENSORS, Gaussians
 from ..media.mesh import Asset
@@ -82,10 +82,6 @@ def _voxels(mesh: Asset) -> None:
 
 
 def _best(call: Callable[[], object]) -> float:
+    """Seconds of the fastest call, after one that compiles loops."""
     call()
-    seconds = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    return min(seconds_of(call, "cpu") for _ in range(REPEATS))

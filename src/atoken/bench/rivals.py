@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.machine import matmul_peak
+from ..core.machine import matmul_peak, seconds_of
 from ..nn.block import Block
 from ..nn.packed import Packed, dense_coords
 from ..pipeline.atoken import AToken
@@ -160,7 +159,7 @@ def _take_turns(
     for _ in range(ROUNDS):
         peaks.append(matmul_peak(device, torch.bfloat16))
         for name, call in ways.items():
-            seconds[name].append(_seconds(call, device))
+            seconds[name].append(seconds_of(call, device))
     ours = np.array(seconds["AToken"])
     return [
         Rival(
@@ -174,14 +173,6 @@ def _take_turns(
         )
         for name, times in seconds.items()
     ]
-
-
-def _seconds(call: Callable[[], object], device: str) -> float:
-    start = time.perf_counter()
-    call()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 class PlainNetwork(nn.Module):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ..codec.assets import read_any, voxels_of
 from ..gaussians.raster.rasterize import render
 from ..gaussians.types import Gaussians
 from ..gaussians.viewer import BACKGROUND, FPS, contact_sheet, on_grey, side_by_side, turntable_frames, write_viewer
@@ -13,12 +15,12 @@ from ..media.image.files import write_image
 from ..media.video.frames import Clip
 from ..media.video.writer import write_video
 from ..media.views.cameras import hammersley_sphere
-from ..media.views.packed import PackedAsset, to_patches
-from ..media.views.views import Views
-from ..media.views.voxels import RESOLUTION
+from ..media.views.packed import PackedAsset
+from ..media.views.views import ViewOptions, Views
+from ..media.views.voxels import Voxels
 from ..metrics.psnr import psnr
 from ..pipeline.atoken import AToken
-from .options import MOVIE_SUFFIXES
+from .settings import MOVIE_SUFFIXES
 
 SHEET = ".views.png"
 """What takes the place of the suffix for the pictures beside a splat file."""
@@ -27,10 +29,18 @@ COMPARED = 8
 """Views that a comparison shows."""
 
 
-def count_voxels(views: Views | PackedAsset, model: AToken) -> int:
-    """Tokens of an asset."""
-    head = model.config.gaussians
-    return len(to_patches(views, head.resolution if head else RESOLUTION)[0])
+@dataclass(frozen=True)
+class Solid:
+    """A 3D source: what it looks like, and the voxels that a model encodes."""
+
+    views: Views | PackedAsset
+    voxels: Voxels
+
+
+def read_solid(path: Path, options: ViewOptions, max_pixels: int, model: AToken) -> Solid:
+    """The views of a 3D file, and its voxels as ``model`` has them."""
+    views = read_any(path, options, max_pixels=max_pixels)
+    return Solid(views, voxels_of(model, views))
 
 
 def write_gaussians(target: Path, gaussians: Gaussians) -> None:

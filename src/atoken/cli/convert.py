@@ -1,8 +1,10 @@
-"""``atoken convert``: a released checkpoint as a model folder."""
+"""``atoken convert``: a released checkpoint as a model folder, and any model as ONNX files."""
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -57,6 +59,40 @@ def convert_checkpoint(
     )
     if written != source:
         typer.echo(f"rounding made these other weights than {source[:12]}: neither decodes the tokens of the other")
+
+
+def convert_to_onnx(
+    source: str, out: Path, kind: str | None, size: str | None, overwrite: bool, others: Mapping[str, object]
+) -> None:
+    """Write the ONNX files of what ``atoken.load`` takes. Raises ``ValueError`` or ``OSError`` with one sentence."""
+    options.check_choice("--kind", kind, KINDS)
+    if given := [name for name, value in others.items() if value is not None]:
+        raise ValueError(f"{given[0]} is not for --onnx: ONNX files hold the encoder and the decoder in float32")
+    try:
+        from ..adapters.onnx import FILES, write_onnx
+    except ImportError as error:
+        raise ValueError(str(error)) from None
+    if not overwrite and any((out / name).exists() for name in FILES):
+        raise ValueError(f"{out} holds ONNX files already: give another --out, or --overwrite to replace them")
+    paths.check_folder(out)
+    model = load(source, device="cpu")
+    model.config.check_kind(kind or model.config.kinds[0])
+    differences = write_onnx(model, out, kind=kind, size=None if size is None else _size(size))
+    sizes = " and ".join(f"{name} ({bytes_text((out / name).stat().st_size)})" for name in FILES)
+    typer.echo(clean(f"{model.config.name}: {sizes} in {out}"))
+    typer.echo(
+        "onnxruntime against PyTorch: " + ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
+    )
+
+
+def _size(text: str) -> tuple[int, ...]:
+    """256, 256x384 or 16x256x256 as numbers of pixels. Raises ``ValueError``."""
+    match = re.fullmatch(r"(?:(?:(\d{1,5})x)?(\d{1,5})x)?(\d{1,5})", text)
+    if match is None:
+        raise ValueError(f"--size is {text!r}: give pixels as 256, 256x384 (height, width) or 16x256x256 with frames")
+    steps, height, width = match.groups()
+    sides = (int(height or width), int(width))
+    return sides if steps is None else (int(steps), *sides)
 
 
 def _check_paths(checkpoint: Path, out: Path, overwrite: bool) -> None:

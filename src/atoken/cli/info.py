@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from functools import reduce
+from functools import cache, reduce
 from pathlib import Path
 
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor
 
 from ..codec.assets import is_splat_file, read_any
 from ..core.text import clean, shortened
+from ..generation.generator import NET
+from ..generation.load import is_generator, read_generator_config
 from ..media.image.files import read_image
 from ..media.image.opener import open_picture
 from ..media.kinds import modality_of
@@ -27,12 +29,12 @@ from ..tokenizer.config import PRESETS, ModelConfig
 from ..tokens.patch import PATCH
 from ..tokens.shards import SUFFIX, TokenShard
 from ..tokens.tokens import Tokens
-from ..weights.config import CONFIG, SHIPPED, WEIGHTS, list_models
-from ..weights.files import read_model
-from ..weights.load import CHECKPOINTS, build
+from ..weights.config import CONFIG, GENERATORS, SHIPPED, WEIGHTS, list_generators, list_models, read_config
+from ..weights.files import read_model, read_weights
+from ..weights.load import CHECKPOINTS, build, load
 from ..weights.released import read_released
-from . import paths
-from .report import Report, bytes_text, say, show_table
+from . import forecast, paths
+from .report import Report, bytes_text, say, seconds_text, show_table
 from .sources import is_source, owned_files
 
 Facts = dict[str, object]
@@ -79,7 +81,7 @@ def _listed(files: Sequence[str], report: Report) -> list[str]:
 
 
 def list_presets() -> None:
-    """Print one line for each preset and each shipped model."""
+    """Print one line for each preset, each shipped model and each shipped generator."""
     shipped = {name: read_model(SHIPPED / name)[0] for name in list_models()}
     rows = []
     for name, config in sorted({**PRESETS, **shipped}.items(), key=lambda item: item[1].width):
@@ -88,6 +90,10 @@ def list_presets() -> None:
         depth = f"{config.encoder_depth} + {config.decoder_depth}"
         weights = "shipped" if name in shipped else "-"
         rows.append((name, f"{parameters / 1e6:.1f} M", config.width, depth, ", ".join(config.kinds), weights))
+    for name in list_generators():
+        drawer, parameters = read_generator_config(GENERATORS / name), _parameters(GENERATORS / name)
+        size, width, depth = f"{parameters / 1e6:.1f} M", drawer.net.width, str(drawer.net.blocks)
+        rows.append((name, size, width, depth, f"draws those of {drawer.tokenizer}", "shipped"))
     show_table(("name", "parameters", "width", "depth", "tokens", "weights"), rows, words=("tokens", "weights"))
 
 
@@ -95,6 +101,10 @@ def _describe(name: str) -> Facts:
     path = Path(name)
     if not path.exists() and name in list_models():
         path = SHIPPED / name
+    if not path.exists() and name in list_generators():
+        path = GENERATORS / name
+    if path.is_dir() and is_generator(path):
+        return _generator_facts(path)
     if path.is_dir():
         config, state = read_model(path)
         return {"what": "model folder", **_model_facts(config, state, path), "bytes": _bytes(path / WEIGHTS)}
@@ -112,6 +122,7 @@ def _token_facts(path: Path) -> Facts:
     tokens = Tokens.load(path)
     with safe_open(path, "pt") as file:
         header = dict(file.metadata())
+    facts = dict(header)
     values = "codes" if tokens.kind == "discrete" else "latents"
     shape, dtype = list(tokens.values.shape), str(tokens.values.dtype).removeprefix("torch.")
     height, width = tokens.size
@@ -123,6 +134,7 @@ def _token_facts(path: Path) -> Facts:
         "size": f"{width} x {height}",
         **{key: header[key] for key in sorted(header) if key not in ("format", "size")},
         **({} if tokens.times is None else {"frames": len(tokens.times), **_span(tokens.times.tolist())}),
+        **_time_to_decode(tokens, facts),
         "bytes": _bytes(path),
         "bits per pixel": _rate(path, height * width * (1 if tokens.times is None else len(tokens.times))),
     }
@@ -145,7 +157,8 @@ def _shard_facts(path: Path) -> Facts:
 
 def _video_facts(path: Path) -> Facts:
     """What the header says; frames are not counted where it does not."""
-    facts = open_video(path).facts
+    video = open_video(path)
+    facts = video.facts
     rows, columns = -(-facts.height // PATCH[1]), -(-facts.width // PATCH[2])
     return {
         "what": "video",
@@ -156,6 +169,7 @@ def _video_facts(path: Path) -> Facts:
         "sound": facts.audio or "none",
         "tokens for 4 frames": rows * columns,
         **_as_tokens(None if facts.frames is None else -(-facts.frames // PATCH[0]) * rows * columns),
+        **_time_to_encode(forecast.video_extent(video, _nano())),
         "bytes": _bytes(path),
     }
 
@@ -175,7 +189,7 @@ def _asset_facts(path: Path) -> Facts:
         facts |= {"holds": "voxels with their patches"}
     else:
         facts |= {"holds": "Gaussians" if is_splat_file(path) else f"{len(views.cameras)} posed views"}
-    head = read_model(SHIPPED / "nano")[0].gaussians
+    head = _nano().gaussians
     resolution = head.resolution if head else RESOLUTION
     return {**facts, f"tokens of {resolution}^3 voxels": len(to_patches(views, resolution)[0]), "bytes": _bytes(path)}
 
@@ -187,6 +201,35 @@ def _as_tokens(count: int | None) -> Facts:
     nano = PRESETS["nano"]
     latents, codes = 2 * nano.latent_channels * count, 3 * len(nano.fsq_levels) * count // 2
     return {"tokens": count, "bytes as tokens": f"{bytes_text(latents)} as latents, {bytes_text(codes)} as codes"}
+
+
+def _time_to_encode(extent: forecast.Extent | None) -> Facts:
+    """What nano takes, where that is worth measuring."""
+    if extent is None or extent.tokens < forecast.FEW_TOKENS:
+        return {}
+    return _measured("time to encode", extent, _nano().name, encode=True)
+
+
+def _time_to_decode(tokens: Tokens, facts: dict[str, str]) -> Facts:
+    """What the shipped model that they name takes, where that is worth measuring."""
+    if len(tokens) < forecast.FEW_TOKENS or tokens.model not in list_models():
+        return {}
+    extent = forecast.token_extent(facts, len(tokens), read_config(SHIPPED / tokens.model))
+    return _measured("time to decode", extent, tokens.model, encode=False)
+
+
+def _measured(what: str, extent: forecast.Extent, name: str, *, encode: bool) -> Facts:
+    seconds = _speed(name, encode).seconds(extent)
+    return {what: f"about {seconds_text(seconds)} with {name}, as measured on this machine"}
+
+
+@cache
+def _speed(name: str, encode: bool) -> forecast.Speed:
+    return forecast.measure_speed(load(name), encode=encode, decode=not encode)
+
+
+def _nano() -> ModelConfig:
+    return read_config(SHIPPED / "nano")
 
 
 def _span(times: list[float]) -> Facts:
@@ -205,6 +248,7 @@ def _picture_facts(path: Path) -> Facts:
         "stored as": stored,
         "size": f"{width} x {height}",
         **_as_tokens(tokens),
+        **_time_to_encode(forecast.picture_extent(path, lambda *sides: sides, _nano())),
         "bytes": _bytes(path),
         "bits per pixel": _rate(path, height * width),
     }
@@ -221,6 +265,19 @@ def _model_facts(config: ModelConfig, state: dict[str, Tensor], path: Path) -> F
         "dtype": ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes)),
         "weights": model.weights_hash,
     }
+
+
+def _generator_facts(path: Path) -> Facts:
+    config = read_generator_config(path)
+    facts: Facts = {"what": "generator folder"}
+    for name, value in config.to_dict().items():
+        facts |= {f"{name} {key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return {**facts, "parameters": _parameters(path), "bytes": _bytes(path / WEIGHTS)}
+
+
+def _parameters(generator: Path) -> int:
+    """Weights of a generator's net."""
+    return sum(tensor.numel() for name, tensor in read_weights(generator / WEIGHTS).items() if name.startswith(NET))
 
 
 def _bytes(path: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..engine.flops import device_peak
 from ..engine.timing import seconds_per_step
+from ..mllm.recipe import MllmRecipe
 from .recipes import check_data, plan, read_any, spec_of
 from .report import show_table
 
@@ -34,17 +35,19 @@ def show_plan(
         cost, found = plan(config), [] if cost_only else list(check_data(config))
         data += [(path.stem, task, sentence) for task, sentence, _ in found]
         missing += [f"{path}, {task}: {sentence}" for task, sentence, well in found if not well]
-        seconds = None
-        if found and all(well for _, _, well in found) and cost.flops / config.ranks / peak < LONGEST_STEP:
-            seconds = seconds_per_step(spec_of(config), device)
-        steps = config.steps or (int(60 * config.minutes / seconds) if seconds else 0)
+        seconds, minutes = None, 0.0
+        if not isinstance(config, MllmRecipe):
+            minutes = config.minutes
+            if found and all(well for _, _, well in found) and cost.flops / config.ranks / peak < LONGEST_STEP:
+                seconds = seconds_per_step(spec_of(config), device)
+        steps = config.steps or (int(60 * minutes / seconds) if seconds else 0)
         hours = cost.hours(steps, utilisation)
         total += hours
         rows.append(
             (
                 path.stem,
                 f"{cost.parameters / 1e6:.1f} M",
-                f"{steps:,}" if steps else f"{config.minutes:g} min",
+                f"{steps:,}" if steps else f"{minutes:g} min",
                 f"{config.ranks}",
                 f"{cost.tokens / 1e6:.3g} M",
                 f"{cost.flops / 1e15:.3g}",

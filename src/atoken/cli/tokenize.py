@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import time
+from codecs import BOM_UTF8
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -19,13 +20,16 @@ import torch
 import typer
 
 from ..core.files import atomic_write
+from ..core.regular import read_regular
 from ..data.items import PARQUET, SAVED, Chunk, is_table, is_tar, plan
 from ..data.tokenize import Done, Settings, manifest_name, start_worker, tokenize_chunk
+from ..tokenizer.config import PRESETS
 from ..tokens.patch import KINDS
 from ..weights.load import load
 from . import options, paths
 from .report import clean, say, seconds_text
 from .sources import is_source, owned_files
+from .tokenize_cost import show_cost
 
 PLAN = "tokenize.json"
 LABELS = "labels.json"
@@ -36,8 +40,18 @@ SHOWN = 20
 """Failures that are printed; the manifest has all."""
 
 
-def tokenize(inputs: Sequence[str], settings: Settings, per_shard: int, by_folder: bool, workers: int | None) -> None:
-    """Find the samples, do what is not done yet, and report. Raises ``typer.Exit(2)`` where some failed."""
+def tokenize(
+    inputs: Sequence[str],
+    settings: Settings,
+    per_shard: int,
+    by_folder: bool,
+    workers: int | None,
+    utilisation: float | None = None,
+) -> None:
+    """Find the samples, do what is not done yet, and report; with ``utilisation`` say what it costs, and do nothing.
+
+    Raises ``typer.Exit(2)`` where some failed.
+    """
     _check(settings, per_shard, workers)
     out = Path(settings.out)
     files, problems = find_files(inputs, out)
@@ -47,10 +61,18 @@ def tokenize(inputs: Sequence[str], settings: Settings, per_shard: int, by_folde
     chunks, labels = plan(files, per_shard, by_folder)
     if not chunks:
         raise ValueError(f"{', '.join(inputs)}: there is nothing to tokenize")
+    if utilisation is not None:
+        config = PRESETS.get(settings.model) or load(settings.model, device="cpu").config
+        return show_cost(config, settings, chunks, utilisation)
     model = load(settings.model, device="cpu")
     if settings.kind is not None and settings.kind not in model.config.kinds:
         known = " and ".join(model.config.kinds)
         raise ValueError(f"--kind is {settings.kind!r}: {settings.model!r} was trained for {known} tokens")
+    if settings.features is not None and not 1 <= settings.features <= model.config.encoder_depth:
+        depth = model.config.encoder_depth
+        raise ValueError(f"--features is {settings.features}: give blocks of the encoder, from 1 to {depth}")
+    if settings.moments and (settings.kind or model.config.kinds[0]) == "discrete":
+        raise ValueError("--moments are those of continuous tokens: leave it out, or give --kind continuous")
     facts = {**asdict(settings), "weights": model.weights_hash, "per_shard": per_shard, "labels": by_folder}
     del model
     out.mkdir(parents=True, exist_ok=True)
@@ -71,6 +93,7 @@ def _check(settings: Settings, per_shard: int, workers: int | None) -> None:
     options.check_positive("--per-shard", per_shard)
     options.check_positive("--workers", workers)
     options.check_positive("--size", settings.size)
+    options.check_positive("--voxels", settings.voxels)
     options.check_positive("--token-budget", settings.token_budget)
 
 
@@ -80,7 +103,8 @@ def find_files(inputs: Sequence[str], out: Path) -> tuple[list[tuple[Path, Path]
     for text in inputs:
         path = Path(text)
         listed = path.is_file() and path.suffix.lower() in LISTS
-        named += [str(path.parent / line) for line in path.read_text().splitlines() if line] if listed else [text]
+        lines = read_regular(path).removeprefix(BOM_UTF8).splitlines() if listed else []  # names may be no UTF-8
+        named += [str(path.parent / os.fsdecode(line)) for line in lines if line] if listed else [text]
 
     def wanted(path: Path) -> bool:
         return is_tar(path) or is_table(path) or is_source(path)
@@ -143,7 +167,7 @@ def _begin(out: Path, facts: dict[str, object], chunks: Sequence[Chunk]) -> None
     except ValueError:
         raise ValueError(f"{path} is damaged: give another --out") from None
     for name in facts:
-        if known.get(name) != facts[name]:
+        if (known.get(name) or None) != (facts[name] or None):  # earlier versions had fewer options
             what = "the files differ" if name in ("samples", "shards") else f"--{name} was {known.get(name)}"
             raise ValueError(f"{out} holds the tokens of another run ({what}, by {PLAN}): give another --out")
 

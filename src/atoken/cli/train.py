@@ -17,6 +17,7 @@ from ..core.device import find_device
 from ..engine.loop import run
 from ..engine.malloc import disable_trim
 from ..engine.ranks import EndedByOthers
+from ..mllm.recipe import MllmRecipe
 from . import paths
 from .plan import show_plan
 from .recipes import name_of, read_any, spec_of
@@ -70,6 +71,14 @@ def train_model(
         if os.environ.get("LOCAL_RANK", "0") != "0":  # its neighbour says the same
             raise typer.Exit(2) from None
         raise
+    if isinstance(recipe, MllmRecipe):
+        for package in ("transformers", "trl", "peft"):
+            if find_spec(package) is None:
+                raise ValueError("language models are trained with: pip install 'atoken[mllm]'")
+        from ..mllm.train import run as run_language_model
+
+        typer.echo(clean(f"{recipe.steps} steps of {recipe.name}, model in {run_language_model(recipe, out, device)}"))
+        return
     disable_trim()
     try:
         with _log_shown():

@@ -34,6 +34,8 @@ class EncodeOptions:
     token_budget: int = TOKEN_BUDGET
     spatial_tile: int | None = None
     """Pixels along a side of the tiles of large pictures and frames; 0: none, None: as the model's config says."""
+    moments: bool = False
+    """Continuous: mean and log-variance side by side, 2C numbers a token, in place of the mean."""
 
 
 @dataclass(frozen=True)

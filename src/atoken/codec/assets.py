@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from ..media.suffixes import SOG_META, SPLAT_SUFFIXES, is_views_file
 from ..media.views.packed import PACKED_SUFFIX, PackedAsset, read_packed, to_patches
 from ..media.views.posed import read_views
 from ..media.views.views import DEFAULT, ViewOptions, Views
-from ..media.views.voxels import RESOLUTION
+from ..media.views.voxels import RESOLUTION, Voxels
 from ..nn.packed import Packed
 from ..tokens.tokens import Tokens
 from .quantize import quantize
@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 
 
 def encode(model: TokenizerNet, assets: Sequence[Any], options: EncodeOptions) -> list[Tokens]:
-    """Tokens of each asset: a path, an ``Asset``, ``Views`` or a ``PackedAsset``."""
+    """Tokens of each asset: a path, an ``Asset``, ``Views``, a ``PackedAsset`` or ``Voxels``."""
     tokens = []
-    for feats, coords, geometry in _voxels(model, assets):
+    for asset in assets:
+        feats, coords, geometry = voxels_of(model, asset)
         packed = Packed.cat([(feats, coords)])
         values = quantize(model, model.encode_packed(packed, pool=False).posterior, options)
         tokens.append(model.stamp(options.kind, values, coords, **geometry))
@@ -55,7 +56,7 @@ def decode(model: TokenizerNet, tokens: Sequence[Tokens], options: DecodeOptions
 
 def embed(model: TokenizerNet, assets: Sequence[Any], options: EncodeOptions) -> list[Tensor]:
     """Embeddings of the assets, each fp32 [1, W] on the CPU."""
-    pooled = (model.encode_packed(Packed.cat([(feats, coords)])).pooled for feats, coords, _ in _voxels(model, assets))
+    pooled = (model.encode_packed(Packed.cat([voxels_of(model, asset)[:2]])).pooled for asset in assets)
     return [vector.cpu() for vector in pooled if vector is not None]
 
 
@@ -123,7 +124,9 @@ def _posed(path: Path, options: ViewOptions, max_pixels: int) -> Views:
     return replace(posed, choice=options.choice)
 
 
-def _voxels(model: TokenizerNet, assets: Sequence[Any]) -> Iterator[tuple[Tensor, Tensor, dict[str, Any]]]:
+def voxels_of(model: TokenizerNet, asset: Any) -> Voxels:
+    """The voxels of a 3D source on the grid of ``model``; those that it has already stay."""
+    if isinstance(asset, Voxels):
+        return asset
     head = model.config.gaussians
-    for asset in assets:
-        yield to_patches(read_any(asset), head.resolution if head else RESOLUTION)
+    return to_patches(read_any(asset), head.resolution if head else RESOLUTION)

@@ -99,6 +99,25 @@ def embed(model: TokenizerNet, pictures: Sequence[Any], options: EncodeOptions) 
     return [vectors.cpu() for vectors in pooled if vectors is not None]
 
 
+def features(model: TokenizerNet, pictures: Sequence[Any], block: int, options: EncodeOptions) -> list[Tensor]:
+    """Of each picture the encoder's states after so many blocks: [N, W] on the CPU, row by row those of its tokens.
+
+    Raises ``ValueError`` for a picture that is encoded in tiles.
+    """
+    tile = windows.wanted_tile(model, options)
+
+    def whole(pixels: Tensor) -> Tensor:
+        if _tile_of(pixels, tile) is not None:
+            raise ValueError(f"features are those of whole pictures, and one of {tile} pixels a side is the largest")
+        return pixels
+
+    found: list[Tensor] = []
+    for batch, _ in _batches(map(whole, _pixels(pictures, options)), options.token_budget):
+        states = model.encode_packed(batch, pool=False, hidden_layers=(block,)).hidden_layers[0]
+        found += states.cpu().split(batch.lengths)
+    return found
+
+
 def shrink(pixels: Tensor, tokens: int) -> Tensor:
     """Pixels [3, H, W] of a picture of any shape, scaled down to at most ``tokens`` whole patches where it has more."""
     height, width = pixels.shape[1:]

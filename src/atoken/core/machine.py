@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -16,6 +16,13 @@ LONG = 1.0
 MATMUL_SIDES = (1024, 2048)
 CUDA_SIDES = (4096, 8192)
 """A large card is not busy with less."""
+
+
+@lru_cache
+def has_amx() -> bool:
+    """Whether the CPU multiplies bf16 matrices in tiles (AMX); False with a torch (before 2.11) that does not tell."""
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16", False))
 
 
 def matmul_peak(device: str, dtype: torch.dtype) -> float:
@@ -32,11 +39,12 @@ def matmul_peak(device: str, dtype: torch.dtype) -> float:
 
 def best_seconds(call: Callable[[], object], device: str) -> float:
     """Seconds of the fastest of five calls, after one that counts only where it takes more than ``LONG``."""
-    first = _seconds(call, device)
-    return first if first > LONG else min(_seconds(call, device) for _ in range(REPEATS))
+    first = seconds_of(call, device)
+    return first if first > LONG else min(seconds_of(call, device) for _ in range(REPEATS))
 
 
-def _seconds(call: Callable[[], object], device: str) -> float:
+def seconds_of(call: Callable[[], object], device: str) -> float:
+    """Seconds of one call, with what it leaves to the device."""
     start = time.perf_counter()
     call()
     if device.startswith("cuda"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import os
 from urllib.parse import quote
 
@@ -31,6 +32,21 @@ def escaped(text: object) -> str:
     The only way by which names and values of files may reach a page.
     """
     return html.escape(str(text).encode("utf-8", "replace").decode("utf-8"), quote=True)
+
+
+def decoded(data: bytes) -> str:
+    """A text file: UTF-8, or UTF-16 or UTF-32 as its byte order mark or the zeros in its first character say.
+
+    The mark is no part of it. Raises ``ValueError`` that says what it is not.
+    """
+    encoding = json.detect_encoding(data)  # RFC 4627, section 3, for text that begins with a letter of ASCII
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not {encoding.upper().removesuffix('-SIG')}: {error.reason} at byte {error.start}") from None
+    if "\0" in text:
+        raise ValueError("no text: it has zeros")
+    return text
 
 
 def link_to(path: str | os.PathLike[str]) -> str:

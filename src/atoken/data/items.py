@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..core.errors import ReadError, reading
 from ..core.regular import read_regular
-from ..core.text import shortened
+from ..core.text import decoded, shortened
 from ..media.suffixes import ANIMATION_SUFFIXES, ASSET_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from ..tokens.samples import as_key
 from .readers import caption_of
@@ -197,7 +197,8 @@ def _facts(files: dict[str, Any]) -> tuple[int | None, tuple[str, ...]]:
         if isinstance(facts, dict):
             label, captions = _named(facts, f"{name}.json")
     if "cls" in files:
-        text = files["cls"].decode("ascii", "replace").strip()
+        with reading(f"{name}.cls", "it should hold the number of a class"):
+            text = decoded(files["cls"]).strip()
         if not text.isdecimal():
             raise ReadError(f"{name}.cls holds {shortened(text)!r}, which is no number of a class")
         label = int(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import math
 import tempfile
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..core.errors import ReadError
-from ..core.text import shortened
+from ..core.text import decoded, shortened
 from ..media.image.files import read_image
 from ..media.patchify import frames_to_patches, image_to_patches
 from ..media.pixels import to_pixels
@@ -57,18 +56,8 @@ def read_sample(
     return sample
 
 
-BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-"""Byte order marks and what they say; that of UTF-32 LE begins with that of UTF-16 LE."""
-
-
 def caption_of(raw: dict[str, Any], *, needed: bool) -> str | None:
-    """The text of ``txt``: UTF-8, or UTF-16 or UTF-32 with a byte order mark, which is no part of it.
+    """The text of ``txt``: as ``decoded`` reads it, without space around.
 
     Raises ``ReadError`` that names the caption's file where a caption is ``needed``; else there is none.
     """
@@ -77,13 +66,11 @@ def caption_of(raw: dict[str, Any], *, needed: bool) -> str | None:
         if needed:
             raise ReadError(f"{name} is missing: a task about text needs a caption with every sample")
         return None
-    data: bytes = raw["txt"]
-    encoding = next((encoding for bom, encoding in BOMS if data.startswith(bom)), "utf-8")
     try:
-        return data.decode(encoding).strip()
-    except UnicodeDecodeError:
+        return decoded(raw["txt"]).strip()
+    except ValueError as error:
         if needed:
-            raise ReadError(f"{name} is not {encoding.upper().removesuffix('-SIG')} text: save it as UTF-8") from None
+            raise ReadError(f"{name} is {error}: save it as UTF-8") from None
         return None
 
 

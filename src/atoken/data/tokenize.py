@@ -9,7 +9,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain
 from multiprocessing import connection, parent_process
@@ -19,7 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ..codec import EncodeOptions, encode
 from ..codec.assets import read_any
+from ..codec.images import features
 from ..core.device import is_short_of_memory
 from ..core.errors import ReadError
 from ..core.files import atomic_write
@@ -29,12 +31,12 @@ from ..media.image.files import read_image
 from ..media.kinds import modality_of
 from ..media.video.frames import Frame, FrameSource
 from ..media.video.source import open_video
+from ..media.views.packed import to_patches
 from ..pipeline.atoken import AToken
 from ..pipeline.bulk import in_batches
 from ..tokens.patch import PATCH
-from ..tokens.samples import MIRRORED, TokenSample
+from ..tokens.samples import FEATURES, LOGVAR, MIRRORED, TokenSample
 from ..tokens.shards import ShardWriter, shard_name
-from ..tokens.tokens import Tokens
 from ..weights.load import load
 from .items import Chunk, Raw, needs_file
 from .workers import own_group
@@ -51,6 +53,12 @@ class Settings:
     fps: float | None = None
     flip: bool = False
     embed: bool = False
+    features: int | None = None
+    """Blocks of the encoder after which its states are stored, too."""
+    moments: bool = False
+    """Whether log-variances are stored, too."""
+    voxels: int | None = None
+    """Voxels along a side of 3D, where not those of the model."""
     latents: str = "float16"
     dtype: str = "float32"
     device: str | None = None
@@ -177,7 +185,8 @@ class Work:
 
     def _read(self, raw: Raw) -> Opened:
         """Raises whatever readers raise."""
-        size, budget, media = self.settings.size, self.settings.token_budget, raw.media
+        settings, media = self.settings, raw.media
+        size, budget = settings.size, settings.token_budget
         if raw.error is not None or media is None:
             raise ReadError(raw.error or f"{raw.where}: there is nothing to read")
         if isinstance(media, bytes) and needs_file(raw.suffix):
@@ -188,7 +197,8 @@ class Work:
         if not isinstance(media, bytes):
             modality = modality_of(media)
             if modality == "3d":
-                return Opened(raw, read_any(media), modality, budget)
+                solid = read_any(media)
+                return Opened(raw, to_patches(solid, settings.voxels) if settings.voxels else solid, modality, budget)
             if modality == "video":
                 video = open_video(media, size=size, fps=self.settings.fps)
                 return Opened(raw, Shown(video, size), modality, budget)
@@ -207,17 +217,37 @@ class Work:
                 sources.append(_mirrored(item.source))
                 owners.append((number, item.raw.key + MIRRORED))
         budget = self.settings.token_budget
-        tokens: list[Tokens] = self.model.encode(sources, kind=self.settings.kind, token_budget=budget)
+        kind = self.settings.kind or self.model.config.kinds[0]
+        options = EncodeOptions(kind, token_budget=budget, moments=self.settings.moments)
+        with torch.no_grad():
+            tokens = encode(self.model, sources, options)
         vectors = self.model.embed(sources, token_budget=budget) if self.settings.embed else None
+        states = self._features(sources, batch)
         made: list[list[TokenSample]] = [[] for _ in batch]
         for place, ((number, key), each) in enumerate(zip(owners, tokens, strict=True)):
             raw = batch[number].raw
             stored = each.half() if self.settings.latents == "float16" else each
             extras = {} if vectors is None else {"embedding": vectors[place].clone()}
+            if self.settings.moments:
+                mean, logvar = (part.contiguous() for part in stored.values.chunk(2, 1))
+                stored, extras = replace(stored, values=mean), extras | {LOGVAR: logvar}
+            extras |= {} if states is None else {FEATURES: states[place].half().clone()}
             made[number].append(
                 TokenSample(key=key, tokens=stored, label=raw.label, captions=raw.captions, extras=extras)
             )
         return made
+
+    def _features(self, sources: list[Any], batch: list[Opened]) -> list[torch.Tensor] | None:
+        """The encoder's states of pictures. Raises ``ValueError`` for anything else."""
+        settings = self.settings
+        if settings.features is None:
+            return None
+        if other := [item.modality for item in batch if item.modality != "image"]:
+            raise ValueError(f"--features are those of pictures, and this is {other[0]}")
+        kind = settings.kind or self.model.config.kinds[0]
+        with torch.no_grad():
+            options = EncodeOptions(kind, token_budget=settings.token_budget)
+            return features(self.model, sources, settings.features, options)
 
 
 def _count(item: Opened) -> int:

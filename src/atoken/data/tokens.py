@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..core.batching import within_budget
+from ..core.errors import ReadError
 from ..core.text import shortened
 from ..tokens.samples import TokenSample
 from ..tokens.shards import TokenShards
@@ -32,6 +34,14 @@ class TokenBatch:
     """What the tokens belong to, in order: headers, captions, further tensors."""
     cursor: dict[str, Any]
     """Where the stream stands after this batch; plain numbers, the same on all ranks."""
+    damaged: int = 0
+    """Samples that belong to it and could not be read."""
+
+    def pinned(self) -> TokenBatch:
+        """The same batch with values and coords in pinned memory."""
+        return replace(self, values=self.values.pin_memory(), coords=self.coords.pin_memory())
+
+    pin_memory = pinned  # what a DataLoader with pin_memory=True calls
 
     @property
     def lengths(self) -> list[int]:
@@ -83,7 +93,7 @@ class TokenBatches(IterableDataset[TokenBatch]):
     Give it to ``DataLoader(batches, batch_size=None, num_workers=...)``. What the batches of an epoch hold is planned
     from the seed and the headers of the shards: every sample is in one of them. They go to the ranks in turn, and those
     that are too few for all ranks at the end of an epoch are left out. Any number of worker processes gives the same
-    order.
+    order. A sample that is damaged is left out with a warning that names it, and counted in ``damaged`` of its batch.
 
     ``cursor`` is that of the last batch that was used: the stream goes on after it, with another number of ranks or
     workers, too. Raises ``ValueError`` for a sample of more than ``tokens``, for fewer batches than ranks, and for a
@@ -141,7 +151,21 @@ class TokenBatches(IterableDataset[TokenBatch]):
         turn, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         for number, (batch, cursor) in enumerate(self._own()):
             if number % workers == turn:
-                yield pack_tokens([self.shards[place] for place in batch], cursor)
+                yield self._read(batch, cursor)
+
+    def _read(self, batch: Sequence[int], cursor: Mapping[str, Any]) -> TokenBatch:
+        """Raises ``ReadError`` where all samples of the batch are damaged."""
+        samples, errors = [], []
+        for place in batch:
+            try:
+                samples.append(self.shards[place])
+            except ReadError as error:
+                errors.append(error)
+        if not samples:
+            raise errors[0]  # ranks in step need a batch of each
+        for damage in errors:
+            warnings.warn(f"{damage}: left out", stacklevel=2)
+        return replace(pack_tokens(samples, cursor), damaged=len(errors))
 
     def _own(self) -> Iterator[tuple[list[int], dict[str, Any]]]:
         """The batches of this rank, each with the cursor after it."""

@@ -144,13 +144,13 @@ def write_results(results: Mapping[str, Any], path: Path) -> None:
         temporary.write_text(f"{text}\n", "utf-8", errors="backslashreplace")  # a name that is no UTF-8, as JSON has it
 
 
-def read_results(path: Path) -> dict[str, Any]:
-    """Read what ``write_results`` wrote. Raises ``FileNotFoundError`` or ``ValueError``."""
+def read_results(path: Path, form: str = FORMAT) -> dict[str, Any]:
+    """Read what ``write_results`` wrote in that format. Raises ``FileNotFoundError`` or ``ValueError``."""
     if not path.is_file():
         raise FileNotFoundError(f"no evaluation results at {path}")
     try:
         results: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        if results["format"] != FORMAT:
+        if results["format"] != form:
             raise ValueError(f"its format is {results['format']!r}")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} does not hold evaluation results ({error})") from None

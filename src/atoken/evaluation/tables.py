@@ -12,11 +12,6 @@ from ..core.files import atomic_write
 DIGITS = {"psnr": 2, "ssim": 3, "lpips": 3, "lite0-distance": 3, "rfid": 3, "rfvd": 2, "lite0-frechet": 2, "bpp": 3}
 
 
-def metric_names(results: Mapping[str, Any]) -> list[str]:
-    """Metrics in the order of the table."""
-    return list(results["methods"][0]["metrics"])
-
-
 def header(results: Mapping[str, Any]) -> list[str]:
     """Heads of the columns."""
     metrics = results["methods"][0]["metrics"]

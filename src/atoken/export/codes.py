@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..tokens.shards import TokenShards
-from .samples import check, label_of, mirrored, originals, picture_values
+from .samples import check, facts_of, label_of, mirrored, originals, picture_values
 
 
 def llamagen(shards: TokenShards, out: Path) -> int:
@@ -65,7 +65,7 @@ def rar(shards: TokenShards, out: Path) -> int:
 
 
 def internlumina(shards: TokenShards, out: Path) -> int:
-    """``NNNNNNNN.pt`` for each sample and ``samples.jsonl``, which gives its key; returns their number.
+    """``NNNNNNNN.pt`` for each sample and ``samples.jsonl``, which says what it is; returns their number.
 
     Each is a table of plain tensors, ``indices`` int32 [N, 8] and ``coords`` int32 [N, 5], as InternLumina-U2's
     validator wants them: (0, t, x, y, z) in our order; it sorts videos and 3D itself. 3D has time 1 and a grid of 48
@@ -95,6 +95,6 @@ def internlumina(shards: TokenShards, out: Path) -> int:
                 facts |= {"image_width": tokens.size[1], "image_height": tokens.size[0]}
             name = f"{number:08d}.pt"
             torch.save(facts, out / name)
-            line = {"file": name, "key": sample.key, "modality": tokens.modality, "captions": sample.captions}
+            line = {"file": name, "modality": tokens.modality, **facts_of(sample)}
             file.write(json.dumps(line) + "\n")
     return len(shards)

@@ -7,12 +7,18 @@ from pathlib import Path
 
 from ..core.files import atomic_folder
 from ..tokens.shards import TokenShards
-from . import codes, latents, plain
+from . import codes, latents, moments, plain, tables
 
 FORMATS: dict[str, Callable[[TokenShards, Path], int]] = {
     "lightningdit": latents.lightningdit,
     "gae": latents.lightningdit,
     "jlt": latents.jlt,
+    "mar": moments.mar,
+    "tokenbridge": moments.mar,
+    "repa": moments.repa,
+    "sra": moments.repa,
+    "sr-dit": moments.sr_dit,
+    "rae": moments.rae,
     "llamagen": codes.llamagen,
     "unitok": codes.llamagen,
     "rar": codes.rar,
@@ -20,9 +26,10 @@ FORMATS: dict[str, Callable[[TokenShards, Path], int]] = {
     "trellis": plain.trellis,
     "webdataset": plain.webdataset,
     "numpy": plain.numpy,
+    "parquet": tables.parquet,
+    "arrow": tables.arrow,
 }
-MOMENTS = "reads mean and variance of each posterior, and token shards hold one of its values (the mean)"
-REFUSED = {"mar": MOMENTS, "tokenbridge": MOMENTS, "repa": MOMENTS, "repa-e": MOMENTS, "sra": MOMENTS}
+REFUSED = {"repa-e": "reads the pictures themselves from HDF5 files, and shards do not hold them; repa has the moments"}
 """Why not, by name."""
 
 
@@ -33,7 +40,7 @@ def export(shards: TokenShards, name: str, out: Path) -> int:
     ``out`` that is there.
     """
     if name in REFUSED:
-        raise ValueError(f"--format {name} cannot be: it {REFUSED[name]}; lightningdit and numpy hold that")
+        raise ValueError(f"--format {name} cannot be: it {REFUSED[name]}")
     if name not in FORMATS:
         raise ValueError(f"--format is {name!r}: give one of {', '.join(FORMATS)}")
     with atomic_folder(out) as temporary:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..tokens.shards import TokenShards
-from .samples import check
+from .samples import check, facts_of
 
 
 def array_of(values: Tensor) -> np.ndarray:
@@ -26,8 +26,8 @@ def numpy(shards: TokenShards, out: Path) -> int:
     """All samples one after the other, in arrays that can be mapped; returns their number.
 
     ``values.npy`` [N, C] or [N, G], ``coords.npy`` int32 [N, 4], ``starts.npy`` int64 [B + 1] (sample b is
-    ``values[starts[b]:starts[b + 1]]``), ``labels.npy`` int64 [B], -1 for none, and ``samples.jsonl``: key, captions
-    and header. Raises ``ValueError`` for samples of several kinds or widths.
+    ``values[starts[b]:starts[b + 1]]``), ``labels.npy`` int64 [B], -1 for none, and ``samples.jsonl``: their facts.
+    Raises ``ValueError`` for samples of several kinds or widths.
     """
     starts = np.concatenate([[0], np.cumsum(shards.lengths)]).astype(np.int64)
     first = array_of(shards[0].tokens.values)
@@ -47,8 +47,7 @@ def numpy(shards: TokenShards, out: Path) -> int:
             place = slice(starts[number], starts[number + 1])
             values[place], coords[place] = part, sample.tokens.coords.numpy()
             labels[number] = -1 if sample.label is None else sample.label
-            line = {"key": sample.key, "captions": sample.captions, "header": sample.tokens.to_metadata()}
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(facts_of(sample)) + "\n")
     values.flush()
     coords.flush()
     np.save(out / "starts.npy", starts)
@@ -59,7 +58,7 @@ def numpy(shards: TokenShards, out: Path) -> int:
 def webdataset(shards: TokenShards, out: Path) -> int:
     """A tar for each shard, ``shard-NNNNNN.tar``; returns the number of samples.
 
-    Of each sample ``npy`` (values), ``coords.npy`` (int32 [N, 4]), ``json`` (key, captions and header), and ``cls`` and
+    Of each sample ``npy`` (values), ``coords.npy`` (int32 [N, 4]), ``json`` (``facts_of`` it), and ``cls`` and
     ``txt`` where there are a label and captions. WebDataset ends a key at the first dot, so dots become underscores.
     Raises ``ValueError`` where two keys would be one then.
     """
@@ -71,9 +70,8 @@ def webdataset(shards: TokenShards, out: Path) -> int:
                 if key in known:
                     raise ValueError(f"{known[key][:200]} and {sample.key[:200]} would be one key of WebDataset")
                 known[key] = sample.key
-                facts = {"key": sample.key, "captions": sample.captions, "header": sample.tokens.to_metadata()}
                 files = {"npy": _npy(array_of(sample.tokens.values)), "coords.npy": _npy(sample.tokens.coords.numpy())}
-                files["json"] = json.dumps(facts).encode()
+                files["json"] = json.dumps(facts_of(sample)).encode()
                 files |= {} if sample.label is None else {"cls": str(sample.label).encode()}
                 files |= {"txt": sample.captions[0].encode()} if sample.captions else {}
                 for suffix, data in files.items():

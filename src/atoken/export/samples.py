@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..core.text import shortened
+from ..tokens.header import TokenHeader
 from ..tokens.samples import MIRRORED, TokenSample
 from ..tokens.shards import TokenShards
+from ..tokens.tokens import Tokens
 
 
 def originals(shards: TokenShards) -> list[int]:
@@ -43,6 +46,48 @@ def label_of(sample: TokenSample, what: str) -> int:
             "--labels folders, or with .cls files"
         )
     return sample.label
+
+
+def facts_of(sample: TokenSample) -> dict[str, Any]:
+    """What a sample is besides its numbers, JSON-ready: key, label, captions, the header of its tokens, and times.
+
+    Further tensors (embeddings) are left out.
+    """
+    times = sample.tokens.times
+    return {
+        "key": sample.key,
+        "label": sample.label,
+        "captions": list(sample.captions),
+        "header": sample.tokens.to_metadata(),
+        "times": None if times is None else times.tolist(),
+    }
+
+
+def sample_of(facts: Mapping[str, Any], values: Tensor, coords: Tensor) -> TokenSample:
+    """The inverse of ``facts_of``. Raises ``ValueError`` for facts that are not complete or contradict the numbers."""
+    try:
+        times = facts["times"]
+        header = TokenHeader.from_metadata(
+            facts["header"], None if times is None else torch.tensor(times, dtype=torch.float64)
+        )
+        key, label, captions = facts["key"], facts["label"], tuple(facts["captions"])
+    except (AttributeError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"the facts of a sample are not complete ({shortened(error)})") from None
+    tokens = Tokens(**vars(header), values=values, coords=coords.int())
+    return TokenSample(key=key, tokens=tokens, label=label, captions=captions)
+
+
+def contiguous_labels(shards: TokenShards, numbers: Sequence[int], what: str) -> list[int]:
+    """Labels of samples. Raises ``ValueError`` unless they are 0 ... K - 1, each at least once."""
+    labels = [label_of(shards[number], what) for number in numbers]
+    missing = sorted(set(range(max(labels) + 1)) - set(labels))
+    if missing or min(labels) < 0:
+        gap = min(labels) if min(labels) < 0 else missing[0]
+        raise ValueError(
+            f"{what} numbers classes by the order of their folders, so that labels must be 0 ... K - 1, and {gap} is "
+            f"{'among them' if min(labels) < 0 else 'not among them'}"
+        )
+    return labels
 
 
 def picture_values(sample: TokenSample, what: str, like: Sequence[int] | None) -> Tensor:

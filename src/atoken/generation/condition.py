@@ -22,11 +22,6 @@ class Condition:
     image: tuple[Tensor, Tensor, Sequence[int]] | None = None
     """Image tokens [M, image_width], their coordinates int [M, 4], and how many of them each sample has."""
 
-    @classmethod
-    def of_texts(cls, states: Sequence[Tensor]) -> Condition:
-        """Texts alone, given as states [n, text_width] of each sample's tokens."""
-        return cls(text=(torch.cat(list(states)), [len(item) for item in states]))
-
     def dropped(self, gone: Sequence[bool]) -> Condition:
         """The same, where the samples that ``gone`` marks are told nothing."""
         labels, text, image = self.labels, self.text, self.image

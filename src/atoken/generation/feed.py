@@ -14,15 +14,13 @@ from ..core.errors import ReadError
 from ..core.text import shortened
 from ..data.tokens import TokenBatch, TokenBatches
 from ..language.towers import TextTower
-from ..tokens.samples import TokenSample
+from ..tokens.samples import FEATURES, TokenSample
 from ..tokens.shards import TokenShards
 from .condition import Condition
 from .recipe import TokensConfig
 
-FEATURES = "features"
-"""Name of the tensor [N, F] of a sample that the objective aligns with."""
-REMEMBERED = 20_000
-"""Captions whose states are kept: small collections show theirs again and again."""
+REMEMBERED = 2**28
+"""Bytes of captions' states that are kept: small collections show theirs again and again."""
 
 
 @dataclass(frozen=True)
@@ -58,23 +56,34 @@ class Origin:
 
 
 class CaptionReader:
-    """States of captions' tokens, each text read once."""
+    """States of captions' tokens, each text read once, as long as all fit into ``REMEMBERED`` bytes."""
 
     def __init__(self, tower: TextTower) -> None:
         self.tower = tower
-        self._known: dict[str, Tensor] = {}
+        # One block for all: small tensors that stay between large ones that go would keep memory from being used again.
+        self._states = torch.empty(REMEMBERED // (4 * tower.state_width), tower.state_width)
+        self._known: dict[str, slice] = {}
 
     def __call__(self, captions: Sequence[str | None]) -> tuple[Tensor, list[int]]:
         """States [M, W] and how many each of B captions has; none, and no tokens, for None."""
         new = list(dict.fromkeys(text for text in captions if text is not None and text not in self._known))
-        if len(self._known) + len(new) > REMEMBERED:
-            self._known.clear()
-            new = list(dict.fromkeys(text for text in captions if text is not None))
-        if new:
-            self._known |= zip(new, self.tower.states(new), strict=True)
+        read = dict(zip(new, self.tower.states(new), strict=True)) if new else {}
+        found = read | {text: self._states[self._known[text]] for text in captions if text in self._known}
         empty = torch.empty(0, self.tower.state_width)
-        states = [empty if text is None else self._known[text] for text in captions]
-        return torch.cat(states), [len(item) for item in states]
+        states = [empty if text is None else found[text] for text in captions]
+        joined, lengths = torch.cat(states), [len(item) for item in states]
+        for text, own in read.items():
+            self._remember(text, own)
+        return joined, lengths
+
+    def _remember(self, text: str, states: Tensor) -> None:
+        used = next(reversed(self._known.values())).stop if self._known else 0
+        if used + len(states) > len(self._states):
+            self._known.clear()
+            used = 0
+        if len(states) <= len(self._states):
+            self._known[text] = slice(used, used + len(states))
+            self._states[self._known[text]] = states
 
 
 Make = Callable[[TokenBatch, Condition, int], Any]

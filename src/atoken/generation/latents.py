@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..core.equal import equal_fields
+from ..tokenizer.latent_stats import measured
 
 LEAST_STD = 1e-3
 """Smallest deviation, as a share of the largest: what varies less is mostly rounding, and is not blown up."""
 
 
 @dataclass(frozen=True, eq=False)
-class LatentStats:
-    """Mean and standard deviation of latents, by channel or along the axes of ``basis``; all fp32.
+class Normaliser:
+    """Scales latents by their mean and standard deviation, by channel or along the axes of ``basis``; all fp32.
 
     Raises ``ValueError`` where shapes do not fit, or a deviation is not positive and finite.
     """
@@ -43,17 +45,15 @@ class LatentStats:
         return equal_fields(self, other)
 
     @classmethod
-    def of(cls, latents: Tensor, *, whiten: bool = False) -> LatentStats:
-        """Those of latents [N, C]. Raises ``ValueError`` for fewer than two tokens."""
-        if len(latents) < 2:
-            raise ValueError(f"statistics need two tokens or more, not {len(latents)}")
-        x = latents.double()
-        mean = x.mean(0)
-        std, basis = x.std(0), None
+    def of(cls, latents: Iterable[Tensor], *, whiten: bool = False) -> Normaliser:
+        """Those of batches of latents [N, C]. Raises ``ValueError`` for fewer than two tokens in all."""
+        sums = measured(latents)
+        variances, basis = sums.covariance.diagonal(), None
         if whiten:
-            values, basis = torch.linalg.eigh(torch.cov(x.T))
-            std, basis = values.clamp_min(0).sqrt(), basis.float()
-        return cls(mean.float(), std.clamp_min(LEAST_STD * float(std.max())).float(), basis)
+            variances, basis = torch.linalg.eigh(sums.covariance)
+            basis = basis.float()
+        std = variances.clamp_min(0).sqrt()
+        return cls(sums.mean.float(), std.clamp_min(LEAST_STD * float(std.max())).float(), basis)
 
     def normalise(self, latents: Tensor) -> Tensor:
         """Latents [N, C] -> fp32 [N, C] of mean 0 and variance 1."""

@@ -13,7 +13,7 @@ from ..core.errors import ReadError, reading
 from ..core.regular import read_regular
 from ..core.text import shortened
 from ..pipeline.atoken import AToken
-from ..weights.config import CONFIG, WEIGHTS, list_models
+from ..weights.config import CONFIG, GENERATORS, WEIGHTS, list_generators, list_models
 from ..weights.files import DTYPES, read_weights
 from ..weights.load import check_fit, load
 from .config import GeneratorConfig
@@ -24,6 +24,18 @@ from .masked.generator import MaskedGenerator
 KINDS: dict[str, type[Generator]] = {kind.config_class.kind: kind for kind in (FlowGenerator, MaskedGenerator)}
 
 
+def find_generator(source: str | Path) -> Path:
+    """The folder of a shipped generator or of one that ``save_pretrained`` wrote. Raises ``FileNotFoundError``."""
+    folder = GENERATORS / source if str(source) in list_generators() else Path(source)
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            shipped = ", ".join(list_generators()) or "none yet"
+            raise FileNotFoundError(
+                f"no generator at {shortened(folder)!r}: it has no {name}, and with the package come: {shipped}"
+            )
+    return folder
+
+
 def load_generator(
     source: str | Path,
     *,
@@ -31,20 +43,17 @@ def load_generator(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
 ) -> Generator:
-    """A generator in evaluation mode from the folder that ``save_pretrained`` wrote.
+    """A generator in evaluation mode: a shipped one by its name, or from the folder that ``save_pretrained`` wrote.
 
     ``tokenizer`` is the one whose tokens it draws, or what ``atoken.load`` takes; without it the shipped model of the
     name that the generator was trained with. ``device`` is CUDA where there is one and the CPU otherwise; ``dtype`` is
     float32 unless given. Raises ``FileNotFoundError`` or ``ValueError`` with one sentence: a folder that is none, other
     tensors than the config says, a tokenizer with other weights.
     """
-    folder = Path(source)
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}: give one of {', '.join(map(str, DTYPES))}")
     device = find_device(device)
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"no generator at {shortened(folder)!r}: it has no {name}")
+    folder = find_generator(source)
     config = read_generator_config(folder)
     state = read_weights(folder / WEIGHTS)
     blocks = len({name.split(".")[2] for name in state if name.startswith(f"{NET}blocks.")})
@@ -62,6 +71,16 @@ def load_generator(
         return kind.assemble(config, net.eval(), {name: state[name] for name in extras}, found).eval()
     except ValueError as error:
         raise ReadError(f"{folder}: {error}") from None
+
+
+def is_generator(folder: Path) -> bool:
+    """Whether a folder's config is that of a generator, of whatever kind. Raises ``ReadError`` for a damaged one."""
+    path = folder / CONFIG
+    if not path.is_file():
+        return False
+    with reading(path):
+        values: Any = json.loads(read_regular(path))
+    return isinstance(values, dict) and "generator" in values
 
 
 def read_generator_config(folder: Path) -> GeneratorConfig:

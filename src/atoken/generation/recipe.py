@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
+from ..core.errors import reading
+from ..core.regular import read_regular
+from ..core.text import decoded
 from ..data.config import TurnConfig
 from ..engine.config import RunConfig
 from .config import NetConfig, check_size
@@ -106,7 +108,8 @@ class GeneratorRecipe(RunConfig, ABC):
         """Names of the classes. Raises ``ValueError`` for another number of them."""
         if self.labels is None:
             return ()
-        names = tuple(Path(self.labels).read_text("utf-8").splitlines())
+        with reading(self.labels, "save it as UTF-8"):
+            names = tuple(decoded(read_regular(self.labels)).splitlines())
         if len(names) != self.classes:
             raise ValueError(f"{self.labels} has {len(names)} lines for {self.classes} classes")
         return names

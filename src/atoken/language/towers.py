@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..backbones.transformers import pretrained, read_config
+from ..core.text import shortened
 from ..tokenizer.identity import fingerprint
 from ..weights.files import read_safetensors
 from . import minilm
@@ -168,4 +169,7 @@ def canonical(item: str) -> str:
 def _checked(texts: Sequence[str]) -> list[str]:
     if isinstance(texts, str) or not texts or not all(isinstance(item, str) for item in texts):
         raise ValueError("a text tower reads a list of texts, at least one")
+    for item in texts:
+        if any("\ud800" <= letter <= "\udfff" for letter in item):  # bytes of a command line that are no UTF-8
+            raise ValueError(f"{shortened(repr(item))} is no Unicode text")
     return list(texts)

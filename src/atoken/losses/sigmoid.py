@@ -14,8 +14,6 @@ from .distillation import similarity
 
 START_LOG_SCALE, START_BIAS = math.log(10.0), -10.0
 """Where training starts (section 3.2 there)."""
-RELEASED_LOG_SCALE, RELEASED_BIAS = 4.8438, -15.5625
-"""Of the released AToken models, and of SigLIP2 So400m that they are aligned with."""
 
 
 class SigmoidLoss(nn.Module):

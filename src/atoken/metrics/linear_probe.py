@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-DECAY = 0.01
-"""Weight of half the squared norm of the matrix beside the mean cross-entropy, on features of deviation 1."""
+DECAY = 0.1
+"""Weight of half the squared norm of the matrix beside the mean cross-entropy, on features of deviation 1. With
+Lite0's features, of an eighth of nano-draw's training names left out, 0.01 and 0.1 get 61 % right (35 classes), 1 gets
+54."""
 STEPS = 100
 """Of L-BFGS, which ends earlier where nothing changes any more."""
 

@@ -46,6 +46,11 @@ def assemble(
     if inputs in ("latents", "codes"):
         tokenizer.config.check_kind("discrete" if inputs == "codes" else "continuous")
     layout = layout or default_layout(tokenizer)
+    if (head := tokenizer.config.gaussians) is not None and head.resolution != layout.resolution:
+        raise ValueError(
+            f"{tokenizer.config.name!r} knows {head.resolution} voxels a side, and layout: resolution is "
+            f"{layout.resolution}: give {head.resolution}"
+        )
     image_token_id = _add_placeholder(language_model, text_tokenizer)
     encoder = encoder_of(tokenizer)
     config = AtokenMllmConfig(

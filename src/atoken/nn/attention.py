@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core.machine import has_amx
 from .cache import CacheStep, LayerCache
 from .layout import Spans
-from .norm import HeadNorm, few_passes
-from .rope import RotatedHeads, rotate
+from .norm import HeadNorm, few_passes, in_parts
+from .rope import RotatedHeads, rotate, rotate_heads
 
 BLOCK = 2**21
 """Attention scores of one block on the CPU: 4 MB in bf16."""
@@ -42,11 +43,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, spans: Spans, *, causal: bool = Fals
 
 
 def _dense(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
-    """Dense attention of [B, H, n, D]; the CPU's own kernel is slow in bf16, in training and without."""
+    """Dense attention of [B, H, n, D]. The CPU's own kernel is slow in bf16 without AMX, and in training.
+
+    With AMX it took 0.5 to 0.7 of the time of the blocks below, for 16 to 4,096 tokens.
+    """
     if q.device.type != "cpu" or v.dtype != torch.bfloat16:
         return _sdpa(q, k, v, causal)
     if not (torch.is_grad_enabled() and q.requires_grad):
-        return _in_blocks(q, k, v, causal)
+        return _sdpa(q, k, v, causal) if has_amx() else _in_blocks(q, k, v, causal)
     with torch.autocast("cpu", enabled=False):
         if k.shape[2] <= SHORT:
             scores = q * q.shape[-1] ** -0.5 @ k.mT
@@ -125,8 +129,9 @@ class SelfAttention(nn.Module):
         With ``cache``, the keys and values that it holds come in front of each segment's own, and ``spans`` counts
         them.
         """
-        if self.rope and cache is None and few_passes(x):
-            q, k, v = RotatedHeads.apply(self._qkv(x), self._gain(), rope)
+        if self.rope and cache is None and (few_passes(x) or in_parts(x)):
+            turn = rotate_heads if in_parts(x) else RotatedHeads.apply
+            q, k, v = turn(self._qkv(x), self._gain(), rope)
             return self.to_out(self.attend(q, k, v, spans, causal=causal).flatten(1))
         q, k, v = self.project(x)
         key_rope: Tensor | None = rope

@@ -42,6 +42,8 @@ class PositionTable(nn.Module):
         return torch.cat(resized)[layout.grid_index] if len(resized) > 1 else resized[0][layout.grid_index]
 
     def _resize(self, square: Tensor, grid: tuple[int, int]) -> Tensor:
-        if grid != (self.size, self.size):
-            square = F.interpolate(square, size=grid, mode="bilinear", align_corners=False, antialias=True)
+        # one column after the rows: the CPU kernel of torch 2.13 errs in (n, 1) at once
+        for size in ((grid[0], self.size), grid) if grid[1] == 1 else (grid,):
+            if square.shape[2:] != size:
+                square = F.interpolate(square, size=size, mode="bilinear", align_corners=False, antialias=True)
         return square[0].flatten(1).t()  # [rows * columns, W]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .norm import head_size, norm_backward
+from .norm import head_size, norm_backward, parts_of
 
 BASE = 10000.0
 
@@ -38,6 +38,19 @@ def rope_table(positions: Tensor, head_dim: int, *, axial: bool = False) -> Tens
 def rotate(x: Tensor, table: Tensor) -> Tensor:
     """Rotate the adjacent pairs (2j, 2j+1) of x [N, H, D] by ``table`` [N, 1, D/2]: fp32 [N, H, D]."""
     return torch.view_as_real(_pairs(x.float()) * table).flatten(-2)
+
+
+def rotate_heads(qkv: Tensor, gain: Tensor | None, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What ``RotatedHeads`` gives, without a way back: the fp32 copy is made of a few tokens at a time."""
+    out = torch.empty_like(qkv[:, :2], memory_format=torch.contiguous_format)  # [N, 2, H, D]
+    for part in parts_of(out):
+        wide = qkv[part, :2].to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        if gain is not None:
+            wide.div_(head_size(wide)).mul_(gain)
+        _pairs(wide).mul_(table[part, None])
+        out[part] = wide
+    q, k = out.unbind(1)
+    return q, k, qkv[:, 2]
 
 
 class RotatedHeads(torch.autograd.Function):

@@ -226,7 +226,9 @@ def sinusoidal(voxels: Tensor, width: int) -> Tensor:
 
 def first_offsets(config: GaussianConfig) -> Tensor:
     """Where the Gaussians of each voxel start, before tanh: fp32 [K, 3], the same in every model of that config."""
-    return torch.atanh(hammersley(config.per_voxel) / REACH)
+    with torch.device("cpu"):  # arithmetic on the meta device would import torch's compiler, which takes seconds
+        offsets = torch.atanh(hammersley(config.per_voxel) / REACH)
+    return offsets.to(torch.get_default_device())
 
 
 def hammersley(count: int) -> Tensor:

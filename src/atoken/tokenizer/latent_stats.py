@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..metrics.frechet import FeatureStatistics
+
 
 @dataclass(frozen=True)
 class ChannelStats:
@@ -41,14 +43,23 @@ class ChannelStats:
 
         Raises ``ValueError`` where there are none, or a channel does not vary.
         """
-        from ..metrics.frechet import FeatureStatistics  # with torch, which reading a config does without
-
-        sums: FeatureStatistics | None = None
-        for batch in latents:
-            sums = sums or FeatureStatistics(batch.shape[1])
-            sums.update(batch)
-        if sums is None:
-            raise ValueError("there are no latents to measure")
+        sums = measured(latents)
         std = sums.covariance.diagonal().clamp_min(0).sqrt()
         mean, deviation = (tuple(float(f"{number:.6g}") for number in numbers.tolist()) for numbers in (sums.mean, std))
         return cls(mean, deviation, sums.count, data, weights)
+
+
+def measured(latents: Iterable[Tensor]) -> FeatureStatistics:
+    """Sums over batches of latents [N, C], in fp64; memory does not grow with their number.
+
+    Raises ``ValueError`` where there are none.
+    """
+    from ..metrics.frechet import FeatureStatistics
+
+    sums: FeatureStatistics | None = None
+    for batch in latents:
+        sums = sums or FeatureStatistics(batch.shape[1])
+        sums.update(batch)
+    if sums is None:
+        raise ValueError("there are no latents to measure")
+    return sums

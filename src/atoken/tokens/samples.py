@@ -15,6 +15,10 @@ from .file import NAMES, read_parts, to_bytes, tokens_of
 from .tokens import Tokens
 
 LONGEST_KEY = 1024
+FEATURES = "features"
+"""Name of the extra tensor [N, F] that has features of each token, such as the encoder's own states."""
+LOGVAR = "logvar"
+"""Name of the extra tensor [N, C] that has the log-variance of each latent, whose mean the tokens are."""
 EXTRA = "extra."
 """What the names of extra tensors begin with in the file."""
 MIRRORED = "@flip"

@@ -16,7 +16,6 @@ from ..tokens.patch import FRAME_FEATURES, PATCH, PATCH_FEATURES
 from .config import TaskConfig, TrainConfig
 from .flops import training_flops
 
-UTILISATION = 0.4
 VOXELS = 10_000
 """Tokens of an asset at 64 voxels a side, roughly (1,800 to 16,700 for furniture)."""
 STATE_BYTES = 20

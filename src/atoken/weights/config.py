@@ -17,11 +17,18 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 LATENT_STATS = "latent_stats"
 """Key of config.json beside those of ``ModelConfig``."""
 SHIPPED = Path(__file__).parent
+GENERATORS = SHIPPED / "generators"
+"""Folders of generators that come with the package: each is one that ``save_pretrained`` wrote."""
 
 
 def list_models() -> list[str]:
     """Names of the models whose weights come with the package."""
     return sorted(path.parent.name for path in SHIPPED.glob(f"*/{WEIGHTS}"))
+
+
+def list_generators() -> list[str]:
+    """Names of the generators whose weights come with the package."""
+    return sorted(path.parent.name for path in GENERATORS.glob(f"*/{WEIGHTS}"))
 
 
 def write_config(path: Path, values: dict[str, Any]) -> None:

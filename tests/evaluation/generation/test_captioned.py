@@ -5,8 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
-from atoken.evaluation.generation.captioned import Entry, alike, evenly, holder_of, read_index, read_prompts
+from atoken.evaluation.generation.captioned import (
+    Entry,
+    alike,
+    evenly,
+    holder_of,
+    nearest_captions,
+    read_index,
+    read_prompts,
+)
 from refusals import refused
 
 
@@ -40,7 +49,7 @@ def test_some_from_all_over():
     entries = [entry(str(number)) for number in range(10)]
     assert [each.key for each in evenly(entries, 3)] == ["0", "3", "6"]
     assert evenly(entries, None) == entries
-    with refused("--n", 11, 10):
+    with refused("--samples", 11, 10):
         evenly(entries, 11)
 
 
@@ -53,6 +62,21 @@ def test_training_pictures_of_the_same_kinds_are_drawn_once_each():
     assert pool[chosen[4]].style == "emoji"  # of its category there is none
     assert alike(wanted, pool, seed=0) == chosen
     assert any(alike(wanted, pool, seed=seed) != chosen for seed in range(1, 9))
+
+
+def test_the_nearest_caption_is_of_the_same_style():
+    def tower(texts):  # letters that are there
+        found = torch.tensor([[float(letter in text) for letter in "abcdef"] for text in texts])
+        return found / found.norm(dim=1, keepdim=True)
+
+    pool = [
+        entry("1", "stamp", "food", "train", "abc", "f"),
+        entry("2", "emoji", "food", "train", "abd"),
+        entry("3", "stamp", "food", "train", "ad"),
+    ]
+    wanted = [entry("x", style, "food", "held_out", "abd") for style in ("stamp", "emoji", "clip art")]
+    assert nearest_captions(wanted, pool, tower) == [2, 1, 1]  # cosines 0.67, 1 and 0.82
+    assert nearest_captions([entry("y", "stamp", "food", "held_out", "f")], pool, tower) == [0]
 
 
 def test_prompts_that_a_caption_holds_are_refused(tmp_path):

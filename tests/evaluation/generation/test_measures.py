@@ -12,7 +12,6 @@ from atoken.evaluation.generation.measures import (
     frechet,
     gaussian_of,
     nearest,
-    nearest_captions,
     read_statistics,
     thumbnails,
 )
@@ -52,8 +51,6 @@ def test_the_nearest_of_another_set():
     grey = [np.full((64, 64, 3), value, np.uint8) for value in (10, 40)]
     pixels = thumbnails(grey)
     assert float((pixels[0] - pixels[1]).norm()) == pytest.approx(30, rel=1e-5)
-    eye = torch.eye(3)
-    assert nearest_captions(eye[[2, 0]], eye, [7, 8, 9]) == [9, 7]
 
 
 def test_a_probe_learns_what_is_linear_and_nothing_more():

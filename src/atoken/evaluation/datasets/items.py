@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import reading
-from ...core.regular import open_regular
+from ...core.regular import read_regular
+from ...core.text import decoded
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,12 @@ def first_file(folder: Path, *patterns: str) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """A text file in UTF-8, with or without a mark at its beginning. Raises ``ValueError`` that names the file."""
+    """A text file, in UTF-8 or as its byte order mark says. Raises ``ValueError`` that names the file."""
+    data = read_regular(path)
     try:
-        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig") as file:
-            return file.read()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
+        return decoded(data).replace("\r\n", "\n").replace("\r", "\n")
+    except ValueError as error:
+        raise ValueError(f"{path} is {error}: save it as UTF-8") from None
 
 
 def read_json(path: Path) -> Any:

@@ -6,12 +6,13 @@ import json
 import random
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from ...core.errors import ReadError
 from ...data.tar_samples import samples
@@ -72,7 +73,7 @@ def evenly(entries: Sequence[Entry], count: int | None) -> list[Entry]:
     if count is None:
         return list(entries)
     if count > len(entries):
-        raise ValueError(f"--n is {count}, and there are {len(entries)} held-out pictures")
+        raise ValueError(f"--samples is {count}, and there are {len(entries)} held-out pictures")
     return [entries[index * len(entries) // count] for index in range(count)]
 
 
@@ -116,6 +117,26 @@ def alike(wanted: Sequence[Entry], pool: Sequence[Entry], seed: int) -> list[int
             left[kind] = rng.sample(own, len(own))
         chosen.append(left[kind].pop())
     return chosen
+
+
+def nearest_captions(
+    wanted: Sequence[Entry], pool: Sequence[Entry], tower: Callable[[Sequence[str]], Tensor]
+) -> list[int]:
+    """For each wanted entry the number of the one in ``pool`` of its style, if that has any, with the nearest caption.
+
+    ``tower`` makes unit vectors [B, W] of texts; the first caption of an entry is compared with all of the others.
+    """
+    texts = list(dict.fromkeys([*(entry.captions[0] for entry in wanted), *(c for e in pool for c in e.captions)]))
+    place, vectors = {text: number for number, text in enumerate(texts)}, tower(texts)
+    told = [(number, place[caption]) for number, entry in enumerate(pool) for caption in entry.captions]
+    chosen: dict[int, int] = {}
+    for style in {entry.style for entry in wanted}:
+        own = [pair for pair in told if pool[pair[0]].style == style] or told
+        known = vectors[[row for _, row in own]]
+        for number, entry in enumerate(wanted):
+            if entry.style == style:
+                chosen[number] = own[int((known @ vectors[place[entry.captions[0]]]).argmax())][0]
+    return [chosen[number] for number in range(len(wanted))]
 
 
 def holder_of(prompt: str, entries: Sequence[Entry]) -> str | None:

@@ -122,12 +122,6 @@ def thumbnails(pictures: Sequence[np.ndarray]) -> Tensor:
     return flat / flat.shape[1] ** 0.5
 
 
-def nearest_captions(prompts: Tensor, captions: Tensor, owners: Sequence[int]) -> list[int]:
-    """The owner of the caption nearest to each prompt; unit vectors [N, W] and [M, W]."""
-    best = [int(index) for rows in prompts.split(256) for index in (rows @ captions.T).argmax(1)]
-    return [owners[index] for index in best]
-
-
 def spread(values: Sequence[float]) -> dict[str, Any]:
     """Mean, least and largest of several draws."""
     return {"value": sum(values) / len(values), "least": min(values), "largest": max(values)}

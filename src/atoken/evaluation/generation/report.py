@@ -198,8 +198,7 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     how = ", ".join(f"{name} {value}" for name, value in sampling.items() if value is not None)
     said = [f"{drawn['name']} (weights {drawn['sha256'][:12]}): {how}; {results['conditions']}."] if drawn else []
     reference = results["reference"]
-    said.append(
-        f"N = {results['n']}, against {reference['set']} (N = {reference['n']}); "
-        f"AToken {results['code']['atoken']}, code {results['code']['sha256'][:12]}."
-    )
+    against = reference["set"] if reference["n"] is None else f"{reference['set']} (N = {reference['n']})"
+    version, code = results["code"]["atoken"], results["code"]["sha256"][:12]
+    said.append(f"N = {results['n']}, against {against}; AToken {version}, code {code}.")
     return said

@@ -45,7 +45,7 @@ def beside(*pictures: np.ndarray) -> np.ndarray:
     return np.concatenate(padded, 1)
 
 
-def captioned(prompts: Sequence[str], rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+def captioned(prompts: Sequence[str], rows: Sequence[Sequence[np.ndarray]], columns: int | None = None) -> np.ndarray:
     """For each prompt its pictures in a row below its words, prompts row by row."""
     font = ImageFont.load_default(LINE - 5)
     cells = []
@@ -54,4 +54,4 @@ def captioned(prompts: Sequence[str], rows: Sequence[Sequence[np.ndarray]]) -> n
         head = Image.new("RGB", (row.shape[1], LINE), "white")
         ImageDraw.Draw(head).text((2, 0), prompt, "black", font)
         cells.append(np.concatenate([np.asarray(head), row]))
-    return sheet(cells)
+    return sheet(cells, columns)

@@ -7,20 +7,20 @@ import torch
 
 from ...data.tokens import TokenBatch
 from ...nn.packed import Packed
+from ...tokens.samples import FEATURES
 from ...tokens.shards import TokenShards
 from ..condition import Condition
-from ..feed import FEATURES
-from ..latents import LatentStats
+from ..latents import Normaliser
 from .objective import FlowBatch
 
 MEASURED = 10_000
 """Samples whose latents are measured."""
 
 
-def measure(shards: TokenShards, whiten: bool) -> LatentStats:
+def measure(shards: TokenShards, whiten: bool) -> Normaliser:
     """Statistics of the latents of ``MEASURED`` samples, evenly spread."""
     numbers = np.linspace(0, len(shards) - 1, min(MEASURED, len(shards))).round().astype(int)
-    return LatentStats.of(torch.cat([shards[int(i)].tokens.latents.float() for i in numbers]), whiten=whiten)
+    return Normaliser.of((shards[int(i)].tokens.latents for i in numbers), whiten=whiten)
 
 
 def flow_batch(found: TokenBatch, condition: Condition, seed: int, *, aligned: bool) -> FlowBatch:

@@ -14,7 +14,7 @@ from ...tokens.tokens import Tokens
 from ..condition import Condition
 from ..config import FlowConfig, SampleConfig
 from ..generator import Generator, Step
-from ..latents import LatentStats
+from ..latents import Normaliser
 from .net import DiT
 from .objective import shift_of
 from .sampler import draw
@@ -33,7 +33,7 @@ class FlowGenerator(Generator):
     config: FlowConfig
     net: DiT
 
-    def __init__(self, config: FlowConfig, net: DiT, stats: LatentStats, tokenizer: AToken) -> None:
+    def __init__(self, config: FlowConfig, net: DiT, stats: Normaliser, tokenizer: AToken) -> None:
         super().__init__(config, net, tokenizer)
         channels = config.net.latent_channels
         if tokenizer.config.latent_channels != channels or len(stats.mean) != channels:
@@ -50,7 +50,7 @@ class FlowGenerator(Generator):
     @classmethod
     def assemble(cls, config: Any, net: Any, extras: Mapping[str, Tensor], tokenizer: AToken) -> FlowGenerator:
         """The generator of what a file holds."""
-        stats = LatentStats(**{name.removeprefix(STATS): tensor.float() for name, tensor in extras.items()})
+        stats = Normaliser(**{name.removeprefix(STATS): tensor.float() for name, tensor in extras.items()})
         return cls(config, net, stats, tokenizer)
 
     def extras(self) -> dict[str, Tensor]:

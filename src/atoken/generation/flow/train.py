@@ -14,7 +14,7 @@ from ...engine.loop import run
 from ...engine.ranks import Ranks
 from ..condition import Condition
 from ..config import FlowConfig
-from ..latents import LatentStats
+from ..latents import Normaliser
 from ..train import GeneratorSpec
 from .feed import flow_batch, measure
 from .generator import STATS, FlowGenerator
@@ -38,16 +38,16 @@ class FlowModule(nn.Module):
     std: Tensor
     basis: Tensor | None
 
-    def __init__(self, objective: FlowObjective, stats: LatentStats) -> None:
+    def __init__(self, objective: FlowObjective, stats: Normaliser) -> None:
         super().__init__()
         self.objective = objective
         for name in ("mean", "std", "basis"):
             self.register_buffer(name, getattr(stats, name))
 
     @property
-    def stats(self) -> LatentStats:
+    def stats(self) -> Normaliser:
         """The statistics of the latents."""
-        return LatentStats(self.mean, self.std, self.basis)
+        return Normaliser(self.mean, self.std, self.basis)
 
     def forward(self, task: str, batch: FlowBatch) -> dict[str, Tensor]:
         """Unweighted terms of a batch."""
@@ -88,13 +88,13 @@ class FlowSpec(GeneratorSpec):
         """A net with statistics that change nothing."""
         channels = self.origin.channels
         basis = torch.eye(channels) if self.config.whiten else None
-        return self._module(LatentStats(torch.zeros(channels), torch.ones(channels), basis))
+        return self._module(Normaliser(torch.zeros(channels), torch.ones(channels), basis))
 
     def start(self, ranks: Ranks) -> FlowModule:
         """The same with the statistics of the first task's latents."""
         return self._module(measure(self.shards[self.config.tasks[0].task], self.config.whiten))
 
-    def _module(self, stats: LatentStats) -> FlowModule:
+    def _module(self, stats: Normaliser) -> FlowModule:
         objective = FlowObjective(DiT(self.generator_config.net), self.config.objective, self.origin.features)
         return FlowModule(objective, stats)
 
@@ -104,5 +104,5 @@ class FlowSpec(GeneratorSpec):
 
     def extras(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The statistics."""
-        stats = LatentStats(state["mean"], state["std"], state.get("basis"))
+        stats = Normaliser(state["mean"], state["std"], state.get("basis"))
         return {STATS + name: tensor for name, tensor in stats.to_state().items()}

@@ -24,7 +24,6 @@ from PIL import (
     JpegImagePlugin,
     PngImagePlugin,
     TgaImagePlugin,
-    TiffImagePlugin,
     WebPImagePlugin,
 )
 
@@ -33,6 +32,7 @@ from ...core.regular import open_regular
 from ..signatures import announced_size, foreign, is_raw, is_targa, picture_format
 from . import tags
 from .pillow import XMP
+from .tiff import Tiff, Unread
 
 DEFAULT_MAX_PIXELS = 2**26
 """Most pixels read by default (8192 squared): more than a phone's camera stores unless told to."""
@@ -62,47 +62,12 @@ def _optional(modules: tuple[str, ...], name: str) -> Callable[..., Image.Image]
     return opened
 
 
-_DNG_VERSION = 50706
-
-
-class _Tiff(TiffImagePlugin.TiffImageFile):
-    """Pillow's TIFF, but planes apart go through libtiff also where they are not compressed.
-
-    Pillow's own code for them reads half of each plane of 16 bits, and fails for some kinds of alpha.
-    """
-
-    @property
-    def _compression(self) -> str:
-        return self._named
-
-    @_compression.setter
-    def _compression(self, value: str) -> None:  # Pillow asks whether it is "raw", and else takes libtiff
-        apart = self.tag_v2.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2
-        self._named = "none" if apart and value == "raw" else value
-
-    def _setup(self) -> None:
-        bits = self.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
-        white_is_zero = bits == (16,) and self.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
-        if white_is_zero:  # in big-endian files, Pillow knows no mode for it; ``pillow.py`` turns the values round
-            self.tag_v2[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = 1
-        try:
-            super()._setup()
-        except SyntaxError as error:
-            raise SyntaxError(f"{len(bits)} samples of {max(bits)} bits, a kind that Pillow does not read") from error
-        if white_is_zero:
-            self.tag_v2[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = 0
-        if _DNG_VERSION in self.tag_v2:
-            raise SyntaxError("a camera's raw file, of which this is a preview")
-        if self.mode in ("LA", "PA") and self._planar_configuration == 2:
-            raise SyntaxError("alpha in a plane apart from grey, a kind that Pillow does not read")
-
-
 FORMATS: dict[str, Any] = {
     "JPEG": JpegImagePlugin.jpeg_factory,
     "PNG": PngImagePlugin.PngImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
     "AVIF": AvifImagePlugin.AvifImageFile,
-    "TIFF": _Tiff,
+    "TIFF": Tiff,
     "BMP": BmpImagePlugin.BmpImageFile,
     "GIF": GifImagePlugin.GifImageFile,
     "TGA": TgaImagePlugin.TgaImageFile,
@@ -201,6 +166,8 @@ def opened(
                 raise ReadError(
                     f"{name} is {kind}, which needs more packages: pip install 'atoken[pictures]', or convert it to PNG"
                 ) from error
+            except Unread as error:
+                raise ReadError(f"{name} is {error}, which is not read: export it as PNG or 8-bit TIFF") from error
             check_size(image.size, name, max_pixels, length)
             if kind == "JXL" and image.is_animated:
                 raise ReadError(f"{name} is an animated JPEG XL, which is not read: export its frames")

@@ -98,7 +98,7 @@ def assembled(source: Source, pieces: list[Piece]) -> Asset:
     if len(asset.faces) and _is_transparent(asset):
         raise source.error("is transparent in all its parts (alpha below the cutoff), so there is nothing to see")
     for material in asset.materials:
-        if material.cutoff is not None and material.factor[3] < min(material.cutoff, 1):
+        if material.cutoff is not None and _most_alpha(material) < min(material.cutoff, 1):
             source.note("what has an alpha below its cutoff is left out, as nothing here is half transparent")
     return asset
 
@@ -175,10 +175,15 @@ def _is_transparent(asset: Asset) -> bool:
     """Whether no part can reach the alpha below which it is a hole."""
     tint = asset.colours[:, 3].max() / np.iinfo(asset.colours.dtype).max
     for material in asset.materials:
-        texture = material.mips[0][..., 3].max() / 255 if material.mips else 1.0
-        if material.cutoff is None or material.factor[3] * texture * tint >= material.cutoff:
+        if material.cutoff is None or _most_alpha(material) * tint >= material.cutoff:
             return False
     return True
+
+
+def _most_alpha(material: Material) -> float:
+    """The largest alpha that the material has anywhere."""
+    texture = material.mips[0][..., 3].max() / 255 if material.mips else 1.0
+    return float(material.factor[3] * texture)
 
 
 def _in_the_unit_cube(

@@ -32,7 +32,7 @@ def read_off(source: Source) -> list[Piece]:
     if header is not None and header[2]:
         vertices, counts, corners, tails = _binary(source, rest.partition(b"\n")[2], has)
     else:
-        vertices, counts, corners, tails = _text(source, rest)
+        vertices, counts, corners, tails = _text(source, rest, has)
     if len(corners) and not 0 <= corners.min() <= corners.max() < len(vertices):
         raise source.error("has a face that names a vertex that does not exist: export it again")
     points, colours = _vertices(source, vertices, has)
@@ -50,19 +50,27 @@ _Parts = tuple[np.ndarray, np.ndarray, np.ndarray, list[list[float]]]
 """Numbers of vertices [V, k], corners of each face [P], vertices of all corners [C], numbers behind each face."""
 
 
-def _text(source: Source, rest: bytes) -> _Parts:
+def _text(source: Source, rest: bytes, has: bytes) -> _Parts:
     lines = [words for line in rest.splitlines() if (words := line.partition(b"#")[0].split())]
     try:
         vertex_count, face_count = int(lines[0][0]), int(lines[0][1])
-        if min(vertex_count, face_count) < 0 or vertex_count + face_count > len(lines) - 1:
-            raise source.error("is cut short: it lacks vertices or faces of its counts: download it again")
+        width = 3 + (b"4" in has) + 3 * (b"N" in has) + 4 * (b"C" in has) + 2 * (b"ST" in has)
+        least = width - 4 * (b"C" in has) if len(lines) - 1 == vertex_count + face_count else width - (b"C" in has)
+        if min(vertex_count, face_count) < 0:
+            raise source.error("has counts below zero: export it again")
+        if (
+            vertex_count + face_count > len(lines) - 1
+            or any(len(words) < least for words in lines[1 : vertex_count + 1])
+            or any(int(words[0]) > len(words) - 1 for words in lines[vertex_count + 1 :][:face_count])
+        ):
+            lines = [lines[0], *_unwrapped(source, lines[1:], vertex_count, face_count, width)]
         shortest = min(map(len, lines[1 : vertex_count + 1]), default=0)
         rows = [[float(word) for word in words[:shortest]] for words in lines[1 : vertex_count + 1]]
         vertices = np.array(rows, np.float64).reshape(vertex_count, shortest)
         faces = lines[vertex_count + 1 : vertex_count + face_count + 1]
         counts = np.fromiter((int(words[0]) for words in faces), np.int64, len(faces))
-        if (counts < 0).any() or any(int(words[0]) > len(words) - 1 for words in faces):
-            raise source.error("has a face of fewer corners than it says: export it again")
+        if (counts < 0).any():
+            raise source.error("has a face of fewer corners than none: export it again")
         corners = np.array([int(word) for words in faces for word in words[1 : int(words[0]) + 1]], np.int64)
         tails = [[float(word) for word in words[int(words[0]) + 1 :]] for words in faces]
     except ReadError:
@@ -70,6 +78,24 @@ def _text(source: Source, rest: bytes) -> _Parts:
     except (ValueError, IndexError, OverflowError):
         raise source.error("has a line that is not of numbers: export it again") from None
     return vertices, counts, corners, tails
+
+
+def _unwrapped(
+    source: Source, lines: list[list[bytes]], vertex_count: int, face_count: int, width: int
+) -> list[list[bytes]]:
+    """One line for each vertex of ``width`` numbers and each face, where the file has them otherwise: only the end of a
+    face's colours is that of a line."""
+    words = [word for line in lines for word in line]
+    ends = np.repeat(np.cumsum([len(line) for line in lines]), [len(line) for line in lines])
+    place = vertex_count * width
+    found = [words[at : at + width] for at in range(0, place, width)]
+    for _ in range(face_count):
+        last = place + int(words[place]) if place < len(words) else len(words)
+        if not place <= last < len(words):
+            raise source.error("is cut short: it lacks vertices or faces of its counts: download it again")
+        found.append(words[place : ends[last]])
+        place = int(ends[last])
+    return found
 
 
 def _binary(source: Source, rest: bytes, has: bytes) -> _Parts:

@@ -6,11 +6,10 @@ import io
 import os
 import zipfile
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ...core.errors import ReadError, reading
 from ...core.regular import open_regular
@@ -19,7 +18,7 @@ from ...tokens.patch import PATCH
 from ..arrays import read_npz
 from .cameras import Cameras, hammersley_sphere
 from .views import DISTANCE, MOST_PIXELS, Views
-from .voxels import patches_of, views_to_patches
+from .voxels import Voxels, patches_of, views_to_patches
 
 PACKED_SUFFIX = ".npz"
 MOST_SIDE, MOST_VOXELS = 1024, 2**22
@@ -57,8 +56,8 @@ class PackedAsset:
             raise ValueError(f"{self.name} has no {resolution} voxels a side, only {known}")
         return self.voxels[resolution]
 
-    def patches(self, resolution: int) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        """Patches fp32 [N, 768] in [-1, 1], coords int32 [N, 4] = (0, x, y, z), and the geometry of the tokens.
+    def patches(self, resolution: int) -> Voxels:
+        """Its voxels.
 
         Raises ``ValueError`` where the asset was not packed for ``resolution`` voxels a side.
         """
@@ -71,7 +70,8 @@ class PackedAsset:
             "size": (height, width),
             "box": (0, 0, height, width),
         }
-        return patches_of(torch.from_numpy(self.colour), torch.from_numpy(patch.astype(np.int64))), coords, geometry
+        feats = patches_of(torch.from_numpy(self.colour), torch.from_numpy(patch.astype(np.int64)))
+        return Voxels(feats, coords, geometry)
 
     def pictures(self) -> tuple[np.ndarray, Cameras]:
         """All pictures uint8 [V, H, W, 3], those from between last, and their cameras."""
@@ -106,8 +106,8 @@ def read_packed(source: str | os.PathLike[str] | bytes, name: str | None = None)
     return asset
 
 
-def to_patches(source: Views | PackedAsset, resolution: int) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Patches, coords and geometry of views or of a packed asset."""
+def to_patches(source: Views | PackedAsset, resolution: int) -> Voxels:
+    """The voxels of views or of a packed asset."""
     if isinstance(source, PackedAsset):
         return source.patches(resolution)
     return views_to_patches(source, resolution=resolution)

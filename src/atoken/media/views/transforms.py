@@ -81,7 +81,10 @@ class FrameFiles:
     def _file(self, name: Any, key: str) -> str:
         if not is_name(name):
             raise ReadError(f"{self.table}: a frame's {key} is {shortened(repr(name))}: give the name of a file")
-        return self._inside(os.path.join(self._parent, name))
+        file = os.path.join(self._parent, name)
+        if "\\" in name and not os.path.exists(file):  # as Windows writes it
+            file = os.path.join(self._parent, name.replace("\\", "/"))
+        return self._inside(file)
 
     def _inside(self, file: str) -> str:
         if not self._folder.holds(file):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +20,24 @@ SLACK = 1.0
 """How many voxel edges behind the seen surface a voxel's centre may lie and still count as visible."""
 
 
-def views_to_patches(views: Views, *, resolution: int = RESOLUTION) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Patches fp32 [N, 768] in [-1, 1] and coords int32 [N, 4] = (0, x, y, z) of the occupied voxels, and the geometry.
+class Voxels(NamedTuple):
+    """What a network sees of an asset."""
+
+    feats: Tensor
+    """Patches fp32 [N, 768] in [-1, 1]."""
+    coords: Tensor
+    """int32 [N, 4] = (0, x, y, z)."""
+    geometry: dict[str, Any]
+    """Facts of the tokens."""
+
+    @property
+    def modality(self) -> str:
+        """As sources of ``AToken.encode`` have it."""
+        return "3d"
+
+
+def views_to_patches(views: Views, *, resolution: int = RESOLUTION) -> Voxels:
+    """The occupied voxels.
 
     See ``occupied_voxels``, which raises ``ValueError`` where nothing lies inside the cube.
     """
@@ -36,7 +52,7 @@ def views_to_patches(views: Views, *, resolution: int = RESOLUTION) -> tuple[Ten
         "transform": views.transform,
         **({} if views.light == NONE else {"light": views.light}),
     }
-    return patches_of(torch.from_numpy(views.colour), patch), coords, geometry
+    return Voxels(patches_of(torch.from_numpy(views.colour), patch), coords, geometry)
 
 
 def occupied_voxels(views: Views, *, resolution: int = RESOLUTION) -> tuple[Tensor, Tensor]:
