@@ -77,11 +77,10 @@ def main() -> None:
         fill(args.root / PAGE, MARK, "\n\n".join(card(folder, docs) for folder in args.evaluations))
         print(f"filled {PAGE}")
     if args.front:
-        pictures = load_generator(args.front)(list(FRONT), seeds=[SEED] * len(FRONT))
+        generator = load_generator(args.front)
+        pictures = generator(list(FRONT), seeds=[SEED] * len(FRONT))
         write_image(docs / "drawn.jpg", captioned(FRONT, [[picture] for picture in pictures], columns=4), quality=90)
-        words = (
-            f"Drawn by {args.front} from the words above each, without choosing: the seed is {SEED} for all of them."
-        )
+        words = f"Drawn by {generator.config.name} from the words above each, without choosing: the seed is {SEED} for all of them."
         fill(args.root / FRONT_PAGE, MARK, f"![{words}]({PAGE.parent / 'drawn.jpg'})\n\n*{words}*")
         print(f"drew {docs / 'drawn.jpg'}, filled {FRONT_PAGE}")
 
