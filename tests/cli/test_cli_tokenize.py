@@ -17,6 +17,8 @@ from PIL import Image
 
 import atoken as package
 from atoken import TokenShards, read_image
+from atoken.cli.tokenize_cost import costs
+from atoken.data.tokenize import Settings
 from atoken.media.image.crop import adm_crop
 from atoken.media.patchify import image_to_patches
 from atoken.media.pixels import to_pixels
@@ -393,3 +395,32 @@ def test_import_of_nothing(atoken, tmp_path):
         assert done.exit_code == 2
         check_names(done.stderr, "empty")
         assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_says_what_data_sets_cost_and_writes_nothing(run, pets, tmp_path):
+    out = tmp_path / "out"
+    rows = {}
+    for share in (0.2, 0.4):
+        done = run(pets, "--out", out, "--dry-run", "--utilisation", share)
+        assert done.exit_code == 0, done.stderr
+        check_names(" ".join(done.stdout.split())[:500], "ImageNet", "Objaverse")
+        rows[share] = done.stdout
+    assert not out.exists()
+    assert rows[0.2] != rows[0.4]
+    refused = run(pets, "--out", out, "--dry-run", "--utilisation", 2)
+    assert refused.exit_code == 2
+    check_names(refused.stderr, "--utilisation", "2")
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_costs_follow_from_the_arithmetic(flip):
+    config = package.PRESETS["base"]
+    found = costs(config, Settings("base", "out", size=512, flip=flip), 0.5)
+    pictures = next(cost for name, cost in found.items() if "ImageNet" in name)
+    assert pictures.tokens == 1024
+    assert pictures.samples == 1_281_167 * (1 + flip)
+    linear = 12 * (4 * 768**2 + 2 * 768 * 3072) + 768 * 768 + 2 * 768**2  # blocks, patch embedding, pooling
+    attention = 12 * 2 * 1024 * 768
+    assert pictures.rate == pytest.approx(0.5 * 989.4e12 / (2 * (linear + attention)))
+    assert pictures.hours == pytest.approx(pictures.samples * 1024 / pictures.rate / 3600)
+    assert pictures.bytes == pytest.approx(pictures.samples * (1024 * 96 + 700))

@@ -23,11 +23,13 @@ from ..core.files import atomic_write
 from ..core.regular import read_regular
 from ..data.items import PARQUET, SAVED, Chunk, is_table, is_tar, plan
 from ..data.tokenize import Done, Settings, manifest_name, start_worker, tokenize_chunk
+from ..tokenizer.config import PRESETS
 from ..tokens.patch import KINDS
 from ..weights.load import load
 from . import options, paths
 from .report import clean, say, seconds_text
 from .sources import is_source, owned_files
+from .tokenize_cost import show_cost
 
 PLAN = "tokenize.json"
 LABELS = "labels.json"
@@ -38,8 +40,18 @@ SHOWN = 20
 """Failures that are printed; the manifest has all."""
 
 
-def tokenize(inputs: Sequence[str], settings: Settings, per_shard: int, by_folder: bool, workers: int | None) -> None:
-    """Find the samples, do what is not done yet, and report. Raises ``typer.Exit(2)`` where some failed."""
+def tokenize(
+    inputs: Sequence[str],
+    settings: Settings,
+    per_shard: int,
+    by_folder: bool,
+    workers: int | None,
+    utilisation: float | None = None,
+) -> None:
+    """Find the samples, do what is not done yet, and report; with ``utilisation`` say what it costs, and do nothing.
+
+    Raises ``typer.Exit(2)`` where some failed.
+    """
     _check(settings, per_shard, workers)
     out = Path(settings.out)
     files, problems = find_files(inputs, out)
@@ -49,6 +61,9 @@ def tokenize(inputs: Sequence[str], settings: Settings, per_shard: int, by_folde
     chunks, labels = plan(files, per_shard, by_folder)
     if not chunks:
         raise ValueError(f"{', '.join(inputs)}: there is nothing to tokenize")
+    if utilisation is not None:
+        config = PRESETS.get(settings.model) or load(settings.model, device="cpu").config
+        return show_cost(config, settings, chunks, utilisation)
     model = load(settings.model, device="cpu")
     if settings.kind is not None and settings.kind not in model.config.kinds:
         known = " and ".join(model.config.kinds)

@@ -59,6 +59,12 @@ def tokenize(
     device: options.Device = None,
     dtype: options.Dtype = "float32",
     token_budget: options.TokenBudget = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what ImageNet, 10 M clips and Objaverse cost, and write nothing.")
+    ] = False,
+    utilisation: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of an H100's peak that the dry run reckons with.")
+    ] = 0.4,
 ) -> None:
     """Turn a whole data set into token shards; running it again goes on where it was cut off."""
     from ...codec import TOKEN_BUDGET
@@ -82,7 +88,7 @@ def tokenize(
         device,
         token_budget or TOKEN_BUDGET,
     )
-    run_tokenize(sources, settings, per_shard, labels == "folders", workers)
+    run_tokenize(sources, settings, per_shard, labels == "folders", workers, utilisation if dry_run else None)
 
 
 @app.command()
