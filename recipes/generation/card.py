@@ -80,7 +80,8 @@ def main() -> None:
         generator = load_generator(args.front)
         pictures = generator(list(FRONT), seeds=[SEED] * len(FRONT))
         write_image(docs / "drawn.jpg", captioned(FRONT, [[picture] for picture in pictures], columns=4), quality=90)
-        words = f"Drawn by {generator.config.name} from the words above each, without choosing: the seed is {SEED} for all of them."
+        name = generator.config.name
+        words = f"Drawn by {name} from the words above each, without choosing: the seed is {SEED} for all of them."
         fill(args.root / FRONT_PAGE, MARK, f"![{words}]({PAGE.parent / 'drawn.jpg'})\n\n*{words}*")
         print(f"drew {docs / 'drawn.jpg'}, filled {FRONT_PAGE}")
 
