@@ -25,7 +25,7 @@ from atoken.export.formats import FORMATS, export
 from atoken.generation.config import DiTConfig, FlowConfig
 from atoken.generation.flow.generator import FlowGenerator
 from atoken.generation.flow.net import DiT
-from atoken.generation.latents import LatentStats
+from atoken.generation.latents import Normaliser
 from atoken.generation.masked.config import MaskedConfig, MaskedNetConfig
 from atoken.generation.masked.generator import MaskedGenerator
 from atoken.generation.masked.net import MaskedNet
@@ -151,7 +151,7 @@ def generator_seeds(folder: Path) -> list[Files]:
     model = tiny()
     names = {"tokenizer": model.config.name, "tokenizer_weights": model.weights_hash, "size": (32, 48)}
     dit = DiT(DiTConfig(2, 32, 2, 48, latent_channels=48))
-    stats = LatentStats.of(torch.randn(200, 48), whiten=False)
+    stats = Normaliser.of([torch.randn(200, 48)])
     flow = FlowGenerator(FlowConfig("small", dit.config, **names), dit, stats, model)
     net = MaskedNet(MaskedNetConfig(2, 1, 32, 2, 48, 2, 16, 2, 24, 3, model.config.fsq_levels))
     masked = MaskedGenerator(MaskedConfig("small", net.config, **names), net, model)
