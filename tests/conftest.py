@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from typer.testing import CliRunner
 
 from atoken import AToken, ModelConfig, read_image
+from atoken.cli import app
 from atoken.weights.load import build
 
 logging.getLogger("c10d-NullHandler-dcp_logger").propagate = False  # DCP notes each of its steps
@@ -51,6 +53,28 @@ class Golden:
             **changes,
         )
         return build(config, self.state(), "cpu", torch.float32, "golden")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A collection of three pictures with some structure, the last one too small for a crop of 64."""
+    rng = np.random.default_rng(0)
+    index, offset, parts = [], 0, []
+    for height, width, weight in ((80, 96, 1.0), (64, 64, 2.0), (48, 120, 1.0)):
+        coarse = rng.integers(0, 256, (height // 8, width // 8, 3)).repeat(8, 0).repeat(8, 1)
+        picture = np.clip(coarse + rng.normal(0, 9, (height, width, 3)), 0, 255).astype(np.uint8)
+        index.append({"offset": offset, "height": height, "width": width, "weight": weight})
+        parts.append(picture.tobytes())
+        offset += picture.size
+    (tmp_path / "train.bin").write_bytes(b"".join(parts))
+    (tmp_path / "train.json").write_text(json.dumps(index))
+    return tmp_path
+
+
+@pytest.fixture
+def atoken():
+    """Run a command; an exception that it lets through fails the test."""
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
 @pytest.fixture(scope="session")

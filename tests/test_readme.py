@@ -3,16 +3,20 @@
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import typer
 
 from atoken import PRESETS, AToken, GaussianConfig
+from atoken.cli import app
 from atoken.tokenizer.gaussian_head import GaussianDecoder
 
 ROOT = Path(__file__).parents[1]
 PHOTO = ROOT / "src/atoken/assets/photos/chelsea.jpg"
 PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/*.md"))]
+RECIPES = sorted(str(page.relative_to(ROOT)) for page in ROOT.glob("recipes/**/*.md"))
 
 
 def snippets(page: str) -> list[str]:
@@ -34,6 +38,13 @@ def test_snippets(page, tmp_path, monkeypatch, film):
         head = GaussianDecoder(GaussianConfig(64, 1, 1, 64, per_voxel=2))
         torch.save(AToken(PRESETS["tiny"]).state_dict(), tmp_path / "atoken-soc.pt")
         torch.save(head.state_dict(), tmp_path / "3d_decode_gs.pt")
+    if "smollm2-135m" in text:
+        pytest.importorskip("transformers")
+        from small_language import language_model, text_tokenizer
+
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        for part in (language_model(), text_tokenizer()):
+            part.save_pretrained(tmp_path / "atoken/smollm2-135m")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for block in snippets(page):
@@ -41,6 +52,29 @@ def test_snippets(page, tmp_path, monkeypatch, film):
     written = re.findall(r"[\w.-]+\.(?:atok|ply|png)\b|eval-halves", text)
     assert written
     assert all((tmp_path / name).stat().st_size > 0 for name in written)
+
+
+def commands(page: str) -> list[str]:
+    """The lines of a page that call ``atoken``, in blocks of code and within text."""
+    text = (ROOT / page).read_text()
+    blocks = [block for kind, block in re.findall(r"```(\w*)\n(.*?)```", text, re.DOTALL) if kind in ("", "bash")]
+    lines = [line for block in [*blocks, *re.findall(r"`(atoken [^`]+)`", text)] for line in block.splitlines()]
+    lines += re.findall(r"^    (atoken .*)$", text, re.MULTILINE)
+    return [part for line in lines for part in line.split("#")[0].split("&&") if part.strip().startswith("atoken ")]
+
+
+@pytest.mark.parametrize("page", [page for page in [*PAGES, "MODEL_CARD.md", *RECIPES] if commands(page)])
+def test_commands_and_their_options_are_there(page: str) -> None:
+    """Those that the page calls, whatever the files that it names."""
+    known: Any = typer.main.get_command(app)
+    for line in commands(page):
+        _, *words = line.split()
+        command = known
+        while words and words[0] in getattr(command, "commands", ()):
+            command = command.commands[words.pop(0)]
+        options = {name for parameter in command.params for name in parameter.opts} | {"--help", "--version"}
+        assert command is not known or set(words) <= options, line
+        assert {word.split("=")[0] for word in words if word.startswith("--")} <= options, line
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,6 +1,6 @@
 """The chair and the duck of the demo: plain shapes with a baked light, packed as a model reads them.
 
-python recipes/gaussians/solids.py --out src/atoken/assets/solids     # needs the extra mesh
+python recipes/gaussians/solids.py --out src/atoken/assets/solids     # needs the extra mesh, and trimesh
 """
 
 from __future__ import annotations

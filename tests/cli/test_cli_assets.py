@@ -257,6 +257,7 @@ def test_files_of_one_asset_are_no_sources_of_their_own(atoken, solid, picture, 
     replace(gaussians, logits=gaussians.logits + 5).save(tmp_path / "b.sog")
     with zipfile.ZipFile(tmp_path / "b.sog") as archive:
         archive.extractall(folder / "sog")
+    (folder / "transforms_of_pictures.json").write_text("{}")
     result = atoken("encode", folder, "--model", solid, "--out", tmp_path / "out")
     assert result.exit_code == 0
     found = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.atok")}

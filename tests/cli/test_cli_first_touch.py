@@ -238,3 +238,15 @@ def test_info_says_the_time_of_long_work(atoken, picture, monkeypatch, tmp_path)
         times(), [("encode", "6 s"), ("encode", "3 s"), ("decode", "12 s"), ("decode", "6 s")], strict=True
     ):
         check_names(line, *names, "nano", "this machine")
+
+
+@pytest.mark.slow
+def test_a_file_that_counts_no_frames_is_forecast_by_its_duration(atoken, tiny, film, tmp_path):
+    film.write(tmp_path / "a.mkv", "mpeg4", film.frames(8))
+    video = open_video(tmp_path / "a.mkv")
+    assert video.facts.frames is None
+    assert expected_frames(video) == 8
+    words = [line.split() for line in atoken("info", tmp_path / "a.mkv").stdout.splitlines()]
+    assert ["frames", "about", "8"] in words
+    result = atoken("encode", tmp_path / "a.mkv", "--model", tiny, "--out", tmp_path)
+    check_names(result.progress[0], "8 of about 8 frames")

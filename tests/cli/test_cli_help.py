@@ -5,13 +5,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 
 import pytest
 
 from atoken import PRESETS, __version__, list_generators, list_models
+from atoken.cli import interrupt
 from atoken.cli.settings import FORMATS
 from atoken.codec import TOKEN_BUDGET
+from atoken.core.errors import ReadError
 from atoken.media.image.files import DEFAULT_MAX_PIXELS
 from atoken.media.suffixes import IMAGE_SUFFIXES
 from atoken.tokens.patch import KINDS
@@ -199,6 +203,23 @@ def test_ctrl_c_says_that_one_can_go_on(atoken, tiny, picture, tmp_path, monkeyp
     finally:
         signal.signal(signal.SIGINT, before)
     assert result.exit_code == 130
+    check_names(result.stderr, "interrupted", "again")
+
+
+def test_ctrl_c_that_a_library_turned_into_an_error_of_the_file(atoken, tmp_path, monkeypatch):
+    """safetensors does: a sound file was called damaged."""
+
+    def swallowing(*_):
+        with suppress(KeyboardInterrupt):
+            interrupt._interrupt(signal.SIGINT, None)
+        raise ReadError("a.pt is damaged")
+
+    monkeypatch.setattr(interrupt, "_received", threading.Event())
+    monkeypatch.setattr(interrupt, "_announced", threading.Event())
+    monkeypatch.setattr(importlib.import_module("atoken.cli.convert"), "read_released", swallowing)
+    (tmp_path / "a.pt").touch()
+    result = atoken("convert", tmp_path / "a.pt", "--out", tmp_path / "out")
+    assert result.exit_code == interrupt.CODE
     check_names(result.stderr, "interrupted", "again")
 
 

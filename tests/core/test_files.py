@@ -214,7 +214,7 @@ def test_a_folder_that_fails_leaves_nothing_and_names_the_target(tmp_path):
     for error, expected in ((ValueError("mine"), ValueError), (KeyboardInterrupt(), KeyboardInterrupt)):
         with pytest.raises(expected):
             fill_and_fail(tmp_path / "out", error)
-    with refused(tmp_path / "out", error=OSError) as caught, atomic_folder(tmp_path / "out") as temporary:
+    with refused(tmp_path / "out/missing/a", error=OSError) as caught, atomic_folder(tmp_path / "out") as temporary:
         (temporary / "missing/a").write_text("half")
     assert str(temporary.name) not in str(caught.value)
     assert [*tmp_path.iterdir()] == []

@@ -16,6 +16,7 @@ def test_a_terminal_gets_one_line_without_control_characters():
 
 def test_long_values_are_cut():
     assert len(shortened("x" * 10_000)) == LONGEST
+    assert len(shortened("\0" * 10_000)) == LONGEST  # written out it is four times as long
     assert shortened("short") == "short"
 
 

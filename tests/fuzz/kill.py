@@ -10,25 +10,25 @@ all files must be those of the uninterrupted run, with nothing beside them.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
+import pkgutil
 import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from commands import COMMANDS, ONCE, arguments, prepare
 from safetensors import safe_open
 
-from atoken import PRESETS, AToken, Tokens, open_video, write_image
-from atoken.cli import main as atoken
+import atoken.cli
+from atoken import Tokens, open_video
 from atoken.cli.interrupt import CODE
 from atoken.cli.record import RECORD
 
@@ -50,76 +50,8 @@ UNCERTAIN = (
 OWN = ("tensorboard/", "checkpoints/step-")
 """What each run of training has of its own: logs by time, and a checkpoint of where it was interrupted."""
 
-RECIPE = """
-model: tiny
-steps: 12
-tasks:
-  - {{task: image-reconstruction, ratio: 1, tokens: 8, crops: {{path: {data}, sizes: [32]}}}}
-optimizer: {{warmup: 1}}
-parallel: {{autocast: false}}
-log: {{every: 1, checkpoint_every: 2}}
-"""
 
-
-@dataclass(frozen=True)
-class Inputs:
-    """What the commands read."""
-
-    model: Path
-    mixed: Path
-    """Pictures and a clip."""
-    tokens: Path
-    recipe: Path
-
-
-def prepare(folder: Path) -> Inputs:
-    """Small inputs, of which each command makes a second or two of writing."""
-    rng = np.random.default_rng(0)
-    torch.manual_seed(0)
-    AToken(PRESETS["tiny"]).save_pretrained(folder / "model")
-    for index in range(40):
-        write_image(folder / f"in/{index:02}.png", rng.integers(0, 256, (64, 80, 3), dtype=np.uint8))
-        (folder / f"in/{index:02}.txt").write_text(f"noise number {index}")
-    frames = [Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(40)]
-    frames[0].save(folder / "in/clip.gif", save_all=True, append_images=frames[1:], duration=40)
-    (folder / "data").mkdir()
-    rng.integers(0, 256, 48 * 40 * 3, dtype=np.uint8).tofile(folder / "data/train.bin")
-    (folder / "data/train.json").write_text(json.dumps([{"offset": 0, "height": 48, "width": 40, "weight": 1.0}]))
-    (folder / "recipe.yaml").write_text(RECIPE.format(data=folder / "data"))
-    inputs = Inputs(folder / "model", folder / "in", folder / "tokens", folder / "recipe.yaml")
-    if run(COMMANDS["encode"](inputs, inputs.tokens), folder / "log") != 0:
-        raise SystemExit((folder / "log").read_text())
-    return inputs
-
-
-def _on_pictures(command: str, *options: str) -> Callable[[Inputs, Path], list[str]]:
-    def arguments(inputs: Inputs, out: Path) -> list[str]:
-        source = inputs.tokens if command == "decode" else inputs.mixed
-        return [command, str(source), "--model", str(inputs.model), "--out", str(out), "--device", "cpu", *options]
-
-    return arguments
-
-
-COMMANDS: dict[str, Callable[[Inputs, Path], list[str]]] = {
-    "encode": _on_pictures("encode", "--token-budget", "20"),
-    "decode": _on_pictures("decode", "--token-budget", "20", "--video-format", "gif"),
-    "reconstruct": _on_pictures("reconstruct", "--token-budget", "20", "--video-format", "gif"),
-    "pack": lambda inputs, out: [
-        *("data", "pack", str(inputs.mixed), "--out", str(out), "--shard-size", "40000"),
-    ],
-    "search": lambda inputs, out: [
-        *("search", str(inputs.mixed), "noise", "--index", str(out), "--html", str(out / "found.html")),
-        *("--device", "cpu"),
-    ],
-    "eval": lambda inputs, out: [
-        *("eval", str(inputs.model), "--protocol", "native", "--data", str(inputs.mixed), "--metrics", "psnr,ssim"),
-        *("--out", str(out), "--batch", "2", "--device", "cpu"),
-    ],
-    "train": lambda inputs, out: ["train", str(inputs.recipe), "--out", str(out), "--device", "cpu"],
-}
-
-
-def start(arguments: list[str], log: Path) -> int:
+def start(typed: list[str], log: Path) -> int:
     """Fork a process that runs a command; returns its number."""
     process = os.fork()
     if process:
@@ -130,8 +62,8 @@ def start(arguments: list[str], log: Path) -> int:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        sys.argv = ["atoken", *arguments]
-        atoken()
+        sys.argv = ["atoken", *typed]
+        atoken.cli.main()
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0
@@ -166,9 +98,15 @@ def begins_to_write(process: int, out: Path) -> bool:
     return False
 
 
-def run(arguments: list[str], log: Path) -> int | None:
+def run(typed: list[str], log: Path) -> int | None:
     """A command from begin to end."""
-    return end_of(start(arguments, log))
+    return end_of(start(typed, log))
+
+
+def run_well(typed: list[str], log: Path) -> None:
+    """``run``, which must end well."""
+    if run(typed, log) != 0:
+        raise SystemExit(log.read_text())
 
 
 def names(folder: Path) -> set[str]:
@@ -222,9 +160,9 @@ def halves(out: Path, expected: dict[str, object]) -> list[str]:
     return said
 
 
-def interrupt(arguments: list[str], out: Path, delay: float, number: int, log: Path) -> list[str]:
+def interrupt(typed: list[str], out: Path, delay: float, number: int, log: Path) -> list[str]:
     """Run a command and end it ``delay`` seconds after it began to write; what is wrong then."""
-    process = start(arguments, log)
+    process = start(typed, log)
     if not begins_to_write(process, out):
         return [f"ended with {end_of(process)} and nothing written: {log.read_text()[-300:]}"]
     time.sleep(delay)
@@ -237,12 +175,12 @@ def interrupt(arguments: list[str], out: Path, delay: float, number: int, log: P
     return said + ([] if code in (0, -number, CODE) else [f"exit code {code}: {log.read_text()[-300:]}"])
 
 
-def campaign(command: str, inputs: Inputs, folder: Path, kills: int, seconds: float, seed: int) -> Counter[str]:
+def campaign(command: str, inputs: Path, folder: Path, kills: int, seconds: float, seed: int) -> Counter[str]:
     """Interrupt a command so often; counts, and sentences of what went wrong as further keys."""
     rng, log = np.random.default_rng(seed), folder / "log"
     reference, out, tally = folder / "reference", folder / "reference", Counter[str]()
     began = time.monotonic()
-    process = start(COMMANDS[command](inputs, reference), log)
+    process = start(arguments(command, inputs, reference), log)
     begins_to_write(process, reference)
     first = time.monotonic()
     if end_of(process) != 0:
@@ -253,10 +191,11 @@ def campaign(command: str, inputs: Inputs, folder: Path, kills: int, seconds: fl
     while tally["kills"] < kills and time.monotonic() - began < seconds:
         number = (signal.SIGKILL, signal.SIGINT)[tally["kills"] % 2]
         log.write_text("")
-        wrong = interrupt(COMMANDS[command](inputs, out), out, rng.uniform(0, writing), number, log)
-        tally["kills" if names(out) != set(expected) else "too late"] += 1
+        wrong = interrupt(arguments(command, inputs, out), out, rng.uniform(0, writing), number, log)
+        through = names(out) == set(expected)
+        tally["too late" if through else "kills"] += 1
         wrong += halves(out, expected)
-        code = run(COMMANDS[command](inputs, out), log)
+        code = 0 if through and command in ONCE else run(arguments(command, inputs, out), log)
         wrong += [] if code == 0 else [f"the same command again ends with {code}: {log.read_text()[-300:]}"]
         wrong += differences(out, expected)[:3]
         tally.update(f"{number.name}: {sentence}" for sentence in wrong)
@@ -266,21 +205,25 @@ def campaign(command: str, inputs: Inputs, folder: Path, kills: int, seconds: fl
     return tally
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(typed: list[str] | None = None) -> int:
     """Run, print what was found, and return 1 where something was wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=25, help="interruptions of each command")
     parser.add_argument("--minutes", type=float, default=5.0, help="time of each command")
     parser.add_argument("--commands", default=",".join(COMMANDS))
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(typed)
     torch.set_num_threads(1)  # forked processes must not find threads of their parent
+    for module in pkgutil.iter_modules(atoken.cli.__path__, "atoken.cli."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)  # once, and not in each of them
     failed = 0
     with tempfile.TemporaryDirectory(prefix="kill-") as folder:
-        inputs = prepare(Path(folder))
+        inputs = Path(folder)
+        prepare(inputs, lambda typed: run_well(typed, inputs / "log"))
         for command in options.commands.split(","):
-            place = Path(folder) / command
-            place.mkdir()
+            place = inputs / "runs" / command
+            place.mkdir(parents=True)
             tally = campaign(command, inputs, place, options.kills, 60 * options.minutes, options.seed)
             kills, late = tally.pop("kills", 0), tally.pop("too late", 0)
             print(f"{command}: {kills} kills while writing, {late} too late, {sum(tally.values())} faults", flush=True)

@@ -138,9 +138,9 @@ def test_an_interrupted_command_is_seen_and_what_it_leaves(tmp_path, monkeypatch
         if sys.argv[2] == "bad":
             (out / f".{os.getpid()}.tmp").write_text("left")
 
-    monkeypatch.setattr(kill, "atoken", command)
+    monkeypatch.setattr("atoken.cli.main", command)
     for way, wrong in (("good", False), ("bad", True)):
-        monkeypatch.setitem(kill.COMMANDS, "fake", lambda inputs, out, way=way: [str(out), way])
+        monkeypatch.setitem(kill.COMMANDS, "fake", f"{{out}} {way}")
         place = tmp_path / way
         place.mkdir()
         tally = kill.campaign("fake", None, place, 3, 60.0, 0)

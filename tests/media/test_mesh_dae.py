@@ -1,4 +1,4 @@
-"""COLLADA's effects: what a material's own colour and opacity are."""
+"""COLLADA: colours and opacity of its effects, polygons, controllers and sets of texture coordinates."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import warnings
 from pathlib import Path
 
 import pytest
-from meshes import encoded, quarters
+from meshes import area, encoded, quarters
 
 from atoken.core.errors import ReadError
 from atoken.media.mesh import Asset, read_asset
 from refusals import check_names, refused
 
-pytest.importorskip("trimesh")
 pytest.importorskip("collada")
 
 FILE = """<?xml version="1.0" encoding="utf-8"?>
@@ -38,14 +37,19 @@ FILE = """<?xml version="1.0" encoding="utf-8"?>
 <technique_common><instance_material symbol="s" target="#m"/></technique_common></bind_material></instance_geometry>
 </node></visual_scene></library_visual_scenes><scene><instance_visual_scene url="#w"/></scene></COLLADA>
 """
+PLATE = FILE[FILE.index("<triangles") : FILE.index("</triangles>") + len("</triangles>")]
 RED, TEXTURE = "<color>1 0 0 1</color>", '<texture texture="sampler" texcoord="UV"/>'
 TRANSPARENCY = "<transparency><float>{}</float></transparency>"
 
 
-def read(folder: Path, effect: str) -> tuple[Asset, str]:
-    """The asset, and what was warned of."""
+def read(folder: Path, effect: str, *changes: tuple[str, str]) -> tuple[Asset, str]:
+    """The asset of the file with that effect and what is changed in it, and what was warned of."""
     (folder / "q.png").write_bytes(encoded(quarters()))
-    (folder / "a.dae").write_text(FILE.replace("EFFECT", effect))
+    text = FILE.replace("EFFECT", effect)
+    for before, after in changes:
+        assert before in text
+        text = text.replace(before, after)
+    (folder / "a.dae").write_text(text)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         asset = read_asset(folder / "a.dae")
@@ -103,3 +107,90 @@ def test_an_opacity_of_0_is_taken_as_opaque_and_said_so(tmp_path):
     asset, said = read(tmp_path, f"<phong><diffuse>{RED}</diffuse>{TRANSPARENCY.format(0)}</phong>")
     assert asset.materials[0].factor.tolist() == [1, 0, 0, 1]
     check_names(said, "a.dae", "opacity")
+
+
+LAMBERT = f"<lambert><diffuse>{RED}</diffuse></lambert>"
+SHAPE = [(0, 0), (2, 0), (2, 1), (1, 1), (1, 2), (0, 2)]
+
+
+@pytest.mark.parametrize("start", range(6))
+@pytest.mark.parametrize("form", ["polylist", "polygons"])
+def test_concave_polygons_from_any_corner(tmp_path, start, form):
+    corners = " ".join(f"{x} {y} 0" for x, y in SHAPE[start:] + SHAPE[:start])
+    count = "<vcount>6</vcount>" if form == "polylist" else ""
+    polygon = f'<{form} count="1"><input semantic="VERTEX" source="#v" offset="0"/>{count}<p>0 1 2 3 4 5</p></{form}>'
+    asset, _ = read(
+        tmp_path,
+        LAMBERT,
+        (PLATE, polygon),
+        ('count="9">0 0 0 1 0 0 0 1 0<', f'count="18">{corners}<'),
+        ('source="#pa" count="3"', 'source="#pa" count="6"'),
+    )
+    assert area(asset) == pytest.approx(3)
+
+
+def test_the_mesh_of_a_skin_is_seen_as_it_was_bound(tmp_path):
+    skin = """<library_controllers><controller id="c"><skin source="#g">
+<bind_shape_matrix>2 0 0 0 0 2 0 0 0 0 2 0 0 0 0 1</bind_shape_matrix>
+<source id="j"><Name_array id="ja" count="1">J</Name_array><technique_common>
+<accessor source="#ja" count="1" stride="1">
+<param name="JOINT" type="name"/></accessor></technique_common></source>
+<source id="b"><float_array id="ba" count="16">1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1</float_array><technique_common>
+<accessor source="#ba" count="1" stride="16"><param name="TRANSFORM" type="float4x4"/></accessor>
+</technique_common></source>
+<source id="k"><float_array id="ka" count="1">1</float_array><technique_common>
+<accessor source="#ka" count="1" stride="1"><param name="WEIGHT" type="float"/></accessor></technique_common></source>
+<joints><input semantic="JOINT" source="#j"/><input semantic="INV_BIND_MATRIX" source="#b"/></joints>
+<vertex_weights count="3"><input semantic="JOINT" source="#j" offset="0"/>
+<input semantic="WEIGHT" source="#k" offset="1"/>
+<vcount>1 1 1</vcount><v>0 0 0 0 0 0</v></vertex_weights></skin></controller></library_controllers>"""
+    place = '<node id="o"><translate>9 0 0</translate><instance_controller url="#c"/></node></visual_scene>'
+    asset, said = read(
+        tmp_path, LAMBERT, ("<library_visual_scenes>", f"{skin}<library_visual_scenes>"), ("</visual_scene>", place)
+    )
+    assert area(asset) == pytest.approx(0.5 + 4 * 0.5)
+    check_names(said, "a.dae", "skin")
+
+
+def test_the_set_of_texture_coordinates_that_a_material_is_bound_to(tmp_path):
+    effect = f"<lambert><diffuse>{TEXTURE}</diffuse></lambert>"
+    second = (
+        '<source id="t2"><float_array id="t2a" count="6">0.75 0.25 0.75 0.25 0.75 0.25</float_array><technique_common>'
+        '<accessor source="#t2a" count="3" stride="2"><param name="S" type="float"/><param name="T" type="float"/>'
+        "</accessor></technique_common></source><vertices"
+    )
+    binding = (
+        'target="#m"><bind_vertex_input semantic="UV" input_semantic="TEXCOORD" input_set="1"/></instance_material>'
+    )
+    asset, _ = read(
+        tmp_path,
+        effect,
+        ("<vertices", second),
+        ('set="0"/>', 'set="0"/><input semantic="TEXCOORD" source="#t2" offset="1" set="1"/>'),
+        ('target="#m"/>', binding),
+    )
+    assert asset.uv[0].tolist() == [[0.75, 0.25]] * 3
+
+
+def test_lines_are_said_to_be_left_out(tmp_path):
+    lines = '<lines count="1"><input semantic="VERTEX" source="#v" offset="0"/><p>0 1</p></lines>'
+    asset, said = read(tmp_path, LAMBERT, (PLATE, PLATE + lines))
+    assert area(asset) == pytest.approx(0.5)
+    check_names(said, "a.dae", "lines")
+
+
+def test_colours_of_vertices(tmp_path):
+    colours = (
+        '<source id="k"><float_array id="ka" count="9">0 1 0 0 1 0 0 1 0</float_array><technique_common><accessor '
+        'source="#ka" count="3" stride="3"><param name="R" type="float"/><param name="G" type="float"/>'
+        '<param name="B" type="float"/></accessor></technique_common></source><vertices'
+    )
+    asset, _ = read(
+        tmp_path,
+        LAMBERT,
+        ("<vertices", colours),
+        ('set="0"/>', 'set="0"/><input semantic="COLOR" source="#k" offset="1"/>'),
+        ('target="#m"', 'target="#none"'),
+        ('<instance_material symbol="s" target="#none"/>', ""),
+    )
+    assert {tuple(colour) for colour in asset.colours.tolist()} == {(0, 255, 0, 255)}

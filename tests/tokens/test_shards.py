@@ -1,5 +1,7 @@
 """Token shards: what goes in comes out, by key and in any order, and what is damaged is refused by its key alone."""
 
+import hashlib
+import json
 import multiprocessing
 import os
 import pickle
@@ -14,6 +16,7 @@ import torch
 from safetensors import safe_open
 
 from atoken import ShardWriter, Tokens, TokenSample, TokenShard, TokenShards
+from atoken.core.errors import ReadError
 from atoken.tokens.shards import MAPPED, shard_name, write_shards
 from refusals import refused
 from token_samples import picture, sample, solid, video
@@ -106,6 +109,35 @@ def test_samples_that_changed_places(tmp_path):
     path.write_bytes(path.read_bytes().replace(one + other, other + one))
     with refused("a.atoks", samples[1].key), TokenShard(path) as shard:
         shard[1]
+
+
+def test_places_that_are_no_integers(tmp_path):
+    path = written(tmp_path / "a.atoks", [sample(0)])
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    place = header[sample(0).key]["data_offsets"]
+    for changed in ([0.0, place[1]], [0, float(place[1])], [False, place[1]]):
+        header[sample(0).key]["data_offsets"] = changed
+        header["__metadata__"]["checksum"] = "0" * 64
+        text = json.dumps(header, separators=(",", ":")).encode()
+        digest = hashlib.sha256(text).hexdigest().encode()
+        text = text.replace(b"0" * 64, digest)
+        path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+        with refused("a.atoks", sample(0).key, error=ReadError):
+            TokenShard(path)
+
+
+def test_a_new_folder_of_shards_appears_when_it_is_whole(tmp_path):
+    def records():
+        yield from (record_of(sample(number)) for number in range(5))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_shards(tmp_path / "new", records(), 2)
+    assert list(tmp_path.iterdir()) == []
+    assert write_shards(tmp_path / "none", [], 2) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_other_files_are_no_shards(tmp_path):

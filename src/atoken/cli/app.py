@@ -28,19 +28,21 @@ class Commands(TyperGroup):
                 warnings.filterwarnings("always", module=r"atoken(\.|$)")
                 warnings.showwarning = _show_warning
                 return super().invoke(ctx)
-        except BrokenPipeError:  # the reader of stdout has gone: typer ends quietly
+        except (BrokenPipeError, typer.Exit):  # the reader of stdout has gone: typer ends quietly
             raise
         except USAGE_ERROR as error:
             command = getattr(getattr(error, "ctx", None), "command_path", "atoken")
             reason = error.format_message()
             say(f"error: {reason.rstrip('.')}; {command} --help shows what there is")
             raise typer.Exit(2) from None
-        except (ValueError, OSError) as error:
+        except (KeyboardInterrupt, Exception) as error:
+            if isinstance(error, KeyboardInterrupt) or interrupt.received():
+                interrupt.announce()
+                raise typer.Exit(interrupt.CODE) from None
+            if not isinstance(error, ValueError | OSError):
+                raise
             say(f"error: {sentence(error)}")
             raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            interrupt.announce()
-            raise typer.Exit(interrupt.CODE) from None
 
 
 def _show_warning(

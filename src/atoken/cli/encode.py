@@ -122,12 +122,12 @@ class Encode(FromSources[EncodeSettings]):
     def convert(self, source: Path, target: Path) -> int:
         """A video to its token file."""
         frames, video = 0, self.settings.open_video(source)
-        expected = forecast.expected_frames(video)
+        expected = forecast.frames_text(video)
 
         def stored(tile: Tokens) -> Tokens:
             nonlocal frames
             frames += frame_count(tile)
-            self.note(source, f"{frames} of {expected or '?'} frames")
+            self.note(source, f"{frames} of {expected} frames")
             return self.stored(tile)
 
         mention_sound(video)

@@ -101,12 +101,21 @@ def video_extent(video: Video, config: ModelConfig) -> Extent | None:
 
 
 def expected_frames(video: Video) -> int | None:
-    """Frames that a video is read as, going by its header."""
+    """Frames that a video is read as, going by their number in its header, or by its duration."""
     facts = video.facts
-    if not facts.frames or not facts.fps:
+    if not facts.fps:
         return facts.frames if (video.fps, video.start, video.end) == (None, None, None) else None
-    seconds = min(video.end or math.inf, facts.frames / facts.fps) - (video.start or 0)
+    whole = facts.frames / facts.fps if facts.frames else facts.seconds
+    if not whole:
+        return None
+    seconds = min(video.end or math.inf, whole) - (video.start or 0)
     return max(round(seconds * (video.fps or facts.fps)), 1)
+
+
+def frames_text(video: Video) -> str:
+    """``expected_frames`` as they are shown: "about" where only the duration tells, "?" where nothing does."""
+    expected = expected_frames(video)
+    return "?" if expected is None else f"{'' if video.facts.frames else 'about '}{expected}"
 
 
 def measure_speed(model: AToken, *, encode: bool, decode: bool) -> Speed:

@@ -160,16 +160,17 @@ def _video_facts(path: Path) -> Facts:
     video = open_video(path)
     facts = video.facts
     rows, columns = -(-facts.height // PATCH[1]), -(-facts.width // PATCH[2])
+    extent = forecast.video_extent(video, _nano())
     return {
         "what": "video",
         "stored as": f"{facts.codec} ({facts.pixel_format}) in {facts.container}",
         "size": f"{facts.width} x {facts.height}" + (f", turned by {facts.rotation}°" if facts.rotation else ""),
         "frames a second": "not said" if facts.fps is None else f"{facts.fps:.4g}",
-        "frames": facts.frames or "not said",
+        "frames": "not said" if extent is None else forecast.frames_text(video),
         "sound": facts.audio or "none",
         "tokens for 4 frames": rows * columns,
-        **_as_tokens(None if facts.frames is None else -(-facts.frames // PATCH[0]) * rows * columns),
-        **_time_to_encode(forecast.video_extent(video, _nano())),
+        **_as_tokens(None if extent is None else extent.tokens),
+        **_time_to_encode(extent),
         "bytes": _bytes(path),
     }
 

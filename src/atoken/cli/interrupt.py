@@ -23,6 +23,7 @@ GRACE = 1.5
 
 SENTENCE = "interrupted: running the same command again continues"
 _announced = threading.Event()
+_received = threading.Event()
 
 
 def watch() -> None:
@@ -30,12 +31,23 @@ def watch() -> None:
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return
+    signal.signal(signal.SIGINT, _interrupt)
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_wait_and_end, args=(ours, theirs), daemon=True).start()
     if hasattr(os, "register_at_fork"):  # Ctrl-C reaches forked workers too, which must not count as further ones
         os.register_at_fork(after_in_child=_let_go)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    _received.set()
+    raise KeyboardInterrupt
+
+
+def received() -> bool:
+    """Whether Ctrl-C came: libraries turn its exception into others, of files that would be damaged."""
+    return _received.is_set()
 
 
 def announce() -> None:
@@ -47,7 +59,7 @@ def announce() -> None:
 def _wait_and_end(ours: socket.socket, theirs: socket.socket) -> None:
     while ours.recv(1) != bytes([signal.SIGINT]):
         continue
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # training first ends its step and saves
+    if signal.getsignal(signal.SIGINT) is _interrupt:  # training first ends its step and saves
         ours.settimeout(GRACE)
     with suppress(TimeoutError):
         while ours.recv(1) != bytes([signal.SIGINT]):

@@ -10,13 +10,14 @@ from ..media.suffixes import (
     MESH_SUFFIXES,
     SOG_META,
     VIDEO_SUFFIXES,
+    VIEWS_FILES,
     is_views_file,
 )
 
 
 def is_source(path: Path) -> bool:
     """Whether a file in a folder is a picture, a video, a 3D file or a list of files that make one."""
-    if path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES | ASSET_SUFFIXES or is_views_file(path):
+    if path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES | ASSET_SUFFIXES or path.name in VIEWS_FILES:
         return True
     return path.name == SOG_META and bool(_sog_names(path))
 

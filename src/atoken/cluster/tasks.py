@@ -7,6 +7,8 @@ because its machine was lost in the middle, leaves the same bytes once, and a la
 from __future__ import annotations
 
 import os
+import re
+import socket
 from collections import deque
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -20,6 +22,8 @@ RETRIES = 3
 """How often a chunk is begun anew whose process or machine was lost."""
 AHEAD = 2
 """Tasks for each processor (or GPU) of the cluster that are submitted at one time."""
+WAIT = 10
+"""Seconds to wait for an answer of a cluster."""
 STORE = 100_000_000
 """Bytes of Ray's object store where it is started here: results are a few numbers."""
 
@@ -88,11 +92,13 @@ def _ray() -> Any:
 def _join(ray: Any, address: str) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "include_dashboard": False}
     try:
+        if match := re.fullmatch(r"(?:ray://)?([^/]+):(\d+)", address):
+            socket.create_connection((match[1], int(match[2])), WAIT).close()  # Ray itself would try for minutes
         if address == "local":
             ray.init(address="local", object_store_memory=STORE, **options)
         else:
             del options["include_dashboard"]
             ray.init(address=address, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"--ray {address}: there is no such cluster ({reason[:200]})") from None

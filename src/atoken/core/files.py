@@ -11,7 +11,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,10 +83,17 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """``atomic_folder``, or `path` itself where there is such a folder already."""
+    with nullcontext(path) if path.is_dir() else atomic_folder(path) as folder:
+        yield folder
+
+
+@contextmanager
 def _becoming(target: Path) -> Iterator[Path]:
     """A name beside ``target`` for what the block makes and renames to it; removed where it does not.
 
-    Parent folders are made, and on the disk afterwards. An ``OSError`` about that name names ``target``.
+    Parent folders are made, and on the disk afterwards. An ``OSError`` about it, or what lies in it, names ``target``.
     """
     made = [folder for folder in target.parents if not folder.exists()]
     try:
@@ -104,10 +111,10 @@ def _becoming(target: Path) -> Iterator[Path]:
                 _sync(folder)
         except OSError as error:
             _remove(temporary)
-            name = None if error.filename is None else os.fspath(error.filename)
-            if error.errno is None or (name is not None and not str(name).startswith(str(temporary))):
+            name = str(temporary if error.filename is None else error.filename)
+            if error.errno is None or not name.startswith(str(temporary)):
                 raise
-            raise OSError(error.errno, error.strerror, str(target)) from error
+            raise OSError(error.errno, error.strerror, name.replace(str(temporary), str(target), 1)) from error
         except BaseException:
             _remove(temporary)
             raise

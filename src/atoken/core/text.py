@@ -22,7 +22,8 @@ def clean(text: object) -> str:
 def shortened(text: object, longest: int = LONGEST) -> str:
     """``clean(text)``, of at most ``longest`` characters: the end of a longer one is left out."""
     line = " ".join(str(text).split())
-    return clean(line if len(line) <= longest else line[: longest - 1] + "…")
+    line = clean(line[: longest + 1])  # which may be longer then
+    return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def escaped(text: object) -> str:

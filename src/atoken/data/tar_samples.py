@@ -15,6 +15,7 @@ from urllib.request import urlopen
 
 from ..core.errors import ReadError, reading
 from ..core.regular import open_regular
+from ..core.text import shortened
 from .config import SCHEMES, is_command
 
 LARGEST = 1 << 30
@@ -75,12 +76,13 @@ def _files(shard: str) -> Iterator[tuple[str, bytes]]:
                 if not entry.isreg() or last.startswith(".") or "." not in last:
                     continue
                 if entry.issparse():
-                    raise ReadError(f"{shard} holds {entry.name[:80]!r} with holes, as of GNU tar -S: pack it again")
+                    name = shortened(repr(entry.name))
+                    raise ReadError(f"{shard} holds {name} with holes, as of GNU tar -S: pack it again")
                 _check_size(shard, entry, limit)
                 file = tar.extractfile(entry)
                 data = file.read() if file is not None else b""
                 if len(data) < entry.size:
-                    raise ReadError(f"{shard} ends within {entry.name[:80]!r}: make or download it again")
+                    raise ReadError(f"{shard} ends within {shortened(repr(entry.name))}: make or download it again")
                 tar.members = []  # type: ignore[attr-defined]  # which tarfile would keep
             yield entry.name, data
 
@@ -88,8 +90,8 @@ def _files(shard: str) -> Iterator[tuple[str, bytes]]:
 def _check_size(shard: str, entry: tarfile.TarInfo, limit: int) -> None:
     if entry.size > limit:
         raise ReadError(
-            f"{shard} announces {entry.size:,} bytes for {entry.name[:80]!r}, and at most {limit:,} can be right: make "
-            "or download it again"
+            f"{shard} announces {entry.size:,} bytes for {shortened(repr(entry.name))}, and at most {limit:,} can be "
+            "right: make or download it again"
         )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..codec.windows import TOKEN_BUDGET
 from ..core.batching import within_budget
+from ..core.files import whole_folder
 from ..core.mapping import from_mapping
 from ..core.text import shortened
 from ..language.towers import TextTower, text
@@ -270,8 +271,9 @@ def write_generator(
     if storage == "int8":
         state = pack_int8(state, {NET + name for name in linear_weights(net) - set(kept)})
     state |= {name: tensor.cpu().contiguous() for name, tensor in extras.items()}
-    write_safetensors(directory / WEIGHTS, state)
-    write_config(directory / CONFIG, config.to_dict())
+    with whole_folder(directory) as folder:
+        write_safetensors(folder / WEIGHTS, state)
+        write_config(folder / CONFIG, config.to_dict())
 
 
 def seeds_of(

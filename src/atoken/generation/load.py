@@ -58,9 +58,7 @@ def load_generator(
     state = read_weights(folder / WEIGHTS)
     blocks = len({name.split(".")[2] for name in state if name.startswith(f"{NET}blocks.")})
     if config.net.blocks > blocks:  # thousands of blocks would take long to lay out
-        raise ValueError(
-            f"{folder} does not fit its architecture: depth is {config.net.blocks}, it has {blocks} blocks"
-        )
+        raise ReadError(f"{folder} does not fit its architecture: depth is {config.net.blocks}, it has {blocks} blocks")
     kind = KINDS[config.generator]
     with torch.device("meta"):
         net = kind.net_class(config.net)
@@ -69,7 +67,10 @@ def load_generator(
     own = {name.removeprefix(NET): tensor for name, tensor in state.items() if name.startswith(NET)}
     net.load_state_dict({name: tensor.to(device, dtype or torch.float32) for name, tensor in own.items()}, assign=True)
     found = _tokenizer(config, tokenizer, device)
-    return kind.assemble(config, net.eval(), {name: state[name] for name in extras}, found).eval()
+    try:
+        return kind.assemble(config, net.eval(), {name: state[name] for name in extras}, found).eval()
+    except ValueError as error:
+        raise ReadError(f"{folder}: {error}") from None
 
 
 def is_generator(folder: Path) -> bool:

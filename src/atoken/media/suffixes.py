@@ -25,6 +25,10 @@ VIEWS_FILE, SOG_META = "transforms.json", "meta.json"
 """Lists of files that make one asset together: posed views, and an unpacked SOG."""
 
 
+VIEWS_FILES = frozenset({VIEWS_FILE, *(f"transforms_{split}.json" for split in ("train", "val", "test"))})
+"""Names of lists of posed views that are looked for in folders."""
+
+
 def is_views_file(path: Path) -> bool:
-    """Whether a file lists posed views: ``transforms.json``, or ``transforms_train.json`` and such."""
+    """Whether a file that is named lists posed views, by its name: one of ``VIEWS_FILES``, or like them."""
     return path.name == VIEWS_FILE or (path.name.startswith("transforms_") and path.suffix == ".json")

@@ -60,7 +60,7 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x.float(), weight.shape, weight, EPS).to(x.dtype)
 
 
-class HeadNorm(nn.Module):
+class QKNorm(nn.Module):
     """QK norm of the released decoder: ``x / |x| * gamma[head] * sqrt(D)`` per head, in fp32."""
 
     def __init__(self, heads: int, head_dim: int) -> None:

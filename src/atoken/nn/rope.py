@@ -57,7 +57,7 @@ class RotatedHeads(torch.autograd.Function):
     """Queries, keys and values of qkv [N, 3, H, D], the first two with QK norm (``gain`` fp32 [2, H, D], or None) and
     rotated by ``table`` [N, 1, D/2]: three [N, H, D] in qkv's dtype.
 
-    What HeadNorm and ``rotate`` compute, in place in fp32; of its input it keeps what the product before has made.
+    What QKNorm and ``rotate`` compute, in place in fp32; of its input it keeps what the product before has made.
     """
 
     @staticmethod

@@ -19,7 +19,7 @@ from typing import IO, Any, NamedTuple
 from torch.utils.data import Dataset
 
 from ..core.errors import ReadError
-from ..core.files import AtomicWriter, atomic_write
+from ..core.files import AtomicWriter, atomic_write, whole_folder
 from ..core.regular import open_regular
 from ..core.text import shortened
 from .file import BLANK, CHECKSUM, LARGEST_HEADER, MISMATCH, read_header
@@ -201,7 +201,8 @@ def _places(entries: Mapping[str, Any], size: int) -> list[tuple[int, int]]:
     for key, entry in entries.items():
         try:
             start, stop = entry["data_offsets"]
-            fits = entry["dtype"] == "U8" and entry["shape"] == [stop - start] and start == end < stop
+            whole = type(start) is type(stop) is int  # 8.0 is 8, and no place in a file
+            fits = whole and entry["dtype"] == "U8" and entry["shape"] == [stop - start] and start == end < stop
         except (KeyError, TypeError, ValueError):
             fits = False
         if not fits:
@@ -314,7 +315,8 @@ def find_shards(paths: Path_ | Sequence[Path_]) -> list[Path]:
 def write_shards(folder: Path_, records: Iterable[Record], per_shard: int) -> list[Path]:
     """Write ``records`` to ``folder/tokens-000000.atoks`` and on, ``per_shard`` of them in each; returns the paths.
 
-    A shard appears when it is complete. Raises ``ValueError`` where the folder has shards already.
+    A shard appears when it is complete, and a new folder when all are. Raises ``ValueError`` where the folder has
+    shards already.
     """
     folder = Path(folder)
     if taken := sorted(folder.glob(f"*{SUFFIX}")):
@@ -322,13 +324,16 @@ def write_shards(folder: Path_, records: Iterable[Record], per_shard: int) -> li
     written: list[Path] = []
     coming = iter(records)
     record = next(coming, None)
-    while record is not None:
-        path = folder / shard_name(len(written))
-        with ShardWriter(path) as writer:
-            while record is not None and len(writer) < per_shard:
-                writer.write_record(record)
-                record = next(coming, None)
-        written.append(path)
+    if record is None:
+        return written
+    with whole_folder(folder) as place:
+        while record is not None:
+            path = folder / shard_name(len(written))
+            with ShardWriter(place / path.name) as writer:
+                while record is not None and len(writer) < per_shard:
+                    writer.write_record(record)
+                    record = next(coming, None)
+            written.append(path)
     return written
 
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ..core.errors import ReadError, reading
-from ..core.files import atomic_write
+from ..core.files import atomic_write, whole_folder
 from ..core.regular import check_regular, open_regular
 from ..core.text import shortened
 from ..tokenizer.config import ModelConfig
@@ -34,7 +34,9 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def save_model(model: AToken, directory: Path, storage: str | None = None) -> None:
-    """Write the config and the weights, each atomically, in the dtype that the model has or as ``storage`` says.
+    """Write the config and the weights, in the dtype that the model has or as ``storage`` says.
+
+    A new folder appears when it is complete; in one that is there each file does.
 
     Raises ``ValueError`` for an unknown storage, and ``OSError``.
     """
@@ -44,8 +46,9 @@ def save_model(model: AToken, directory: Path, storage: str | None = None) -> No
         if torch.equal(state[name], constant):
             del state[name]
     state = pack_int8(state, linear_weights(model)) if storage == "int8" else state
-    write_safetensors(directory / WEIGHTS, state)
-    write_config(directory / CONFIG, config_values(model))
+    with whole_folder(directory) as folder:
+        write_safetensors(folder / WEIGHTS, state)
+        write_config(folder / CONFIG, config_values(model))
 
 
 def config_values(model: AToken) -> dict[str, Any]:

@@ -46,6 +46,12 @@ def frames_estimate(stream: Any) -> int | None:
     return int(stream.frames)
 
 
+def duration_estimate(container: Any, stream: Any) -> float | None:
+    """Seconds of a stream by its header, or as FFmpeg estimates them; None where nothing says it."""
+    seconds = _duration(container, stream) or (container.duration or 0) / 1e6
+    return seconds if 0 < seconds < math.inf else None
+
+
 def missing_estimate(container: Any, stream: Any, seen: int, until: float) -> int | None:
     """Frames that the header counts beyond those ``seen``, which end at ``until`` seconds; None if it counts none."""
     if (frames := frames_estimate(stream)) is not None:

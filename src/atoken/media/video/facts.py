@@ -25,6 +25,8 @@ class VideoFacts:
     """Codec of the sound, if there is any."""
     rotation: int = 0
     """Degrees, clockwise, by which stored frames are turned to stand upright."""
+    seconds: float | None = None
+    """Duration by the header, an estimate; for containers that do not tell a number of frames."""
     notes: tuple[str, ...] = ()
     """What is done about peculiarities, one sentence each."""
 

@@ -22,7 +22,7 @@ from ...core.regular import open_regular
 from ...core.text import shortened
 from .clock import Clock, Stamped
 from .colours import matrix_note, to_rgb, turn_of, upright
-from .declared import fault_of, frames_estimate, missing_estimate
+from .declared import duration_estimate, fault_of, frames_estimate, missing_estimate
 from .facts import Damaged, VideoFacts
 from .frames import Frame
 
@@ -309,6 +309,7 @@ def _facts(container: InputContainer, stream: Any, frame: VideoFrame) -> VideoFa
         pixel_format=frame.format.name,
         audio=audio.codec_context.codec.canonical_name if audio else None,
         rotation=-frame.rotation % 360,
+        seconds=duration_estimate(container, stream),
         notes=tuple(_notes(stream, frame)),
     )
 
