@@ -52,7 +52,7 @@ class RMSNorm(nn.Module):
             out = _RMSNorm.apply(x, weight)
             assert isinstance(out, Tensor)
             return out
-        if in_parts(x):
+        if in_parts(x) and x.dtype != torch.float32:
             normed = torch.empty_like(x)
             for part in parts_of(x):
                 normed[part] = F.rms_norm(x[part].float(), weight.shape, weight, EPS)
