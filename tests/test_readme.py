@@ -38,6 +38,13 @@ def test_snippets(page, tmp_path, monkeypatch, film):
         head = GaussianDecoder(GaussianConfig(64, 1, 1, 64, per_voxel=2))
         torch.save(AToken(PRESETS["tiny"]).state_dict(), tmp_path / "atoken-soc.pt")
         torch.save(head.state_dict(), tmp_path / "3d_decode_gs.pt")
+    if "smollm2-135m" in text:
+        pytest.importorskip("transformers")
+        from small_language import language_model, text_tokenizer
+
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        for part in (language_model(), text_tokenizer()):
+            part.save_pretrained(tmp_path / "atoken/smollm2-135m")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for block in snippets(page):

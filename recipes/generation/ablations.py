@@ -61,9 +61,10 @@ def tokens_of(tokens: Path, data: Path, out: Path) -> Path:
     if not path.is_file():
         keys = {json.loads(line)["key"] for line in (data / INDEX).read_text("utf-8").splitlines()}
         shards = TokenShards(tokens)
-        numbers = [number for number in range(len(shards)) if shards.key(number) in keys]
+        own = [shards.key(number).partition("/")[2] for number in range(len(shards))]  # after the name of the tar
+        numbers = [number for number, key in enumerate(own) if key in keys]
         if not numbers or "features" not in shards[numbers[0]].extras:
-            raise SystemExit(f"{tokens} has no emoji with features: atoken tokenize {data}/train --features 6")
+            raise SystemExit(f"{tokens} has no emoji with features: atoken tokenize --features 6 makes them")
         with ShardWriter(path) as writer:
             for number in numbers:
                 writer.write(shards[number])

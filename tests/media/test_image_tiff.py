@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import struct
 from itertools import product
 
 import numpy as np
@@ -81,6 +82,17 @@ def test_alpha_in_a_plane_apart_from_grey_is_refused_as_a_kind(dtype, extra):
     tifffile.imwrite(file, data, photometric="minisblack", planarconfig="separate", extrasamples=[extra])
     with refused("TIFF", "not read", "PNG", error=ReadError):
         read_image(file.getvalue())
+
+
+@pytest.mark.parametrize(("number", "name"), [(50001, "WebP"), (34712, "JPEG 2000"), (50002, "JPEG XL"), (777, "777")])
+def test_a_compression_without_a_decoder_is_named(number, name):
+    file = io.BytesIO()
+    tifffile.imwrite(file, values(np.uint8, 3), photometric="rgb")
+    data = bytearray(file.getvalue())
+    entry = data.index(struct.pack("<HHI", 259, 3, 1))
+    data[entry + 8 : entry + 10] = struct.pack("<H", number)
+    with refused("TIFF", name, "not read", error=ReadError):
+        read_image(bytes(data))
 
 
 def test_a_bigtiff_is_read_or_refused_as_a_kind():

@@ -14,13 +14,12 @@ from refusals import refused
 pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
-from small import language_model, seeded, text_tokenizer  # noqa: E402
-
 from atoken.cli import app  # noqa: E402
 from atoken.core.errors import ReadError  # noqa: E402
 from atoken.core.text import clean  # noqa: E402
 from atoken.mllm.assemble import assemble  # noqa: E402
 from atoken.mllm.load import PARTS_FILE, Mllm, language_hash, load_mllm, save_small  # noqa: E402
+from small_language import language_model, seeded, text_tokenizer  # noqa: E402
 
 pytestmark = pytest.mark.slow
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 70, 3), dtype=np.uint8)

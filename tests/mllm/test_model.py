@@ -11,13 +11,12 @@ from refusals import refused
 
 transformers = pytest.importorskip("transformers")
 
-from small import language_model, seeded, text_tokenizer  # noqa: E402
-
 from atoken.media.views.packed import PackedAsset  # noqa: E402
 from atoken.mllm import auto  # noqa: E402, F401
 from atoken.mllm.assemble import assemble  # noqa: E402
 from atoken.mllm.layout import LayoutConfig  # noqa: E402
 from atoken.tokens.samples import TokenSample  # noqa: E402
+from small_language import language_model, seeded, text_tokenizer  # noqa: E402
 
 
 def noise(*shape: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from refusals import refused
 gguf = pytest.importorskip("gguf")
 pytest.importorskip("transformers")
 
-from small import SPECIAL, language_model, seeded, text_tokenizer  # noqa: E402
+from small_language import SPECIAL, language_model, seeded, text_tokenizer  # noqa: E402
 
 NAMES = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",

@@ -17,8 +17,6 @@ pytest.importorskip("transformers")
 pytest.importorskip("peft")
 pytest.importorskip("trl")
 
-from small import language_model, seeded, text_tokenizer
-
 from atoken.cli import app
 from atoken.mllm.assemble import assemble
 from atoken.mllm.collate import Collator
@@ -28,6 +26,7 @@ from atoken.mllm.rows import read_rows
 from atoken.mllm.train import run, set_learning
 from atoken.tokens.samples import TokenSample
 from atoken.tokens.shards import ShardWriter, TokenShards
+from small_language import language_model, seeded, text_tokenizer
 
 COLOURS = {"red": (200, 20, 20), "green": (20, 180, 40), "blue": (20, 30, 200)}
 

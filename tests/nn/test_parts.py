@@ -10,7 +10,7 @@ from atoken import PRESETS, AToken, Packed
 from atoken.nn.attention import SelfAttention
 from atoken.nn.block import Mlp
 from atoken.nn.layout import build_layout
-from atoken.nn.norm import HeadNorm, RMSNorm
+from atoken.nn.norm import QKNorm, RMSNorm
 from atoken.nn.packed import dense_coords
 from atoken.nn.pooling import AttentionPooling
 from atoken.nn.position import PositionTable
@@ -50,7 +50,7 @@ def test_each_axis_turns_its_own_eighth_of_the_pairs(axis):
 
 
 def test_the_head_norm_is_its_formula_and_survives_zeros():
-    norm = HeadNorm(3, 8)
+    norm = QKNorm(3, 8)
     torch.nn.init.normal_(norm.gamma)
     x = torch.randn(5, 3, 8)
     torch.testing.assert_close(norm(x), F.normalize(x, dim=-1) * norm.gamma * 8**0.5)
@@ -69,7 +69,7 @@ def test_the_rms_norm_is_its_formula():
 @pytest.mark.parametrize(
     ("norm", "formula"),
     [
-        (HeadNorm(3, 8), lambda x, norm: F.normalize(x, dim=-1) * norm.gamma * 8**0.5),
+        (QKNorm(3, 8), lambda x, norm: F.normalize(x, dim=-1) * norm.gamma * 8**0.5),
         (RMSNorm(8), lambda x, norm: F.rms_norm(x, (8,), norm.weight, 1e-6)),
     ],
 )

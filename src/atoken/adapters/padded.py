@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..nn.block import Block
-from ..nn.norm import HeadNorm
+from ..nn.norm import QKNorm
 from ..nn.packed import dense_coords
 from ..nn.position import PositionTable
 from ..nn.rope import BASE
@@ -212,7 +212,7 @@ def _self_attention(block: Block, x: Tensor, places: Places) -> Tensor:
     q, k, v = (_heads(part, attention.heads) for part in attention.to_qkv(x).chunk(3, -1))
     norms = (attention.q_rms_norm, attention.k_rms_norm)
     q, k = (
-        _head_norm(part, norm) if isinstance(norm, HeadNorm) else part for part, norm in zip((q, k), norms, strict=True)
+        _head_norm(part, norm) if isinstance(norm, QKNorm) else part for part, norm in zip((q, k), norms, strict=True)
     )
     if attention.rope:
         q, k = places.rotate(q), places.rotate(k)
@@ -237,7 +237,7 @@ def _rms(x: Tensor, norm: Any) -> Tensor:
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * norm.weight
 
 
-def _head_norm(x: Tensor, norm: HeadNorm) -> Tensor:
+def _head_norm(x: Tensor, norm: QKNorm) -> Tensor:
     return x * torch.rsqrt(x.square().sum(-1, keepdim=True).clamp_min(1e-30)) * norm.gain[:, None]
 
 

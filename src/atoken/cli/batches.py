@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,8 @@ _OF_ALL_FILES = {
 class Task(ABC):
     """What is done with each file. Methods raise ``ValueError`` or ``OSError`` for a file that does not work."""
 
-    def note(self, path: Path, how_far: str) -> None:
-        """Say how far the work on a file is; ``process`` puts the report's in this place."""
-        return
+    note: Callable[[Path, str], None]
+    """Says how far the work on a file is; ``process`` sets it."""
 
     def finished(self, job: Job) -> bool:
         """Whether the result is there already."""
@@ -40,9 +39,9 @@ class Task(ABC):
         """Whether a file goes through ``convert`` by itself, because it may be longer than memory."""
         return False
 
+    @abstractmethod
     def convert(self, source: Path, target: Path) -> int:
         """From a file that goes alone to its result, all or nothing; returns the number of its tokens."""
-        raise NotImplementedError
 
     @abstractmethod
     def read(self, path: Path) -> Any:
@@ -66,7 +65,7 @@ def process(task: Task, jobs: Sequence[Job], report: Report, *, budget: int, ove
 
     Whatever else one of them raises is reported and stops no other.
     """
-    task.note = report.note  # type: ignore[method-assign]
+    task.note = report.note
     alone = {job: task.alone(job.source) for job in jobs}
 
     def is_left(job: Job) -> bool:

@@ -93,10 +93,7 @@ class Evaluation:
         if self.held_entries:
             told = {"prompts": [self.held_entries[number].prompt for number in numbers]}
         else:
-            classes = generator.config.net.classes
-            if not classes:
-                raise ValueError("this generator is told words: give --data, a folder of captioned pictures")
-            told = {"class_labels": [number % classes for number in numbers]}
+            told = {"class_labels": [number % generator.config.net.classes for number in numbers]}
         return self._drawn(told, seeds)
 
     def _drawn(self, told: dict[str, Any], seeds: list[int]) -> list[np.ndarray]:
@@ -133,11 +130,11 @@ class Evaluation:
         request, ranks = self.request, self.ranks
         if request.is_archive:
             if self.held_entries:
-                raise ValueError(
-                    f"{request.model} does not say what its pictures were told: with --data name a generator"
-                )
+                raise ValueError(f"{request.model} does not say what its pictures were told: --data needs a generator")
             return of_archive(Path(request.model))
         with ranks.together():
+            if not self.held_entries and not self.generator.config.net.classes:
+                raise ValueError("this generator knows no labels: give --data, a folder of captioned pictures")
             plan = self.plan()
             if ranks.first:
                 begin(request.out, plan)
@@ -220,12 +217,12 @@ def _referenced(run: Evaluation) -> dict[str, Any]:
         else:
             statistics = read_statistics(path)
             pictures = of_archive(path) if has_pictures(path) else None
-            if pictures is None and not run.request.inception:
-                raise ValueError(f"{path} holds statistics of the FID Inception and no pictures: give --inception")
             if pictures is None and not statistics:
                 raise ValueError(f"{path} holds neither pictures (arr_0) nor statistics (mu and sigma)")
+            if pictures is None and not run.request.inception:
+                raise ValueError(f"{path} holds statistics of the FID Inception and no pictures: give --inception")
+    real = None if pictures is None else run.look(pictures)  # before hours of drawing, for what cannot be read
     drawn = run.look(run.drawn())
-    real = None if pictures is None else run.look(pictures)
     if real is not None:
         reference = real.describe() | ({"statistics": f"of {path.name}"} if statistics else {})
     numbers = against_reference(drawn, real, statistics, reference, run.protocols(drawn.pictures))
@@ -241,8 +238,8 @@ def _captioned(run: Evaluation) -> dict[str, Any]:
         prompts = read_prompts(request.prompts, run.entries) if request.prompts else []
         held = read_pictures(request.data, "held-out pictures", run.held_entries)
         train = read_pictures(request.data, "training pictures", run.train_entries)
-    drawn = run.look(run.drawn())
     held_out, known = run.look(held), run.look(train)
+    drawn = run.look(run.drawn())
     rebuilt = run.look(_rebuilt(run, held), ["lite0"])
     captioned = Captioned(held_out, known, run.held_entries, run.train_entries, request.seed)
     fetched = run.look(_fetched(run, train), ["lite0"])

@@ -9,10 +9,10 @@ import os
 import time
 from codecs import BOM_UTF8
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -47,9 +47,11 @@ def tokenize(
     by_folder: bool,
     workers: int | None,
     utilisation: float | None = None,
+    cluster: str | None = None,
 ) -> None:
     """Find the samples, do what is not done yet, and report; with ``utilisation`` say what it costs, and do nothing.
 
+    ``cluster`` is the address of Ray's, as ``cluster.tasks`` takes it; without it the work is done on this machine.
     Raises ``typer.Exit(2)`` where some failed.
     """
     _check(settings, per_shard, workers)
@@ -81,7 +83,7 @@ def tokenize(
         if labels:
             _write(out / LABELS, json.dumps(labels, indent=1) + "\n")
         if not (out / MANIFEST).exists():
-            _work(settings, chunks, workers or default_workers(settings.device))
+            _work(settings, chunks, workers or default_workers(settings.device), cluster)
         _conclude(out, len(chunks))
 
 
@@ -172,28 +174,42 @@ def _begin(out: Path, facts: dict[str, object], chunks: Sequence[Chunk]) -> None
             raise ValueError(f"{out} holds the tokens of another run ({what}, by {PLAN}): give another --out")
 
 
-def _work(settings: Settings, chunks: Sequence[Chunk], workers: int) -> None:
+def _work(settings: Settings, chunks: Sequence[Chunk], workers: int, cluster: str | None) -> None:
     """Do the chunks that are not done, saying a line about each. Raises ``OSError`` where a process was killed."""
     out = Path(settings.out)
-    waiting = deque(number for number in range(len(chunks)) if not (out / manifest_name(number)).exists())
+    waiting = [number for number in range(len(chunks)) if not (out / manifest_name(number)).exists()]
     if len(waiting) < len(chunks):
         say(f"{len(chunks) - len(waiting)} of {len(chunks)} shards are done already")
     if not waiting:
         return
-    context = multiprocessing.get_context("spawn")
-    workers = min(workers, len(waiting))
     start = time.monotonic()
-    total = len(waiting)
+    done: list[Done] = []
+    if cluster is None:
+        results = _in_processes(settings, chunks, waiting, workers)
+    else:
+        from ..cluster.tasks import on_ray
+
+        results = on_ray(cluster, settings, chunks, waiting)
+    with closing(results):
+        for each in results:
+            done.append(each)
+            _say_progress(done, len(waiting), time.monotonic() - start)
+
+
+def _in_processes(
+    settings: Settings, chunks: Sequence[Chunk], waiting: Sequence[int], workers: int
+) -> Generator[Done, None, None]:
+    """Do chunks in processes of this machine, each in turn. Raises ``OSError`` where one was killed."""
+    context = multiprocessing.get_context("spawn")
+    workers, left = min(workers, len(waiting)), deque(waiting)
     try:
         with ProcessPoolExecutor(workers, context, start_worker, (context.Value("i", 0), settings.device)) as pool:
             running: deque[Future[Done]] = deque()
-            done: list[Done] = []
-            while waiting or running:
-                while waiting and len(running) < 2 * workers:
-                    number = waiting.popleft()
+            while left or running:
+                while left and len(running) < 2 * workers:
+                    number = left.popleft()
                     running.append(pool.submit(tokenize_chunk, settings, number, chunks[number]))
-                done.append(running.popleft().result())
-                _say_progress(done, total, time.monotonic() - start)
+                yield running.popleft().result()
     except BrokenProcessPool:
         raise OSError(
             "a process was killed, most likely for want of memory: take fewer --workers or a smaller --token-budget; "

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..core.machine import has_amx
 from .cache import CacheStep, LayerCache
 from .layout import Spans
-from .norm import HeadNorm, few_passes, in_parts
+from .norm import QKNorm, few_passes, in_parts
 from .rope import RotatedHeads, rotate, rotate_heads
 
 BLOCK = 2**21
@@ -104,8 +104,8 @@ class SelfAttention(nn.Module):
         self.attend = attend
         self.to_qkv = nn.Linear(width, 3 * width, bias=bias)
         self.to_out = nn.Linear(width, width, bias=bias)
-        self.q_rms_norm = HeadNorm(heads, width // heads) if qk_norm else nn.Identity()
-        self.k_rms_norm = HeadNorm(heads, width // heads) if qk_norm else nn.Identity()
+        self.q_rms_norm = QKNorm(heads, width // heads) if qk_norm else nn.Identity()
+        self.k_rms_norm = QKNorm(heads, width // heads) if qk_norm else nn.Identity()
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys (fp32 with QK norm) and values [N, H, D] of x [N, W], before the rotary positions."""
@@ -149,7 +149,7 @@ class SelfAttention(nn.Module):
 
     def _gain(self) -> Tensor | None:
         norms = (self.q_rms_norm, self.k_rms_norm)
-        return torch.stack([norm.gain for norm in norms if isinstance(norm, HeadNorm)]) if self.qk_norm else None
+        return torch.stack([norm.gain for norm in norms if isinstance(norm, QKNorm)]) if self.qk_norm else None
 
 
 class CrossAttention(nn.Module):

@@ -52,7 +52,7 @@ class RMSNorm(nn.Module):
             out = _RMSNorm.apply(x, weight)
             assert isinstance(out, Tensor)
             return out
-        if in_parts(x):
+        if in_parts(x) and x.dtype != torch.float32:
             normed = torch.empty_like(x)
             for part in parts_of(x):
                 normed[part] = F.rms_norm(x[part].float(), weight.shape, weight, EPS)
@@ -60,7 +60,7 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x.float(), weight.shape, weight, EPS).to(x.dtype)
 
 
-class HeadNorm(nn.Module):
+class QKNorm(nn.Module):
     """QK norm of the released decoder: ``x / |x| * gamma[head] * sqrt(D)`` per head, in fp32."""
 
     def __init__(self, heads: int, head_dim: int) -> None:

@@ -44,7 +44,7 @@ def rotate_heads(qkv: Tensor, gain: Tensor | None, table: Tensor) -> tuple[Tenso
     """What ``RotatedHeads`` gives, without a way back: the fp32 copy is made of a few tokens at a time."""
     out = torch.empty_like(qkv[:, :2], memory_format=torch.contiguous_format)  # [N, 2, H, D]
     for part in parts_of(out):
-        wide = qkv[part, :2].to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        wide = out[part].copy_(qkv[part, :2]).float()  # itself where it is fp32 already
         if gain is not None:
             wide.div_(head_size(wide)).mul_(gain)
         _pairs(wide).mul_(table[part, None])
@@ -57,7 +57,7 @@ class RotatedHeads(torch.autograd.Function):
     """Queries, keys and values of qkv [N, 3, H, D], the first two with QK norm (``gain`` fp32 [2, H, D], or None) and
     rotated by ``table`` [N, 1, D/2]: three [N, H, D] in qkv's dtype.
 
-    What HeadNorm and ``rotate`` compute, in place in fp32; of its input it keeps what the product before has made.
+    What QKNorm and ``rotate`` compute, in place in fp32; of its input it keeps what the product before has made.
     """
 
     @staticmethod

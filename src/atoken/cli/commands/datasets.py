@@ -59,6 +59,14 @@ def tokenize(
     device: options.Device = None,
     dtype: options.Dtype = "float32",
     token_budget: options.TokenBudget = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            show_default="this machine alone",
+            help="Work on a Ray cluster: its address, auto for the one of this machine, local to start one here.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what ImageNet, 10 M clips and Objaverse cost, and write nothing.")
     ] = False,
@@ -88,7 +96,7 @@ def tokenize(
         device,
         token_budget or TOKEN_BUDGET,
     )
-    run_tokenize(sources, settings, per_shard, labels == "folders", workers, utilisation if dry_run else None)
+    run_tokenize(sources, settings, per_shard, labels == "folders", workers, utilisation if dry_run else None, ray)
 
 
 @app.command()

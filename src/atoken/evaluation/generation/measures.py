@@ -61,7 +61,7 @@ def read_statistics(path: Path) -> dict[str, Gaussian]:
             mu, sigma = (torch.from_numpy(np.asarray(file[key], np.float64)) for key in (mean, covariance))
         if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)) or not bool(torch.isfinite(sigma).all()):
             raise ReadError(
-                f"{path}: {mean} is {list(mu.shape)} and {covariance} {list(sigma.shape)}, finite [C], [C, C]"
+                f"{path}: {mean} {list(mu.shape)} and {covariance} {list(sigma.shape)} must be finite [C], [C, C]"
             )
         found[name] = Gaussian(mu, sigma)
     return found

@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 from PIL.TiffImagePlugin import (
     BITSPERSAMPLE,
+    COMPRESSION,
+    COMPRESSION_INFO,
     EXTRASAMPLES,
     PHOTOMETRIC_INTERPRETATION,
     PLANAR_CONFIGURATION,
@@ -16,6 +18,9 @@ from PIL.TiffImagePlugin import (
 )
 
 _DNG_VERSION = 50706
+_WEBP = 50001
+_NAMES = {34712: "JPEG 2000", 34887: "LERC", _WEBP: "WebP", 50002: "JPEG XL", 52546: "JPEG XL"}
+"""Compressions by their numbers."""
 _BIG_BIG_ENDIAN = b"MM\0+"
 _SIXTEEN = (16, 16)
 _RGBA: dict[int, object] = {
@@ -63,6 +68,9 @@ class Tiff(TiffImagePlugin.TiffImageFile):
 
     def _setup(self) -> None:
         tags: Any = self.tag_v2
+        compression = tags.get(COMPRESSION, 1)
+        if compression not in COMPRESSION_INFO or compression == _WEBP:  # for which Pillow's libtiff has no decoder
+            raise Unread(f"a TIFF compressed as {_NAMES.get(compression, f'number {compression}')}")
         bits, photometric = tags.get(BITSPERSAMPLE, (1,)), tags.get(PHOTOMETRIC_INTERPRETATION)
         self._pairs = (
             (bits, tags.get(SAMPLESPERPIXEL)) == (_SIXTEEN, 2)
