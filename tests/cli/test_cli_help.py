@@ -27,6 +27,8 @@ COMMANDS = [
     "reconstruct",
     "info",
     "tokens",
+    "export",
+    "import",
     "models",
     "convert",
     "train",

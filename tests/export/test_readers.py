@@ -1,5 +1,7 @@
 """What was exported comes back as the same samples; InternLumina-U2's own files become tokens."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -147,3 +149,52 @@ def test_damaged_exports(form, tmp_path):
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(ReadError):
         list(read(tmp_path / "out", form, Maker()))
+
+
+def changed(folder, name, change):
+    np.save(folder / f"{name}.npy", change(np.load(folder / f"{name}.npy")))
+
+
+def index(folder, change):
+    path = folder / "samples.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    change(lines[1])
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+HOSTILE = {
+    "floats for coords": lambda folder: changed(folder, "coords", lambda a: a + 0.5),
+    "complex values": lambda folder: changed(folder, "values", lambda a: a.astype(np.complex64)),
+    "flat values": lambda folder: changed(folder, "values", np.ravel),
+    "starts in a matrix": lambda folder: changed(folder, "starts", lambda a: a[None]),
+    "starts that go back": lambda folder: changed(folder, "starts", lambda a: a[[0, 2, 1, 3]]),
+    "starts below 0": lambda folder: changed(folder, "starts", lambda a: a - [0, 20, 0, 0]),
+    "no header": lambda folder: index(folder, lambda line: line.pop("header")),
+    "a header that is a list": lambda folder: index(folder, lambda line: line.update(header=[1])),
+    "captions that are a text": lambda folder: index(folder, lambda line: line.update(captions="cat")),
+    "a label that is a text": lambda folder: index(folder, lambda line: line.update(label="1")),
+    "times of a picture": lambda folder: index(folder, lambda line: line.update(times=[{}])),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_arrays_and_facts_that_do_not_fit(name, tmp_path):
+    export(shards_of(tmp_path / "in", [sample(i, extras={}) for i in range(3)]), "numpy", tmp_path / "out")
+    HOSTILE[name](tmp_path / "out")
+    with refused("out", error=ReadError):
+        list(read(tmp_path / "out", "numpy", Maker()))
+
+
+@pytest.mark.parametrize("column", ["values", "coords", "header", "captions", "key"])
+def test_tables_of_others(column, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    export(shards_of(tmp_path / "in", [sample(i, extras={}) for i in range(3)]), "parquet", tmp_path / "out")
+    path = tmp_path / "out" / "tokens.parquet"
+    table = parquet.read_table(path)
+    place = table.column_names.index(column)
+    for other in (table.drop_columns(column), table.set_column(place, column, pa.array([1.5, None, 2.0]))):
+        parquet.write_table(other, path)
+        with refused("tokens.parquet", error=ReadError):
+            list(read(path, "parquet", Maker()))

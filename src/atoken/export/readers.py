@@ -59,14 +59,15 @@ def _numpy(folder: Path, maker: Maker) -> Iterator[TokenSample]:
         check_regular(path)
         with reading(path):
             arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
-    starts = arrays["starts"].tolist()
-    lines = list(_index(folder / INDEX))
-    if len(lines) != len(starts) - 1 or starts[-1] != len(arrays["values"]) or len(arrays["coords"]) != starts[-1]:
+    lines, starts = list(_index(folder / INDEX)), arrays["starts"]
+    ends = [0, *(len(arrays[name]) if arrays[name].ndim == 2 else -1 for name in ("values", "coords"))]
+    whole = starts.ndim == 1 and starts.dtype.kind in "iu" and len(starts) == len(lines) + 1
+    if not whole or [starts[0], starts[-1], starts[-1]] != ends or bool((np.diff(starts.astype(np.int64)) < 1).any()):
         raise ReadError(f"{folder}: {INDEX}, starts, values and coords are of different numbers of samples or tokens")
     for number, facts in enumerate(lines):
         part = slice(starts[number], starts[number + 1])
         with _naming(folder / INDEX):
-            yield sample_of(facts, *(torch.from_numpy(arrays[name][part].copy()) for name in ("values", "coords")))
+            yield sample_of(facts, arrays["values"][part].copy(), arrays["coords"][part])
 
 
 def _webdataset(folder: Path, maker: Maker) -> Iterator[TokenSample]:
@@ -92,7 +93,7 @@ def _samples_of(tar: tarfile.TarFile) -> Iterator[TokenSample]:
             parts[suffix] = content.read()
         if len(parts) == 3:  # the order of export: values, coords, facts
             values, coords = (np.load(io.BytesIO(parts[name]), allow_pickle=False) for name in ("npy", "coords.npy"))
-            yield sample_of(json.loads(parts["json"]), torch.from_numpy(values), torch.from_numpy(coords))
+            yield sample_of(json.loads(parts["json"]), values, coords)
             parts = {}
 
 
@@ -116,14 +117,13 @@ def _internlumina(source: Path, maker: Maker) -> Iterator[TokenSample]:
         table = _token_table(path)
         facts = known.get(path.name) if path.parent == folder else None
         with _naming(path):
-            indices, coords = _matrix(table, "indices", (8,)), _matrix(table, "coords", (3, 4, 5))
+            indices = _matrix(table, "indices", (8,))
+            coords = _matrix(table, "coords", (3, 4, 5) if facts is None else (5,))
             if len(indices) != len(coords) or indices.min() < 0 or indices.max() > 4095 or coords.min() < 0:
                 raise ValueError("its indices are not in 0 ... 4095, or its coords are negative or of another number")
             if facts is not None:
-                codes = torch.from_numpy(indices.astype(np.uint16))
-                places = torch.from_numpy(coords[:, 1:].astype(np.int32))
-                places[:, 0] -= int(facts.get("modality") == "3d")
-                yield sample_of(facts, codes, places)
+                places = coords[:, 1:] - [int(facts.get("modality") == "3d"), 0, 0, 0]
+                yield sample_of(facts, indices.astype(np.uint16), places)
             else:
                 key = as_key(path.relative_to(folder).with_suffix("").as_posix())
                 yield TokenSample(key=key, tokens=_made(indices, coords, table, maker))

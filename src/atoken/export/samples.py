@@ -15,6 +15,9 @@ from ..tokens.samples import MIRRORED, TokenSample
 from ..tokens.shards import TokenShards
 from ..tokens.tokens import Tokens
 
+VALUES = tuple(map(np.dtype, ("float16", "float32", "float64", "uint16")))
+"""What latents and codes are stored as."""
+
 
 def originals(shards: TokenShards) -> list[int]:
     """Numbers of the samples that are not mirrored copies. Raises ``ValueError`` where there are none."""
@@ -63,18 +66,29 @@ def facts_of(sample: TokenSample) -> dict[str, Any]:
     }
 
 
-def sample_of(facts: Mapping[str, Any], values: Tensor, coords: Tensor) -> TokenSample:
-    """The inverse of ``facts_of``. Raises ``ValueError`` for facts that are not complete or contradict the numbers."""
+def sample_of(facts: Mapping[str, Any], values: np.ndarray, coords: np.ndarray) -> TokenSample:
+    """The inverse of ``facts_of``, with values and coords as they were stored.
+
+    Raises ``ValueError`` for facts that are not complete or contradict the numbers, and for arrays of other kinds.
+    """
+    if values.dtype not in VALUES or coords.dtype.kind not in "iu" or coords.ndim != 2:
+        raise ValueError(
+            f"values are {values.dtype} and coords {coords.dtype} of {coords.ndim} axes, not latents or codes and a "
+            "matrix of integers"
+        )
     try:
         times = facts["times"]
         header = TokenHeader.from_metadata(
             facts["header"], None if times is None else torch.tensor(times, dtype=torch.float64)
         )
-        key, label, captions = facts["key"], facts["label"], tuple(facts["captions"])
+        key, label, captions = facts["key"], facts["label"], facts["captions"]
     except (AttributeError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"the facts of a sample are not complete ({shortened(error)})") from None
-    tokens = Tokens(**vars(header), values=values, coords=coords.int())
-    return TokenSample(key=key, tokens=tokens, label=label, captions=captions)
+    if not isinstance(captions, list):
+        raise ValueError(f"the captions are {type(captions).__name__}, not a list of texts")
+    places = torch.from_numpy(coords.astype(np.int32))
+    tokens = Tokens(**vars(header), values=torch.from_numpy(np.ascontiguousarray(values)), coords=places)
+    return TokenSample(key=key, tokens=tokens, label=label, captions=tuple(captions))
 
 
 def contiguous_labels(shards: TokenShards, numbers: Sequence[int], what: str) -> list[int]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..core.errors import reading
 from ..tokens.samples import TokenSample
@@ -61,13 +60,13 @@ def read_table(path: Path) -> Iterator[TokenSample]:
     for group in range(groups):
         with reading(path):
             rows = file.read_row_group(group) if path.suffix == ".parquet" else file.get_batch(group)
-            values, coords = (_matrices(rows.column(name)) for name in ("values", "coords"))
+            values, coords = (list(_matrices(rows.column(name))) for name in ("values", "coords"))
             facts = [
                 {**row, "header": json.loads(row["header"])}
                 for row in rows.select(["key", "label", "captions", "header", "times"]).to_pylist()
             ]
         for each, numbers, places in zip(facts, values, coords, strict=True):
-            yield sample_of(each, torch.from_numpy(numbers), torch.from_numpy(places))
+            yield sample_of(each, numbers, places)
 
 
 def import_arrow() -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,8 @@ def _load_small(folder: Path, tokenizer: Any, language_model: Any, dtype: torch.
     if (folder / ADAPTER).is_dir():
         from peft import PeftModel
 
-        with reading(folder / ADAPTER):
+        with reading(folder / ADAPTER), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PEFT uses a name that transformers has renamed
             model = PeftModel.from_pretrained(model, folder / ADAPTER).merge_and_unload()
     model.lm_head.to(dtype)
     model.model.language_model.to(dtype)
@@ -228,6 +230,8 @@ def language_hash(model: Any) -> str:
 def save_small(folder: str | Path, model: Any, language_model: str, digest: str) -> None:
     """Write the projector, and the adapter where ``model`` is a PEFT model, as a folder that ``load_mllm`` reads.
 
+    Both in float16, which rounds them to 11 bits. Raises ``ValueError`` for numbers that it cannot hold.
+
     ``language_model`` and ``digest`` are its name and its ``language_hash`` before it became part of the model. The
     folder appears when it is complete. Raises ``OSError``.
     """
@@ -236,10 +240,12 @@ def save_small(folder: str | Path, model: Any, language_model: str, digest: str)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         inner = model.get_base_model() if hasattr(model, "peft_config") else model
-        state = inner.model.multi_modal_projector.state_dict()
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, temporary / PROJECTOR)
+        save_file(_halved(inner.model.multi_modal_projector.state_dict(), PROJECTOR), temporary / PROJECTOR)
         if inner is not model:
             model.save_pretrained(temporary / ADAPTER)
+            (temporary / ADAPTER / "README.md").unlink(missing_ok=True)  # a form that nobody has filled in
+            weights = temporary / ADAPTER / "adapter_model.safetensors"
+            save_file(_halved(load_file(weights), weights.name), weights)
         values = inner.config.to_dict()
         config = {key: values[key] for key in ("tower", "layout", "inputs", "layer")}
         told = {"language_model": language_model, "language_hash": digest, "config": config}
@@ -250,3 +256,10 @@ def save_small(folder: str | Path, model: Any, language_model: str, digest: str)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _halved(state: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    halved = {key: tensor.detach().to("cpu", torch.float16).contiguous() for key, tensor in state.items()}
+    if not all(bool(tensor.isfinite().all()) for tensor in halved.values()):
+        raise ValueError(f"{name} has numbers that are not finite, or beyond float16: the training went wrong")
+    return halved
