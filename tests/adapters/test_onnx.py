@@ -156,3 +156,14 @@ def test_what_cannot_be_exported(tiny):
         PaddedDecoder(AToken(ModelConfig("c", 64, 2, 1, 1, 96, decoder_cache=1)), "continuous", 768)
     with refused("trained for"):
         PaddedEncoder(AToken(PRESETS["nano"]), "discrete")
+
+
+@pytest.mark.slow
+def test_files_that_compute_something_else_are_removed(tiny, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    from atoken.adapters import onnx
+
+    monkeypatch.setattr(onnx, "TOLERANCE", 0.0)
+    with refused("latents", "pytorch"):
+        onnx.write_onnx(tiny, tmp_path, kind="continuous", size=(16, 16))
+    assert not list(tmp_path.iterdir())

@@ -104,7 +104,7 @@ def test_a_socket_is_refused_and_a_folder_or_missing_file_has_its_own_error(tmp_
         open_regular(tmp_path / "gone")
 
 
-NAMES = ["", "a\0b", "\ud800.png", 3, None, "../a", "a/../../b", "/etc/passwd"]
+NAMES = ["", "a\0b", "\ud800.png", 3, None, "../a", "a/../../b", "/etc/passwd", "x" * 5000, "ü" * 200]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -359,3 +359,11 @@ def test_the_limit_of_pixels_holds_for_textures(tmp_path):
     assert corners_of(read_asset(tmp_path / "a.obj", max_pixels=64 * 64)) == FOUR
     with refused("a.obj", "q.png", "4096", "--max-pixels", error=ReadError):
         read_asset(tmp_path / "a.obj", max_pixels=64 * 64 - 1)
+
+
+@pytest.mark.parametrize("counts", ["999999999999 0", "0 999999999999", "3 999999999999", "1 1"])
+def test_an_off_that_announces_more_than_it_holds(tmp_path, counts):
+    """A line of twelve digits took all memory."""
+    (tmp_path / "a.off").write_text(f"OFF\n{counts} 0\n0 0 0\n")
+    with refused("a.off", "cut short", error=ReadError):
+        read_asset(tmp_path / "a.off")

@@ -449,6 +449,7 @@ def changed(file: Glb, *keys, value) -> None:
 
 WRONG = [
     (("asset", "version"), "1.0"),
+    (("asset", "version"), "\x1b[31m\n"),
     (("scenes",), 3),
     (("scene",), 9),
     (("scenes", 0, "nodes"), [5]),

@@ -111,20 +111,33 @@ def test_samples_that_changed_places(tmp_path):
         shard[1]
 
 
-def test_places_that_are_no_integers(tmp_path):
-    path = written(tmp_path / "a.atoks", [sample(0)])
+def with_header(path, change):
+    """A shard with another header under a checksum that fits."""
     data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
-    place = header[sample(0).key]["data_offsets"]
-    for changed in ([0.0, place[1]], [0, float(place[1])], [False, place[1]]):
-        header[sample(0).key]["data_offsets"] = changed
-        header["__metadata__"]["checksum"] = "0" * 64
-        text = json.dumps(header, separators=(",", ":")).encode()
-        digest = hashlib.sha256(text).hexdigest().encode()
-        text = text.replace(b"0" * 64, digest)
-        path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+    change(header)
+    header["__metadata__"]["checksum"] = "0" * 64
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text = text.replace(b"0" * 64, hashlib.sha256(text).hexdigest().encode())
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+    return path
+
+
+def test_places_that_are_no_integers(tmp_path):
+    end = len(sample(0).to_bytes())
+    for place in ([0.0, end], [0, float(end)], [False, end]):
+        path = written(tmp_path / "a.atoks", [sample(0)])
+        with_header(path, lambda header, place=place: header[sample(0).key].update(data_offsets=place))
         with refused("a.atoks", sample(0).key, error=ReadError):
+            TokenShard(path)
+
+
+def test_lengths_that_the_bytes_cannot_hold(tmp_path):
+    for length in (0, -1, 1.0, True, 10**9, 10**400):
+        path = written(tmp_path / "a.atoks", [sample(0)])
+        with_header(path, lambda header, n=length: header["__metadata__"].update(tokens=json.dumps([n])))
+        with refused("a.atoks", error=ReadError):
             TokenShard(path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,10 @@ def write_onnx(
     number at a time. The metadata say model, weights, kind, levels and the statistics of latents. Computed in fp32.
 
     Raises ``ValueError`` for a size that is not made of whole patches, weights that are too many for a file, and a file
-    that does not compute what PyTorch does.
+    that does not compute what PyTorch does (both are removed then).
     """
     kind = kind or net.config.kinds[0]
-    net = net.float().cpu().eval()
+    net = net.eval() if net.compute_dtype == "float32" and net.device.type == "cpu" else deepcopy(net).float().cpu()
     encoder: Any = PaddedEncoder(net, kind) if size is None else PixelEncoder(net, kind, size)
     decoder: Any = PaddedDecoder(net, kind, PATCH_FEATURES) if size is None else PixelDecoder(net, kind, size)
     values = "indices" if kind == "discrete" else "latents"
@@ -57,9 +58,14 @@ def write_onnx(
     _write(out / FILES[0], net, kind, encoder, inputs, ["pixels"] if size else ["feats", *places], encoder.outputs)
     names = [values, *places]
     _write(out / FILES[1], net, kind, decoder, (latents, *inputs[1:]), names, ["pixels" if size else "patches"])
-    if size is not None:
-        return _compare_pixels(net, out, encoder, decoder, _noise(3, *_pixels(size)))
-    return _compare(net, out, kind, [(1, 5, 4), (net.config.encoder_tile + 2, 2, 3), (1, 1, 1)])
+    try:
+        if size is not None:
+            return _compare_pixels(net, out, encoder, decoder, _noise(3, *_pixels(size)))
+        return _compare(net, out, kind, [(1, 5, 4), (net.config.encoder_tile + 2, 2, 3), (1, 1, 1)])
+    except ValueError:
+        for name in FILES:
+            (out / name).unlink()
+        raise
 
 
 def _write(

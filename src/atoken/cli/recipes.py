@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..core.errors import ReadError
 from ..core.text import shortened
 from ..engine.protocol import TrainSpec
 from ..engine.recipe import read_recipe, read_values
@@ -35,7 +36,7 @@ def read_any(path: Path, *, allow_commands: bool = False) -> Recipe:
     if isinstance(values, dict) and "generator" in values:
         kinds = {kind.kind: kind for kind in GENERATORS}
         if (kind := str(values["generator"])) not in kinds:
-            raise ValueError(f"{path}: generator is {shortened(kind)!r}: give {' or '.join(kinds)}")
+            raise ReadError(f"{path}: generator is {shortened(kind)!r}: give {' or '.join(kinds)}")
         return read_recipe(kinds[kind], path, values, allow_commands=allow_commands)
     if isinstance(values, dict) and "language_model" in values:
         return read_recipe(MllmRecipe, path, values, allow_commands=allow_commands)

@@ -14,6 +14,9 @@ from typing import TypeGuard
 from .errors import ReadError
 from .text import shortened
 
+LONGEST_NAME, LONGEST_PART = 4096, 255
+"""Bytes of a path, and of one folder's or file's name in it."""
+
 _KINDS = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"))
 
 
@@ -34,9 +37,13 @@ def check_regular(path: str | os.PathLike[str]) -> None:
 
 
 def is_name(name: object) -> TypeGuard[str]:
-    """Whether the system can have a file of that name: no NUL, no half of a surrogate pair as JSON can write it."""
+    """Whether the system can have a file of that name: no NUL, no half of a surrogate pair as JSON can write it, none
+    of its parts over ``LONGEST_PART`` bytes."""
     try:
-        return isinstance(name, str) and name != "" and b"\0" not in os.fsencode(name)
+        if not isinstance(name, str) or name == "" or len(name) > LONGEST_NAME:
+            return False
+        data = os.fsencode(name)
+        return b"\0" not in data and all(len(part) <= LONGEST_PART for part in data.split(b"/"))
     except UnicodeEncodeError:
         return False
 

@@ -121,7 +121,7 @@ class TokenShard:
             with open_regular(self.path) as file:
                 metadata, entries, self._start = _read_index(file)
             self._places = _places(entries, self.path.stat().st_size - self._start)
-            self.lengths: list[int] = _lengths(metadata, len(entries))
+            self.lengths: list[int] = _lengths(metadata, self._places)
         except ReadError:
             raise
         except ValueError as error:
@@ -214,10 +214,14 @@ def _places(entries: Mapping[str, Any], size: int) -> list[tuple[int, int]]:
     return places
 
 
-def _lengths(metadata: Mapping[str, Any], count: int) -> list[int]:
+def _lengths(metadata: Mapping[str, Any], places: Sequence[tuple[int, int]]) -> list[int]:
+    """Tokens of each sample, each of which takes a byte at least. Raises ``ValueError``."""
     try:
         lengths = json.loads(metadata["tokens"])
-        if len(lengths) == count and all(type(length) is int and length > 0 for length in lengths):
+        if len(lengths) == len(places) and all(
+            type(length) is int and 0 < length <= end - start
+            for length, (start, end) in zip(lengths, places, strict=True)
+        ):
             return list(lengths)
     except (KeyError, TypeError, ValueError, RecursionError):
         pass

@@ -88,6 +88,8 @@ def _unwrapped(
     words = [word for line in lines for word in line]
     ends = np.repeat(np.cumsum([len(line) for line in lines]), [len(line) for line in lines])
     place = vertex_count * width
+    if place + face_count > len(words):
+        raise source.error("is cut short: it lacks vertices or faces of its counts: download it again")
     found = [words[at : at + width] for at in range(0, place, width)]
     for _ in range(face_count):
         last = place + int(words[place]) if place < len(words) else len(words)

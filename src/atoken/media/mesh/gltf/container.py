@@ -30,7 +30,7 @@ class Container:
         self.top = Fields(source, parsed, "")
         version = self.top.fields("asset").text("version", "2.0")
         if not version.startswith("2"):
-            raise source.error(f"is glTF {version[:20]}: convert it to glTF 2.0 (gltf-pipeline, Blender)")
+            raise source.error(f"is glTF {shortened(version)}: convert it to glTF 2.0 (gltf-pipeline, Blender)")
         check_extensions(self.top)
         self._buffers: dict[int, np.ndarray] = {}
         self._views: dict[int, np.ndarray] = {}
