@@ -66,12 +66,12 @@ def write_gguf(path: Path, model) -> None:
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
     """A package with a small file in place of the published one."""
-    package = tmp_path / "site" / "small_language"
+    package = tmp_path / "site" / "packaged_language"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise ImportError('needs what is not installed')")
     monkeypatch.syspath_prepend(tmp_path / "site")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    known = smollm.Packaged("small-language", "small_language", "small.gguf")
+    known = smollm.Packaged("packaged-language", "packaged_language", "small.gguf")
     monkeypatch.setattr(smollm, "LANGUAGE_MODELS", {"small": known})
     return package / "small.gguf"
 
