@@ -89,6 +89,7 @@ def test_prompts_of_a_batch_do_not_see_each_other(built):
         torch.testing.assert_close(logits[row, -len(alone) :], alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inputs", ["hidden", "latents", "codes"])
 def test_stored_tokens_answer_as_files_do(tokenizer, inputs):
     layout = LayoutConfig(slow_steps=2, fast_steps=4, frames_per_token=4)

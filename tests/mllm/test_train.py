@@ -18,9 +18,11 @@ pytest.importorskip("peft")
 pytest.importorskip("trl")
 
 from atoken.cli import app
+from atoken.cli.recipes import plan, read_any
 from atoken.mllm.assemble import assemble
 from atoken.mllm.collate import Collator
 from atoken.mllm.load import load_mllm
+from atoken.mllm.plan import language_size
 from atoken.mllm.recipe import MllmRecipe, StageConfig
 from atoken.mllm.rows import read_rows
 from atoken.mllm.train import run, set_learning
@@ -120,6 +122,7 @@ def load_language(place):
     return load_language_model(place / "language")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("learns", "parts"), [("projector", ("projector",)), ("lora", ("projector", "lora_"))])
 def test_what_learns(place, learns, parts):
     tokenizer = atoken.load(place / "tokenizer", device="cpu")
@@ -178,6 +181,7 @@ def test_bad_rows_name_their_line(place, tmp_path, text, named):
     ("options", "named"),
     [
         ({"inputs": "pixels"}, "inputs"),
+        ({"size": "giant"}, "size"),
         ({"stages": ()}, "stages"),
         ({"stages": (StageConfig(stage="a", data=("x",), steps=1),) * 2}, "name"),
         ({"ranks": 0}, "ranks"),
@@ -191,6 +195,7 @@ def test_recipes_that_cannot_be_are_refused(options, named):
         StageConfig(stage="a", data=("x",), steps=1, learns="tower")
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_takes_and_what_is_missing(place, tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(
@@ -204,3 +209,21 @@ def test_the_command_says_what_it_takes_and_what_is_missing(place, tmp_path):
     told = CliRunner().invoke(app, ["train", str(path), "--dry-run", "--device", "cpu"])
     assert told.exit_code == 2
     assert "missing.jsonl" in told.stderr
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "recipes/mllm").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_shipped_recipes_cost_what_they_say(path):
+    """Two operations for each weight, token and pass: forward, back, and for what learns once more."""
+    config = read_any(path)
+    cost = plan(config)
+    size = language_size(config.language_model)
+    passes = {"projector": 2, "lora": 2, "all": 3}
+    share = sum(
+        stage.steps * passes[stage.learns] * 2 * stage.tokens * stage.batch * stage.accumulate
+        for stage in config.stages
+    )
+    least = share * size.block_parameters * config.ranks / config.steps
+    assert least < cost.flops < 3 * least  # attention and the tower beside it
+    assert cost.parameters > size.parameters

@@ -17,11 +17,8 @@ from ..core.device import find_device
 from ..core.errors import ReadError, reading
 from ..core.regular import read_regular
 from ..core.text import shortened
-from ..media.kinds import modality_of
 from ..pipeline.atoken import AToken
 from ..tokenizer.identity import fingerprint
-from ..tokens.samples import TokenSample
-from ..tokens.tokens import Tokens
 from ..weights.files import CONFIG
 from ..weights.load import list_models, load
 from . import auto  # noqa: F401
@@ -29,7 +26,6 @@ from .assemble import assemble
 from .config import MODEL_TYPE, AtokenMllmConfig
 from .processor import PARTS, PLACEHOLDER
 from .smollm import fast_dtype, load_language_model
-from .sources import Visual
 
 PROJECTOR = "projector.safetensors"
 ADAPTER = "adapter"
@@ -93,7 +89,7 @@ class Chat:
         listed = list(files) if isinstance(files, list | tuple) else [files]
         model, processor = self.mllm.model, self.mllm.processor
         read = processor.reader.read
-        shown = [{"type": _kind(source), "source": read(source)} for source in listed]
+        shown = [{"type": visual.geometry.modality, "source": visual} for visual in map(read, listed)]
         messages = [*self.messages, {"role": "user", "content": [*shown, {"type": "text", "text": text}]}]
         inputs = processor.apply_chat_template(messages, tokenize=True, return_dict=True, add_generation_prompt=True)
         length = inputs["input_ids"].shape[1]
@@ -110,14 +106,6 @@ class Chat:
         answer = processor.tokenizer.decode(found[0, length:], skip_special_tokens=True).strip()
         self.messages = [*messages, {"role": "assistant", "content": answer}]
         return answer
-
-
-def _kind(source: Any) -> str:
-    if isinstance(source, Visual):
-        return source.geometry.modality
-    if isinstance(source, Tokens | TokenSample):
-        return (source.tokens if isinstance(source, TokenSample) else source).modality
-    return modality_of(source)
 
 
 def _streamer(tokenizer: Any, on_text: Callable[[str], None]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from ..tokenizer.config import PRESETS
 from .layout import LayoutConfig
 from .sources import INPUTS
 
@@ -82,6 +83,8 @@ class MllmRecipe:
     def __post_init__(self) -> None:
         if self.inputs not in INPUTS:
             raise ValueError(f"train config: inputs is {self.inputs!r}: give {', '.join(INPUTS)}")
+        if self.size not in PRESETS:
+            raise ValueError(f"train config: size is {self.size!r}: give one of {', '.join(PRESETS)}")
         names = [stage.stage for stage in self.stages]
         if not names or len(set(names)) < len(names):
             raise ValueError("train config: give stages, each with a name of its own")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import os
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from ..tokens.samples import TokenSample
 from ..tokens.tokens import Tokens
 from .layout import Geometry, LayoutConfig, frame_size, picture_size
 
+TOKEN_SUFFIX = ".atok"
 KEPT = 4
 """Frames that are in memory while a clip is read, as a multiple of those that are looked at."""
 INPUTS = ("hidden", "latents", "codes")
@@ -59,12 +62,14 @@ class Reader:
             raise ValueError(f"inputs is {shortened(self.inputs)!r}: give one of {', '.join(INPUTS)}")
 
     def read(self, source: Any) -> Visual:
-        """A path, an array, a PIL image, a clip, a 3D source, ``Tokens`` or a ``TokenSample``.
+        """A path (of a token file, too), an array, a PIL image, a clip, a 3D source, ``Tokens`` or a ``TokenSample``.
 
         Raises ``ValueError`` or ``OSError`` with one sentence where it cannot be read, or was made by another model.
         """
         if isinstance(source, Visual):
             return source
+        if isinstance(source, str | os.PathLike) and Path(source).suffix == TOKEN_SUFFIX:
+            source = Tokens.load(Path(source))
         if isinstance(source, Tokens | TokenSample):
             return self._stored(source)
         return visual_of(prepare(source, self.layout), self.layout)
@@ -167,8 +172,3 @@ def _clip(source: Any, layout: LayoutConfig) -> Clip:
     size = size or frame_size(shape[0], shape[1], -(-len(kept) // layout.frames_per_token), layout)
     frames = list(resized(kept, size))
     return Clip([frame.pixels for frame in frames], times=[frame.time for frame in frames])
-
-
-def with_states(visual: Visual, states: Tensor) -> Visual:
-    """The same source with what the tower made of it, without its patches."""
-    return replace(visual, patches=None, states=states)
