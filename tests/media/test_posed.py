@@ -381,3 +381,13 @@ def test_posed_views_come_back(tmp_path):
     np.testing.assert_array_equal(again.colour, colour)
     np.testing.assert_allclose(again.depth, depth)
     assert again.transform is None, "it lies inside the cube"
+
+
+def test_a_table_that_is_larger_than_any(tmp_path):
+    """Of a file of holes alone, which takes no room on the disk, all was read."""
+    path = tmp_path / "transforms.json"
+    with path.open("wb") as file:
+        file.truncate(2**40)
+    with refused(path, "bytes", error=ReadError):
+        read_views(tmp_path)
+    assert owned_files(path) == []

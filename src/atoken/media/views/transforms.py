@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import ReadError, reading
-from ...core.regular import Folder, is_name, read_regular
+from ...core.regular import Folder, is_name, open_regular
 from ...core.text import shortened
 
 Frame = Mapping[str, Any]
+
+LARGEST = 2**28
+"""Bytes of a table: 100,000 frames take some 50 MB."""
 
 
 def files_of(path: Path) -> list[Path]:
@@ -27,7 +30,10 @@ def files_of(path: Path) -> list[Path]:
 
 def read_frames(path: Path) -> tuple[Frame, list[Frame]]:
     """The table and its frames, at least one. Raises ``ReadError``, or ``OSError``."""
-    data = read_regular(path)
+    with open_regular(path) as file:
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise ReadError(f"{path} is larger than {LARGEST:,} bytes, which is no list of frames: take fewer of them")
     with reading(path, "see docs/3d.md for what it holds"):
         table = json.loads(data)
         frames = table["frames"] if isinstance(table, dict) else None
