@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 from atoken.bench import rivals
 from atoken.bench.network import Case
 from atoken.cli import app
+from atoken.cli import bench as cli_bench
 from atoken.core import machine
 from refusals import check_names
 
@@ -23,7 +24,8 @@ def tiny(monkeypatch, pool_here):
     monkeypatch.setattr(rivals, "ROUNDS", 2)
     monkeypatch.setattr(rivals, "CASES", (Case("tiny", 64, 2),))
     monkeypatch.setattr(rivals, "ProcessPoolExecutor", pool_here)
-    monkeypatch.setattr(rivals, "missing_rivals", lambda device: ["torch.compile (no C++ compiler)", "OpenVINO"])
+    for place in (rivals, cli_bench):
+        monkeypatch.setattr(place, "missing_rivals", lambda device: ["torch.compile (no C++ compiler)", "OpenVINO"])
 
 
 def cli(*arguments: object) -> Result:
