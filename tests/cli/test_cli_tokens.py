@@ -121,4 +121,4 @@ def test_export(atoken, tmp_path):
     assert (tmp_path / "out" / "values.npy").is_file()
     result = atoken("export", path, "--format", "mar", "--out", tmp_path / "mar")
     assert result.exit_code == 2
-    check_names(result.stderr, "mar", "variance")
+    check_names(result.stderr, "mar", "--flip")

@@ -1,3 +1,3 @@
 """The tokenizer's small run, on which some parts are tried."""
 
-from train.conftest import atoken, config, folder  # noqa: F401
+from train.conftest import config  # noqa: F401
