@@ -10,6 +10,7 @@ from meshes import BLUE, GREEN, RED, YELLOW, area, box_of, colour_at, colours_of
 
 from atoken.core.errors import ReadError
 from atoken.media.mesh import read_asset
+from atoken.media.mesh.colours import bytes_of
 from refusals import check_names, refused
 
 pytest.importorskip("embreex")
@@ -233,6 +234,41 @@ def test_triangle_strips_of_a_ply(tmp_path):
     assert area(asset) == pytest.approx(1.5)
     corners = asset.vertices[asset.faces]
     assert (np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])[:2, 2] < 0).all()  # both one way
+
+
+def test_every_row_of_a_ply_is_a_strip_of_its_own(tmp_path):
+    points = [(0, 0), (0, 1), (1, 0), (1, 1), (5, 0), (5, 1), (6, 0), (6, 1)]
+    lines = "".join(f"{x} {y} 0\n" for x, y in points)
+    text = f"ply\nformat ascii 1.0\nelement vertex 8\n{XYZ}\nelement tristrips 2\n"
+    text += f"property list int int vertex_indices\nend_header\n{lines}4 0 1 2 3\n4 4 5 6 7\n"
+    (tmp_path / "a.ply").write_text(text)
+    asset = read_asset(tmp_path / "a.ply")
+    corners = asset.vertices[asset.faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])[:, 2]
+    assert len(normals) == 4
+    assert (normals < 0).all() or (normals > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "right"),
+    [
+        (np.array([[1.0000001, 0.5, 0]]), [255, 128, 0]),
+        (np.array([[1.9, 0.25, 0]]), [255, 64, 0]),
+        (np.array([[2.0, 1.0, 0]]), [2, 1, 0]),
+        (np.array([[255.0, 127.5, 0]]), [255, 128, 0]),
+        (np.array([[2**32 - 1, 2**31, 0]], np.uint32), [255, 128, 0]),
+        (np.array([[65535, 32768, 0]], np.uint16), [255, 128, 0]),
+    ],
+)
+def test_full_brightness_follows_from_type_and_values(values, right):
+    assert bytes_of(values)[0, :3].tolist() == right
+
+
+def test_a_comment_may_stand_before_an_off_of_either_case(tmp_path):
+    (tmp_path / "a.off").write_text(
+        "# made by hand\ncoff\n3 1 0\n0 0 0 0 0 255 255\n1 0 0 0 0 255 255\n0 1 0 0 0 255 255\n3 0 1 2\n"
+    )
+    assert colours_of(read_asset(tmp_path / "a.off")) == {BLUE}
 
 
 @pytest.mark.parametrize("names", ["s t", "u v", "texture_u texture_v", "texture_s texture_t"])

@@ -173,6 +173,8 @@ def test_distortion_is_undone(tmp_path):
         ({"fl_x": -3}, ["fl_x", "-3"]),
         ({"fl_x": 1e-300, "k1": 0.1}, ["fl_x", "1e-300"]),
         ({"fl_x": FOCAL, "k4": 0.1}, ["k4"]),
+        ({"fl_x": FOCAL, "ftheta_p0": 0.0, "ftheta_p1": 9e2}, ["ftheta_p1"]),
+        ({"fl_x": FOCAL, "latlong": True}, ["latlong"]),
         ({"fl_x": FOCAL, "camera_model": "OPENCV_FISHEYE"}, ["camera_model", "OPENCV_FISHEYE"]),
         ({"fl_x": FOCAL, "w": 64, "h": 48}, ["64 x 48"]),
         ({"fl_x": FOCAL, "cx": 1e9}, ["cx"]),

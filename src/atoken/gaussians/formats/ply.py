@@ -15,6 +15,7 @@ import numpy as np
 from ...core.errors import ReadError, reading
 from ...core.regular import open_regular
 from ...core.text import shortened
+from ...media.mesh.colours import top_of
 from ..types import SH_C0, Gaussians
 from .table import COLOUR, NEEDED, OPACITY, PLACE, ROTATION, SCALE, Columns, columns_of, gaussians_of, logit, sigmoid
 
@@ -199,7 +200,7 @@ def _completed(table: np.ndarray) -> Columns:
     for key, colour in zip(COLOUR, RGB, strict=True):
         if key not in columns:  # ns-export with --ply-color-mode rgb: integers of the whole range, 0 ... 1 or 0 ... 255
             kind = table[colour].dtype
-            most = np.iinfo(kind).max if kind.kind in "iu" else 255 if max(table[c].max() for c in RGB) > 1 else 1
+            most = np.iinfo(kind).max if kind.kind in "iu" else top_of(np.stack([table[c] for c in RGB], 1))
             columns[key] = ((table[colour] / np.float64(most) - 0.5) / SH_C0).astype(np.float32)
     if FILTER in names:
         _widen(columns, table[FILTER].astype(np.float64))

@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 
 from .asset import Piece, texture_alone, untextured, white
-from .colours import bytes_of
+from .colours import bytes_of, top_of
 from .mtl import ObjMaterial, read_library, unquoted
 from .polygons import triangles_of
 from .source import Source, name_of, text_of
@@ -131,8 +131,7 @@ def _vertices(source: Source, lines: list[bytes]) -> tuple[np.ndarray, np.ndarra
             numbers = _numbers(source, [lines[index] for index in which], "v")
             with_alpha = length == 7 and (numbers[:, 3] != 1).any() and len(np.unique(numbers[:, 6])) == 1
             colours[which] = numbers[:, 3:6] if with_alpha else numbers[:, -3:]
-    most = colours[coloured].max()
-    colours[~coloured] = 255 if most > 1 else 1
+    colours[~coloured] = top_of(colours[coloured])
     return vertices[:, :3], bytes_of(colours)
 
 

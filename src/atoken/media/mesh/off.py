@@ -12,7 +12,7 @@ from .colours import bytes_of
 from .polygons import triangles_of
 from .source import Source, text_of
 
-HEADER = re.compile(rb"((?:ST|C|N|4|n)*)(?:OFF|off)\b[ \t]*(BINARY)?")
+HEADER = re.compile(rb"(?:\s|#[^\n]*\n)*((?:ST|st|C|c|N|4|n)*)(?:OFF|off)\b[ \t]*(BINARY)?")
 """What each vertex has besides x, y and z, in any order here, and always in one there."""
 
 
@@ -22,7 +22,7 @@ def read_off(source: Source) -> list[Piece]:
     header = HEADER.match(data)
     if header is None and not re.match(rb"\s*(#.*\s*)*\d+\s+\d+", data):
         raise source.error("is damaged or not an .off file (it begins with neither OFF nor counts): download it again")
-    has = b"" if header is None else header[1]
+    has = b"" if header is None else header[1].replace(b"st", b"ST").replace(b"c", b"C")
     rest = data if header is None else data[header.end() :]
     if b"n" in has:  # the number of dimensions follows
         dimensions = re.match(rb"(?:\s|#.*\n)*(\d+)\s", rest)

@@ -106,26 +106,29 @@ def _faces(source: Source, face: Element, vertices: np.ndarray) -> _Faces | None
         return None
     counts, corners = lists[chosen].counts, lists[chosen].flat.astype(np.int64)
     if face.name.startswith("tristrip"):
-        return _strips(source, corners, len(vertices))
+        return _strips(source, counts, corners, len(vertices))
     if len(corners) and not 0 <= corners.min() <= corners.max() < len(vertices):
         raise source.error("has a face that names a vertex that does not exist: export it again")
     places, polygons = triangles_of(counts, corners, vertices)
     return _Faces(corners[places], places, polygons, counts)
 
 
-def _strips(source: Source, corners: np.ndarray, count: int) -> _Faces:
-    """Triangle strips, divided by -1, each second triangle turned round."""
+def _strips(source: Source, counts: np.ndarray, corners: np.ndarray, count: int) -> _Faces:
+    """Triangle strips, one a row or several divided by -1, each second triangle turned round."""
     if len(corners) and not -1 <= corners.min() <= corners.max() < count:
         raise source.error("has a face that names a vertex that does not exist: export it again")
     places = np.arange(max(len(corners) - 2, 0))[:, None] + np.arange(3)
-    whole = (corners[places] >= 0).all(1)
+    rows = np.repeat(np.arange(len(counts)), counts)
+    begins = np.concatenate([[0], np.cumsum(counts)[:-1]]) if len(counts) else counts
     ends = np.flatnonzero(corners < 0)
     starts = np.concatenate([[0], ends + 1])[np.searchsorted(ends, places[:, 0])]
+    starts = np.maximum(starts, begins[rows[places[:, 0]]])
+    whole = (corners[places] >= 0).all(1) & (rows[places[:, 0]] == rows[places[:, 2]])
     odd = (places[:, 0] - starts) % 2 == 1
     places[odd] = places[odd][:, [1, 0, 2]]
     a, b, c = corners[places].T
     places = places[whole & (a != b) & (b != c) & (c != a)]
-    return _Faces(corners[places], places, np.zeros(len(places), np.int64), np.array([len(corners)]))
+    return _Faces(corners[places], places, rows[places[:, 0]], counts)
 
 
 def _wedges(source: Source, face: Element, faces: _Faces) -> tuple[np.ndarray | None, np.ndarray]:

@@ -26,7 +26,9 @@ from .views import MOST_PIXELS, SIZE, Views
 MODELS = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 """COLMAP's names of cameras that are read: a pinhole, with the distortion that they add."""
 DISTORTION = ("k1", "k2", "k3", "p1", "p2")
-UNREAD = ("k4", "k5", "k6", "is_fisheye", "rolling_shutter")
+OTHER_LENSES = ("is_fisheye", "latlong", "equirectangular", "orthographic", "ftheta_p0", "ftheta_p1", "ftheta_p2")
+"""By which instant-ngp's files say that a camera is no pinhole."""
+UNREAD = ("k4", "k5", "k6", "rolling_shutter", *OTHER_LENSES)
 """Of other cameras: refused unless zero."""
 STRAYS = 0.01
 """Share of seen points outside the cube [-0.5, 0.5]^3 up to which the frame of the file is kept."""
