@@ -31,6 +31,10 @@ import atoken.cli
 from atoken import Tokens, open_video
 from atoken.cli.interrupt import CODE
 from atoken.cli.record import RECORD
+from atoken.cli.tokenize import LOCK
+
+STAYS = (RECORD, LOCK)
+"""Names with a dot that a finished run leaves, too."""
 
 PATIENCE = 300.0
 """Seconds after which a command hangs."""
@@ -170,7 +174,7 @@ def interrupt(typed: list[str], out: Path, delay: float, number: int, log: Path)
     code = end_of(process, PROMPT)
     if code is None:
         return [f"did not end within {PROMPT:.0f} s of Ctrl-C"]
-    temporary = [name for name in names(out) if Path(name).name.startswith(".") and Path(name).name != RECORD]
+    temporary = [name for name in names(out) if Path(name).name.startswith(".") and Path(name).name not in STAYS]
     said = [f"{name} is left by Ctrl-C" for name in temporary] if number == signal.SIGINT else []
     return said + ([] if code in (0, -number, CODE) else [f"exit code {code}: {log.read_text()[-300:]}"])
 
