@@ -8,15 +8,13 @@ out: training never shows it, and every test clip does.
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
-from ask_rows import COLOURS, Question, Writer
+from ask_rows import COLOURS, Question, Writer, asked_for
 from PIL import Image, ImageDraw
 from rich.progress import track
 
@@ -125,11 +123,7 @@ def questions(found: list[Mover]) -> Iterator[Question]:
 
 def main() -> None:
     """Draw the clips and write their questions."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=4000, help="clips, one in ten of them held out")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    arguments = asked_for(__doc__, 4000, "clips")
     rng = random.Random(arguments.seed)
     writer = Writer(arguments.out, rng)
     (arguments.out / "clips").mkdir(parents=True, exist_ok=True)

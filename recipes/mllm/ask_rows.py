@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 from collections import Counter
@@ -78,6 +79,15 @@ class Writer:
             if rows:
                 write_lines(self.out / f"{split}.jsonl", rows)
         print(f"{self.out}: " + ", ".join(f"{len(rows)} {split}" for split, rows in self.rows.items()))
+
+
+def asked_for(about: str | None, count: int, what: str) -> argparse.Namespace:
+    """The options of a maker of ``what``: ``out``, ``count``, ``seed``."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=count, help=f"{what}, one in ten of them held out")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:

@@ -8,16 +8,14 @@ questions are not. One pair of shape and colour in eight is held out: training n
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
 import numpy as np
-from ask_rows import COLOURS, Question, Writer
+from ask_rows import COLOURS, Question, Writer, asked_for
 from PIL import Image, ImageDraw
 from rich.progress import track
 
@@ -217,11 +215,7 @@ def _relations(things: list[Thing]) -> Iterator[Question]:
 
 def main() -> None:
     """Draw the scenes and write their questions."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=6000, help="scenes, one in ten of them held out")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    arguments = asked_for(__doc__, 6000, "scenes")
     rng = random.Random(arguments.seed)
     writer = Writer(arguments.out, rng)
     (arguments.out / "pictures").mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -105,7 +106,7 @@ def measure_rivals(case: Case, device: str) -> list[Rival]:
         ours = _ours(model, network, packed)
         x = feats.to(device, torch.bfloat16)
         plain = PlainNetwork(model, network, packed, side * side).eval()
-        ways: dict[str, Callable[[], Tensor]] = {"AToken": ours, PLAIN: lambda plain=plain, x=x: plain(x)}  # type: ignore[misc]
+        ways: dict[str, Callable[[], Tensor]] = {"AToken": ours, PLAIN: partial(plain, x)}
         ways |= _others(plain, x, device)
         depth = config.encoder_depth if network == "encoder" else config.decoder_depth
         ends = FRAME_FEATURES + config.latent_channels * (2 if network == "encoder" else 1)
@@ -124,8 +125,7 @@ def _others(plain: PlainNetwork, x: Tensor, device: str) -> dict[str, Callable[[
     """Compilers of the plain network that are there, and have compiled."""
     left_out, found = " ".join(missing_rivals(device)), dict[str, Callable[[], Tensor]]()
     if "torch.compile" not in left_out:
-        compiled = torch.compile(plain)
-        found["torch.compile"] = lambda: compiled(x)
+        found["torch.compile"] = partial(torch.compile(plain), x)
     if "OpenVINO" not in left_out and not device.startswith("cuda"):
         found["OpenVINO"] = _openvino(plain, x)
     for call in found.values():

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import typer
 
-from ..core.device import find_device, is_short_of_memory
+from ..core.device import enough_memory, find_device
 from ..core.text import clean
 from ..engine.ranks import EndedByOthers, Ranks, joined
 from ..evaluation.generation import sheets
@@ -97,12 +97,8 @@ class Evaluation:
         return self._drawn(told, seeds)
 
     def _drawn(self, told: dict[str, Any], seeds: list[int]) -> list[np.ndarray]:
-        try:
+        with enough_memory(f"not enough memory for {len(seeds)} pictures at once: a smaller --batch"):
             pictures: list[np.ndarray] = self.generator(**told, seeds=seeds, **self.request.how)
-        except Exception as error:
-            if is_short_of_memory(error):
-                raise ValueError(f"not enough memory for {len(seeds)} pictures at once: a smaller --batch") from None
-            raise
         return pictures
 
     def plan(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from ..core.device import is_short_of_memory
+from ..core.device import enough_memory
 from ..core.text import clean
 from ..generation.load import load_generator
 from ..generation.sheet import sheet
@@ -32,22 +32,18 @@ def generate(request: Request) -> None:
     )
     seed = request.seed if request.seed is not None else int.from_bytes(os.urandom(4), "big")
     seeds = list(range(seed, seed + request.n))
-    try:
-        with counting() as advance:
-            pictures = generator(
-                None if request.prompt is None else [request.prompt] * request.n,
-                class_labels=None if request.label is None else [request.label] * request.n,
-                steps=request.steps,
-                guidance=request.guidance,
-                seeds=seeds,
-                size=request.height_and_width,
-                on_step=advance,
-                **more,
-            )
-    except Exception as error:
-        if is_short_of_memory(error):
-            raise ValueError(f"not enough memory for {request.n} pictures of this size: try a smaller --size") from None
-        raise
+    shortage = f"not enough memory for {request.n} pictures of this size: try a smaller --size"
+    with enough_memory(shortage), counting() as advance:
+        pictures = generator(
+            None if request.prompt is None else [request.prompt] * request.n,
+            class_labels=None if request.label is None else [request.label] * request.n,
+            steps=request.steps,
+            guidance=request.guidance,
+            seeds=seeds,
+            size=request.height_and_width,
+            on_step=advance,
+            **more,
+        )
     for path, picture in zip(names, pictures, strict=True):
         write_image(path, picture)
     if request.n > 1:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 
@@ -25,6 +28,17 @@ def find_device(value: str | torch.device | None, name: str = "device") -> torch
             f"{name} is {str(value)!r}, and PyTorch finds {found or 'no'} such device here: try {name} cpu"
         )
     return device
+
+
+@contextmanager
+def enough_memory(shortage: str) -> Iterator[None]:
+    """Turn a lack of memory into a ``ValueError`` that says ``shortage``; other errors pass."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_short_of_memory(error):
+            raise
+        raise ValueError(shortage) from error
 
 
 def is_short_of_memory(error: Exception) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..core.device import is_short_of_memory
+from ..core.device import enough_memory
 from ..core.prefetch import prefetch_map
 from ..media.image.files import read_image
 from .assets import HeldOut, pixels_of, read_held_out
@@ -96,13 +96,9 @@ def run(plan: Plan, folder: Path, advance: Callable[[int], None] = lambda done: 
     saved = time.monotonic()
     try:
         for batch in _batches(plan, progress):
-            try:
+            others = f" and {len(batch) - 1} more at once: a smaller --batch goes on" if batch[1:] else ""
+            with enough_memory(f"there is not enough memory for {batch[0][0].name}{others}"):
                 _measure(plan, progress, batch)
-            except (MemoryError, RuntimeError) as error:
-                if not is_short_of_memory(error):
-                    raise
-                others = f" and {len(batch) - 1} more at once: a smaller --batch goes on" if batch[1:] else ""
-                raise ValueError(f"there is not enough memory for {batch[0][0].name}{others}") from error
             advance(progress.done)
             if time.monotonic() - saved > SAVE_EVERY:
                 progress.save()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,9 @@ from torch import Tensor
 from ..tokens.samples import LOGVAR, TokenSample
 from ..tokens.shards import TokenShards
 from .samples import check, contiguous_labels, facts_of, label_of, mirrored, originals, picture_values
+
+Shape = Sequence[int] | None
+"""[C, h, w] that values must have; None for those of the first sample."""
 
 
 def mar(shards: TokenShards, out: Path) -> int:
@@ -26,7 +29,7 @@ def mar(shards: TokenShards, out: Path) -> int:
     labels = contiguous_labels(shards, numbers, "mar")
     for label in set(labels):
         (out / f"{label:06d}").mkdir()
-    shape = None
+    shape: Shape = None
     with (out / "samples.jsonl").open("w") as file:
         for place, (number, label) in enumerate(zip(numbers, labels, strict=True)):
             copy = mirrored(shards, number)
@@ -54,7 +57,7 @@ def repa(shards: TokenShards, out: Path) -> int:
     Raises ``ValueError`` for samples without log-variances or labels, and of several sizes.
     """
 
-    def values(sample: TokenSample, shape: object) -> Tensor:
+    def values(sample: TokenSample, shape: Shape) -> Tensor:
         mean, logvar = _moments(sample, "repa", shape)
         return torch.cat([mean, (0.5 * logvar).exp()])
 
@@ -67,9 +70,8 @@ def sr_dit(shards: TokenShards, out: Path) -> int:
     The latents are those of the shards; the pictures are as for ``repa``. Returns their number, raises as ``repa``.
     """
 
-    def values(sample: TokenSample, shape: object) -> Tensor:
-        like = None if shape is None else list(shape)  # type: ignore[call-overload]
-        return picture_values(check(sample, "sr-dit", kind="continuous", modality="image"), "sr-dit", like)
+    def values(sample: TokenSample, shape: Shape) -> Tensor:
+        return picture_values(check(sample, "sr-dit", kind="continuous", modality="image"), "sr-dit", shape)
 
     return _numbered(shards, out, "vae-in", "img-latents", "sr-dit", values)
 
@@ -84,7 +86,7 @@ def rae(shards: TokenShards, out: Path) -> int:
     if len(numbers) < 2:
         raise ValueError("rae needs the variance of two pictures or more, and there is one")
     total = squares = torch.zeros((), dtype=torch.float64)
-    shape = None
+    shape: Shape = None
     for number in numbers:
         sample = check(shards[number], "rae", kind="continuous", modality="image")
         values = picture_values(sample, "rae", shape).double()
@@ -96,11 +98,12 @@ def rae(shards: TokenShards, out: Path) -> int:
     return len(numbers)
 
 
-Values = Callable[[TokenSample, object], Tensor]
+Values = Callable[[TokenSample, Shape], Tensor]
 
 
 def _numbered(shards: TokenShards, out: Path, folder: str, stem: str, what: str, values: Values) -> int:
-    numbers, labels, shape = originals(shards), [], None
+    numbers, labels = originals(shards), []
+    shape: Shape = None
     with (out / "samples.jsonl").open("w") as file:
         for place, sample in enumerate(_samples(shards, numbers)):
             name = f"{place:08d}"[:5] + f"/{stem}-{place:08d}.npy"
@@ -119,9 +122,8 @@ def _samples(shards: TokenShards, numbers: list[int]) -> Iterator[TokenSample]:
     return (shards[number] for number in numbers)
 
 
-def _moments(sample: TokenSample, what: str, shape: object) -> tuple[Tensor, Tensor]:
+def _moments(sample: TokenSample, what: str, shape: Shape) -> tuple[Tensor, Tensor]:
     """Mean and log-variance, fp32 [C, h, w] each. Raises ``ValueError``."""
-    like = None if shape is None else list(shape)  # type: ignore[call-overload]
     check(sample, what, kind="continuous", modality="image")
     logvar = sample.extras.get(LOGVAR)
     if logvar is None or logvar.shape != sample.tokens.values.shape:
@@ -129,5 +131,5 @@ def _moments(sample: TokenSample, what: str, shape: object) -> tuple[Tensor, Ten
             f"{what} reads mean and variance of each posterior, and sample {sample.key[:200]} has the mean alone: "
             "tokenize with --moments"
         )
-    mean = picture_values(sample, what, like)
+    mean = picture_values(sample, what, shape)
     return mean, logvar.float().T.reshape(mean.shape)

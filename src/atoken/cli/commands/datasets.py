@@ -81,20 +81,20 @@ def tokenize(
 
     options.check_choice("--labels", labels, ("files", "folders"))
     settings = Settings(
-        model,
-        str(out),
-        kind,
-        size,
-        fps,
-        flip,
-        embed,
-        features,
-        moments,
-        voxels,
-        latents,
-        dtype,
-        device,
-        token_budget or TOKEN_BUDGET,
+        model=model,
+        out=str(out),
+        kind=kind,
+        size=size,
+        fps=fps,
+        flip=flip,
+        embed=embed,
+        features=features,
+        moments=moments,
+        voxels=voxels,
+        latents=latents,
+        dtype=dtype,
+        device=device,
+        token_budget=token_budget or TOKEN_BUDGET,
     )
     run_tokenize(sources, settings, per_shard, labels == "folders", workers, utilisation if dry_run else None, ray)
 
